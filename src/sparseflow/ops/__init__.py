@@ -1,0 +1,1 @@
+"""One folder per operator: truth, kernels, cost formula, schedule space."""
