@@ -151,7 +151,7 @@ class Workload:
                 raise ConfigError(f"workload {self.name!r} holds layer {layer.name!r} twice")
             seen.add(layer.name)
 
-    def __iter__(self) -> Iterator[Layer]:  # type: ignore[misc]
+    def __iter__(self) -> Iterator[Layer]:
         """Iterate over the layers."""
         return iter(self.layers)
 
