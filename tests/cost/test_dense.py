@@ -1,0 +1,65 @@
+import pytest
+import torch
+from torch import nn
+
+from sparseflow.cost import dense as dense_module
+from sparseflow.cost.dense import dense_variants
+from sparseflow.errors import MeasurementError
+
+
+class Counter(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.state = 0.0
+
+    def forward(self, x):
+        self.state = self.state + self.conv(x)
+        return self.state
+
+
+def reset(net):
+    net.state = 0.0
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 6, 5), (2, 2, 3, 6, 5)])
+def test_every_variant_computes_the_same(shape):
+    torch.manual_seed(0)
+
+    class Net(nn.Conv2d):
+        def forward(self, x):
+            return super().forward(x.flatten(0, 1)).unflatten(0, x.shape[:2]) if x.dim() == 5 else super().forward(x)
+
+    net, x = Net(3, 4, 3).eval(), torch.randn(shape)
+    variants = dense_variants(net, x, compile=False)
+    assert set(variants.fns) == {"eager nchw", "eager channels_last"}
+    for fn in variants.fns.values():
+        torch.testing.assert_close(fn(), net(x).detach())
+
+
+def test_state_is_cleared_on_every_call_and_the_model_is_not_touched():
+    net, x = Counter().eval(), torch.randn(1, 3, 5, 5)
+    fn = dense_variants(net, x, reset=reset, compile=False).fns["eager nchw"]
+    torch.testing.assert_close(fn(), fn())
+    assert net.state == 0.0
+
+
+def test_a_model_that_cannot_run_is_named():
+    with pytest.raises(MeasurementError, match="runs in no way"):
+        dense_variants(nn.Conv2d(3, 4, 3), torch.randn(1, 5, 4, 4), compile=False)
+
+
+def test_failures_carry_the_reason():
+    class Picky(nn.Module):
+        def forward(self, x):
+            if not x.is_contiguous():
+                raise ValueError("contiguous only")
+            return x
+
+    variants = dense_variants(Picky(), torch.randn(1, 3, 5, 5), compile=False)
+    assert "contiguous only" in variants.failures["eager channels_last"]
+
+
+def test_compiler_is_looked_up_on_the_path(monkeypatch):
+    monkeypatch.setattr(dense_module.shutil, "which", lambda name: None)
+    assert not dense_module.compiler_available()
