@@ -1,0 +1,28 @@
+"""Every environment variable that sparseflow reads, and the folders they name."""
+
+import os
+from pathlib import Path
+
+__all__ = ["cache_folder", "records_url"]
+
+
+def cache_folder() -> Path:
+    """Return the folder for what sparseflow may make again: records and host descriptions.
+
+    `SPARSEFLOW_CACHE` if set, else `sparseflow` under `XDG_CACHE_HOME`, else
+    `~/.cache/sparseflow`. The folder need not exist yet.
+    """
+    own = os.environ.get("SPARSEFLOW_CACHE")
+    if own:
+        return Path(own).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base).expanduser() if base else Path.home() / ".cache") / "sparseflow"
+
+
+def records_url() -> str:
+    """Return the database URL of the record store.
+
+    `SPARSEFLOW_RECORDS` if set (a path, or a URL as `postgresql+psycopg://…`),
+    else `records.sqlite` in `cache_folder()`.
+    """
+    return os.environ.get("SPARSEFLOW_RECORDS") or str(cache_folder() / "records.sqlite")

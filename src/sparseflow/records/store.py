@@ -1,0 +1,338 @@
+"""The append-only store of measurements: SQLite by default, PostgreSQL by URL."""
+
+import json
+import statistics
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from sqlalchemy import Connection, Engine, Select, create_engine, event, func, inspect, select
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.orm import Session
+from sqlalchemy.pool import NullPool
+
+from sparseflow.errors import ConfigError, RecordError
+from sparseflow.ir.env import records_url
+from sparseflow.records._schema import SCHEMA, Base, Info, Row
+from sparseflow.records.record import Key, Record
+
+__all__ = ["Store"]
+
+_BUSY_S = 30
+_FIELDS = ("layer", "target", "protocol", "source", "name", "run", "unit")
+
+
+class Store:
+    """Every measurement and every failure ever made, found by key.
+
+    Records are only ever added; the database itself refuses an update or a
+    deletion. Any number of processes may write at the same time (SQLite:
+    write-ahead log and a wait of 30 s). A method may be called from any
+    thread; after a fork parent and child may both go on.
+
+    Args:
+        url: path of an SQLite file, or an SQLAlchemy URL such as
+            `sqlite:///runs/records.sqlite` or
+            `postgresql+psycopg://user@host/name`. None: what the environment
+            variable `SPARSEFLOW_RECORDS` names, else a file in the user's
+            cache folder. Folder, file and tables are made where missing.
+
+    Raises:
+        ConfigError: the URL cannot be understood or its driver is missing.
+        RecordError: the store cannot be opened, is damaged, or was written
+            with another schema.
+
+    >>> store = Store("sqlite://")
+    >>> key = Key(layer="conv", decision="event", target="cpu", protocol="rounds=3")
+    >>> store.append(Record(key=key, value=0.5)).id
+    1
+    >>> store.best(layer="conv").value
+    0.5
+    """
+
+    def __init__(self, url: str | Path | None = None) -> None:
+        self.url = _normal(str(url) if url is not None else records_url())
+        self._engine = _engine(self.url)
+        with self._guard():
+            try:
+                self._create()
+            except SQLAlchemyError:
+                # Another process may have made the tables in between.
+                self._create()
+
+    def append(self, record: Record) -> Record:
+        """Add one record and return it with its `id` and `created_at`.
+
+        Raises:
+            RecordError: the database refused it.
+        """
+        return self.extend([record])[0]
+
+    def extend(self, records: Iterable[Record]) -> list[Record]:
+        """Add several records in one transaction: all of them or none.
+
+        Raises:
+            RecordError: the database refused them.
+        """
+        now = datetime.now(UTC)
+        rows = [_row(record, now) for record in records]
+        with self._guard(), Session(self._engine.execution_options(immediate=True)) as session:
+            session.add_all(rows)
+            session.flush()
+            kept = [_record(row) for row in rows]
+            session.commit()
+        return kept
+
+    def find(self, key: Key) -> list[Record]:
+        """Return the records of one key, oldest first."""
+        wanted = select(Row).where(
+            Row.layer == key.layer,
+            Row.decision_key == key.decision,
+            Row.target == key.target,
+            Row.protocol == key.protocol,
+            Row.source == key.source,
+        )
+        return self._read(wanted.order_by(Row.id))
+
+    def records(self, *, limit: int | None = None, failed: bool | None = None, **only: str) -> list[Record]:
+        """Return records, newest first.
+
+        Args:
+            limit: at most so many.
+            failed: True for failures alone, False for values alone.
+            **only: equality by layer, decision, target, protocol, source,
+                name, run or unit.
+
+        Raises:
+            ConfigError: an unknown filter.
+        """
+        wanted = _filtered(only)
+        if failed is not None:
+            wanted = wanted.where(Row.failure.is_not(None) if failed else Row.failure.is_(None))
+        return self._read(wanted.order_by(Row.id.desc()).limit(limit))
+
+    def get(self, id: int) -> Record:
+        """Return one record by its number.
+
+        Raises:
+            RecordError: there is none.
+        """
+        found = self._read(select(Row).where(Row.id == id))
+        if not found:
+            raise RecordError(f"{self.place} has no record {id}; list them with `sparseflow records list`")
+        return found[0]
+
+    def get_top_k(self, k: int, **only: str) -> list[Record]:
+        """Return the `k` best decisions, best first, each by its newest record.
+
+        The value of a decision is the median of its records, so that one lucky
+        measurement does not win; it replaces `value` in what is returned. A
+        decision whose newest record is a failure is left out.
+
+        Args:
+            k: at most so many decisions.
+            **only: equality as in `records`; name at least the layer.
+
+        Raises:
+            ConfigError: an unknown filter, or the records differ in unit.
+        """
+        newest: dict[tuple[str, str], list[Record]] = {}
+        for record in self._read(_filtered(only).order_by(Row.id.desc())):
+            newest.setdefault((record.key.layer, record.key.decision), []).append(record)
+        alive = [group for group in newest.values() if group[0].failure is None]
+        units = {record.unit for group in alive for record in group if record.failure is None}
+        if len(units) > 1:
+            raise ConfigError(f"cannot rank records in different units {sorted(units)}; filter by unit")
+        ranked = sorted(((_median(group), group[0]) for group in alive), key=lambda pair: pair[0])
+        return [_with_value(record, value) for value, record in ranked[:k]]
+
+    def best(self, **only: str) -> Record | None:
+        """Return the best decision as `get_top_k` ranks them, or None."""
+        return next(iter(self.get_top_k(1, **only)), None)
+
+    def __len__(self) -> int:
+        """Return the number of records."""
+        with self._guard(), Session(self._engine) as session:
+            return session.scalar(select(func.count()).select_from(Row)) or 0
+
+    def __iter__(self) -> Iterator[Record]:
+        """Iterate over all records, oldest first."""
+        return iter(self._read(select(Row).order_by(Row.id)))
+
+    @property
+    def place(self) -> str:
+        """Path or URL for people, without a password."""
+        parsed = make_url(self.url)
+        if parsed.get_backend_name() == "sqlite":
+            return f"record store {parsed.database or 'in memory'}"
+        return f"record store {parsed.render_as_string(hide_password=True)}"
+
+    def close(self) -> None:
+        """Give back every connection; the store may still be used."""
+        self._engine.dispose()
+
+    def __enter__(self) -> Self:
+        """Return the store."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the store."""
+        self.close()
+
+    def _read(self, wanted: Select[Row]) -> list[Record]:
+        with self._guard(), Session(self._engine) as session:
+            return [_record(row) for row in session.scalars(wanted)]
+
+    def _create(self) -> None:
+        ours = set(Base.metadata.tables)
+        with self._engine.execution_options(immediate=True).begin() as connection:
+            there = set(inspect(connection).get_table_names())
+            if not ours <= there:
+                if there and connection.dialect.name == "sqlite":
+                    raise RecordError(
+                        f"{self.place} is a database of something else (tables {', '.join(sorted(there))}); "
+                        "name another file"
+                    )
+                Base.metadata.create_all(connection)
+                connection.execute(Info.__table__.insert().values(name="schema", value=str(SCHEMA)))  # type: ignore[attr-defined]
+            found = connection.scalar(select(Info.value).where(Info.name == "schema"))
+        if found != str(SCHEMA):
+            raise RecordError(
+                f"{self.place} has schema {found}, this sparseflow reads schema {SCHEMA}; "
+                "export it with the version that wrote it, or name another file"
+            )
+
+    @contextmanager
+    def _guard(self) -> Iterator[None]:
+        try:
+            yield
+        except SQLAlchemyError as e:
+            raise RecordError(f"{self.place}: {_mend(str(getattr(e, 'orig', None) or e), self.url)}") from e
+
+
+def _normal(url: str) -> str:
+    if not url:
+        raise ConfigError("the URL of the record store is empty; give a path or an SQLAlchemy URL")
+    if "://" not in url:
+        url = f"sqlite:///{Path(url).expanduser().absolute()}"
+    elif url.startswith("postgresql://"):
+        url = url.replace("postgresql://", "postgresql+psycopg://", 1)
+    try:
+        make_url(url)
+    except ArgumentError as e:
+        raise ConfigError(f"cannot understand record store URL {url!r}: {e}") from e
+    return url
+
+
+def _engine(url: str) -> Engine:
+    parsed = make_url(url)
+    sqlite_file = parsed.get_backend_name() == "sqlite" and parsed.database not in (None, "", ":memory:")
+    if sqlite_file:
+        folder = Path(str(parsed.database)).parent
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as e:
+            raise RecordError(f"cannot make folder {folder} for the record store: {e}; name another file") from e
+    try:
+        # A pooled connection would not survive a fork; opening a file costs little.
+        engine = create_engine(url, poolclass=NullPool) if sqlite_file else create_engine(url)
+    except ModuleNotFoundError as e:
+        raise ConfigError(f"record store URL needs package {e.name}: pip install 'sparseflow[postgres]'") from e
+    except (ArgumentError, NoSuchModuleError) as e:
+        raise ConfigError(f"cannot use record store URL {parsed.render_as_string(hide_password=True)!r}: {e}") from e
+    if parsed.get_backend_name() == "sqlite":
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _: Any) -> None:
+    # The driver's own transactions begin too late to hold a lock; `_begin_sqlite` begins them.
+    connection.isolation_level = None
+    for pragma in (f"busy_timeout={_BUSY_S * 1000}", "journal_mode=WAL", "synchronous=NORMAL"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    immediate = connection.get_execution_options().get("immediate", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+
+def _mend(message: str, url: str) -> str:
+    path = make_url(url).database
+    if any(sign in message for sign in ("not a database", "malformed", "disk image", "disk I/O error")):
+        return f"damaged ({message}); move it away (mv {path} {path}.damaged), a new one is made at the next run"
+    if "readonly" in message or "unable to open" in message:
+        return f"cannot be written ({message}); free the file or name another one with SPARSEFLOW_RECORDS"
+    if "locked" in message:
+        return f"held by another process for more than {_BUSY_S} s ({message}); try again"
+    return f"{message.strip()}; check the URL, the server and your rights"
+
+
+def _filtered(only: dict[str, str]) -> Select[Row]:
+    wanted = select(Row)
+    for name, value in only.items():
+        if name not in (*_FIELDS, "decision"):
+            raise ConfigError(f"records have no filter {name!r}; there are {', '.join(('decision', *_FIELDS))}")
+        wanted = wanted.where(getattr(Row, "decision_key" if name == "decision" else name) == value)
+    return wanted
+
+
+def _median(group: list[Record]) -> float:
+    return statistics.median(record.value for record in group if record.value is not None)
+
+
+def _with_value(record: Record, value: float) -> Record:
+    return Record.from_dict({**record.to_dict(), "value": value})
+
+
+def _row(record: Record, now: datetime) -> Row:
+    try:
+        decision, stats = (
+            json.dumps(dict(x), sort_keys=True, allow_nan=False) for x in (record.decision, record.stats)
+        )
+    except (TypeError, ValueError) as e:
+        raise ConfigError(f"the decision of record {record.name or record.key.layer!r} is not plain JSON: {e}") from e
+    return Row(
+        created_at=now,
+        layer=record.key.layer,
+        decision_key=record.key.decision,
+        target=record.key.target,
+        protocol=record.key.protocol,
+        source=record.key.source,
+        name=record.name,
+        value=record.value,
+        unit=record.unit,
+        failure=record.failure,
+        decision=decision,
+        stats=stats,
+        run=record.run,
+    )
+
+
+def _record(row: Row) -> Record:
+    created = row.created_at
+    return Record(
+        key=Key(
+            layer=row.layer,
+            decision=row.decision_key,
+            target=row.target,
+            protocol=row.protocol,
+            source=row.source,
+        ),
+        value=row.value,
+        unit=row.unit,
+        failure=row.failure,
+        name=row.name,
+        decision=json.loads(row.decision),
+        stats=json.loads(row.stats),
+        run=row.run,
+        id=row.id,
+        created_at=created if created.tzinfo else created.replace(tzinfo=UTC),
+    )
