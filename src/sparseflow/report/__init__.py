@@ -1,0 +1,21 @@
+"""Pictures and the one self-contained HTML page of a run."""
+
+from sparseflow.report.environment import describe
+from sparseflow.report.files import prepare_folder, write_atomic
+from sparseflow.report.page import render, write_run
+from sparseflow.report.run import Accuracy, Run, Sample, Stage, Variant
+from sparseflow.report.words import headline
+
+__all__ = [
+    "Accuracy",
+    "Run",
+    "Sample",
+    "Stage",
+    "Variant",
+    "describe",
+    "headline",
+    "prepare_folder",
+    "render",
+    "write_atomic",
+    "write_run",
+]

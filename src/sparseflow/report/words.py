@@ -1,0 +1,77 @@
+"""Figures in words: times, shares and the headline of a run."""
+
+from sparseflow.report.run import Run
+
+__all__ = ["count", "headline", "percent", "ratio", "seconds"]
+
+_NARROW = "\u202f"
+
+
+def seconds(value: float | None) -> str:
+    """Return a time with three digits and a fitting unit.
+
+    >>> seconds(0.0123), seconds(4.56e-5), seconds(None)
+    ('12.3\u202fms', '45.6\u202fµs', '–')
+    """
+    if value is None:
+        return "–"
+    for scale, unit in ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs")):
+        if value >= scale:
+            return f"{_digits(value / scale)}{_NARROW}{unit}"
+    return f"{_digits(value / 1e-9)}{_NARROW}ns"
+
+
+def ratio(value: float | None) -> str:
+    """Return a speed-up such as "3.4×".
+
+    >>> ratio(3.42), ratio(12.4), ratio(1.004)
+    ('3.42×', '12.4×', '1.00×')
+    """
+    return "–" if value is None else f"{_digits(value)}×"
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    """Return a share as a percentage.
+
+    >>> percent(0.918), percent(0.00042)
+    ('91.8\u202f%', '0.0\u202f%')
+    """
+    return "–" if value is None else f"{100 * value:.{digits}f}{_NARROW}%"
+
+
+def count(value: float) -> str:
+    """Return a whole number with thin spaces between thousands.
+
+    >>> count(12000)
+    '12\u202f000'
+    """
+    return f"{round(value):,}".replace(",", _NARROW)
+
+
+def headline(run: Run) -> str:
+    """Return the run in one honest sentence."""
+    parts = [_speed(run.speedup)]
+    if run.accuracy is not None:
+        a = run.accuracy
+        if a.changed == 0:
+            parts.append(f"same {percent(a.dense)} accuracy, 0 of {count(a.images)} answers changed")
+        else:
+            parts.append(
+                f"accuracy {percent(a.dense)} → {percent(a.optimized)}, "
+                f"{count(a.changed)} of {count(a.images)} answers changed"
+            )
+    return ", ".join(parts)
+
+
+def _speed(value: float | None) -> str:
+    if value is None:
+        return "Not timed"
+    if value >= 1.02:
+        return f"{ratio(value)} faster"
+    return "As fast as dense" if value >= 0.98 else f"{ratio(value)} the speed of dense"
+
+
+def _digits(value: float) -> str:
+    if value >= 99.95:
+        return f"{value:.0f}"
+    return f"{value:.1f}" if value >= 9.995 else f"{value:.2f}"

@@ -1,0 +1,35 @@
+from dataclasses import replace
+
+import pytest
+
+from sparseflow.ir import Report
+from sparseflow.report import Run, headline
+from sparseflow.report.words import count, percent, ratio, seconds
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(2.5, "2.50 s"), (0.2114, "211 ms"), (0.0123, "12.3 ms"), (9.999e-3, "10.0 ms"), (4e-9, "4.00 ns"), (None, "–")],
+)
+def test_seconds(value, text):
+    assert seconds(value).replace("\u202f", " ") == text
+
+
+def test_small_words():
+    assert ratio(None) == percent(None) == "–"
+    assert ratio(123.4) == "123×"
+    assert count(999) == "999"
+
+
+def test_the_headline_says_what_changed(run):
+    assert headline(run).replace("\u202f", " ") == "3.45× faster, same 91.8 % accuracy, 0 of 2 000 answers changed"
+    worse = replace(run, accuracy=replace(run.accuracy, optimized_correct=1830, changed=9))
+    assert "accuracy 91.8 % → 91.5 %, 9 of 2 000" in headline(worse).replace("\u202f", " ")
+
+
+@pytest.mark.parametrize(
+    ("ours", "text"), [(1.0, "As fast as dense"), (2.0, "0.50× the speed of dense"), (None, "Not")]
+)
+def test_the_headline_never_boasts(ours, text):
+    run = Run(title="m", report=Report(model="m", target="cpu", dense_s=1.0, optimized_s=ours))
+    assert headline(run).startswith(text)
