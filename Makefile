@@ -30,18 +30,18 @@ env-dev: $(VENV)/.dev
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v >= (3, 11) else "Python 3.11 or newer is needed, $(PYTHON) is %d.%d; say make PYTHON=python3.12" % v)'
 	@echo "==> virtual environment in $(VENV)"
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.core: pyproject.toml constraints.txt $(NATIVE) | $(BIN)/python
 	@echo "==> build tools"
-	$(PIP) $(BUILD_TOOLS)
+	@$(PIP) $(BUILD_TOOLS)
 	@echo "==> sparseflow: requirements and native kernels"
-	$(PIP) --no-build-isolation -e .
+	@$(PIP) --no-build-isolation -e .
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.core
 	@echo "==> development tools and the spiking libraries"
-	$(PIP) --no-build-isolation -e '.[dev]'
+	@$(PIP) --no-build-isolation -e '.[dev]'
 	@touch $@
 
 run: env

@@ -116,7 +116,5 @@ def test_comments_are_few() -> None:
 
 
 def test_no_binaries_in_source_folders() -> None:
-    bad = [
-        short(p) for top in ("src", "csrc") for p in (ROOT / top).rglob("*") if p.suffix in (".o", ".so", ".pkl", ".pt")
-    ]
+    bad = [short(p) for top in ("src", "csrc") for p in (ROOT / top).rglob("*") if p.suffix in BINARIES]
     assert not bad, bad
