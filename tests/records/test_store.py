@@ -3,7 +3,9 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -229,7 +231,8 @@ def test_a_password_is_never_shown():
 
 
 @pytest.fixture(scope="module")
-def postgres(tmp_path_factory):
+def postgres():
+    """URL of a PostgreSQL server: the one named by the environment, else one started here."""
     pytest.importorskip("psycopg", reason="no psycopg: pip install 'sparseflow[postgres]'")
     url = os.environ.get("SPARSEFLOW_TEST_POSTGRES")
     if url:
@@ -238,22 +241,23 @@ def postgres(tmp_path_factory):
     initdb, control = shutil.which("initdb"), shutil.which("pg_ctl")
     if not initdb or not control:
         pytest.skip("no PostgreSQL server: set SPARSEFLOW_TEST_POSTGRES, or put initdb and pg_ctl on the path")
-    folder = tmp_path_factory.mktemp("pg")
+    # The server refuses to run as root, and its socket's path must be short.
+    folder = Path(tempfile.mkdtemp(prefix="sparseflow-pg-"))
+    user = {"user": "postgres"} if os.geteuid() == 0 else {}
+    quiet = {"check": True, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": folder, "timeout": 60}
+    data = folder / "data"
     try:
-        subprocess.run(
-            [initdb, "-D", folder / "data", "-U", "me", "-A", "trust", "--no-sync"], check=True, capture_output=True
-        )
+        if user:
+            shutil.chown(folder, "postgres")
+        subprocess.run([initdb, "-D", data, "-U", "me", "-A", "trust", "--no-sync"], **quiet, **user)
         options = f"-k {folder} -c listen_addresses='' -c fsync=off"
-        subprocess.run(
-            [control, "-D", folder / "data", "-o", options, "-l", folder / "log", "-w", "start"],
-            check=True,
-            stdout=subprocess.DEVNULL,
-            timeout=60,
-        )
-    except (subprocess.SubprocessError, OSError) as e:
+        subprocess.run([control, "-D", data, "-o", options, "-l", folder / "log", "-w", "start"], **quiet, **user)
+    except (subprocess.SubprocessError, OSError, LookupError) as e:
+        shutil.rmtree(folder)
         pytest.skip(f"PostgreSQL does not start here: {e}")
     yield f"postgresql://me@/postgres?host={folder}"
-    subprocess.run([control, "-D", folder / "data", "-m", "immediate", "stop"], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([control, "-D", data, "-m", "immediate", "stop"], **quiet, **user)
+    shutil.rmtree(folder)
 
 
 def test_postgres_keeps_the_same_records(postgres):
