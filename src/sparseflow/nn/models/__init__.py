@@ -1,0 +1,85 @@
+"""Networks by name, and their checkpoints."""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from sparseflow.errors import ConfigError
+from sparseflow.nn.models.checkpoint import Checkpoint, checkpoints, read_checkpoint, save_checkpoint
+from sparseflow.nn.models.spiking import (
+    CSNN,
+    SpikingResNet,
+    SpikingVGG,
+    csnn,
+    sew_resnet18,
+    spiking_resnet18,
+    spiking_resnet50,
+    spiking_vgg9,
+    spiking_vgg11,
+)
+
+__all__ = [
+    "CSNN",
+    "Checkpoint",
+    "SpikingResNet",
+    "SpikingVGG",
+    "build",
+    "checkpoints",
+    "csnn",
+    "load_checkpoint",
+    "names",
+    "read_checkpoint",
+    "save_checkpoint",
+    "sew_resnet18",
+    "spiking_resnet18",
+    "spiking_resnet50",
+    "spiking_vgg9",
+    "spiking_vgg11",
+]
+
+_BUILDERS: dict[str, Callable[..., nn.Module]] = {
+    f.__name__: f for f in (csnn, sew_resnet18, spiking_resnet18, spiking_resnet50, spiking_vgg9, spiking_vgg11)
+}
+
+
+def names() -> tuple[str, ...]:
+    """Return the names that `build` knows, sorted.
+
+    >>> "spiking_vgg9" in names()
+    True
+    """
+    return tuple(sorted(_BUILDERS))
+
+
+def build(name: str, **arguments: Any) -> nn.Module:
+    """Build a network by name with fresh weights.
+
+    Raises:
+        ConfigError: unknown name, or arguments that its builder does not take.
+    """
+    if name not in _BUILDERS:
+        raise ConfigError(f"no network {name!r}; there are {', '.join(names())}")
+    try:
+        return _BUILDERS[name](**arguments)
+    except TypeError as e:
+        raise ConfigError(f"network {name!r}: {e}") from e
+
+
+def load_checkpoint(name_or_path: str) -> tuple[nn.Module, dict[str, Any]]:
+    """Build the network of a checkpoint, load its weights, and set it to eval.
+
+    Args:
+        name_or_path: a shipped name (see `checkpoints`) or a `.safetensors` path.
+
+    Returns:
+        The network in float32 on the CPU, and the record of its training:
+        accuracy, density by layer, configuration, versions.
+
+    Raises:
+        DataError: no such checkpoint, a damaged file, or weights that do not fit.
+    """
+    checkpoint = read_checkpoint(name_or_path)
+    model = build(checkpoint.model, **checkpoint.arguments)
+    checkpoint.load_into(model)
+    return model.eval(), checkpoint.record

@@ -1,0 +1,1 @@
+"""Whole jobs a user starts: one module each, a typed config in, a record out."""
