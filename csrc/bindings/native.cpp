@@ -1,3 +1,9 @@
-#include <nanobind/nanobind.h>
+#include "bindings/bind.hpp"
 
-NB_MODULE(_native, m) { m.doc() = "sparseflow CPU kernels"; }
+NB_MODULE(_native, m) {
+  m.doc() = "CPU kernels on raw pointers; the contract is in _native.pyi";
+  bind_geometry(m);
+  bind_pack(m);
+  bind_lif(m);
+  bind_conv(m);
+}

@@ -1,0 +1,251 @@
+"""Signatures of the compiled kernels (csrc/); torch-free, so every tensor is its `data_ptr()`.
+
+Nothing is checked here: the caller passes float32 or int32 data of exactly the
+sizes named, densely packed, on the CPU, and keeps it alive during the call.
+A pointer of 0 means "not given" where the text allows it. The GIL is released.
+Outputs never alias inputs and are written completely.
+
+Layouts (M = steps * N, steps outermost; words = ceil(C/32)):
+
+* float NCHW `[M, C, H, W]` (`channels_last=False`) or NHWC `[M, H, W, C]` (`channels_last=True`);
+* packed spikes `[M, H, W, words]` int32, bit b of word w = channel 32*w + b, padding bits 0;
+* rows: the prepacked weight, an opaque float32 vector of `rows_size(...)` elements.
+
+`isa` is "auto", or "scalar", "avx2" or "avx512" out of `isas()` (else ValueError).
+`threads` is the number of OpenMP threads; results do not depend on it, bit for bit.
+
+Import torch first: its OpenMP runtime is the one that this module must share.
+"""
+
+def isa() -> str:
+    """Return the instruction set that "auto" takes on this machine."""
+
+def isas() -> list[str]:
+    """Return the instruction sets that run on this machine, slowest first; "scalar" always is one."""
+
+class ConvGeometry:
+    """Sizes of one convolution; cheap to make, immutable, reusable over calls.
+
+    Raises:
+        ValueError: a size is not positive, padding is negative, groups do not divide the
+            channels, or the output would be empty.
+    """
+
+    def __init__(
+        self,
+        m: int,
+        c: int,
+        h: int,
+        w: int,
+        cout: int,
+        kh: int,
+        kw: int,
+        stride: tuple[int, int] = (1, 1),
+        padding: tuple[int, int] = (0, 0),
+        dilation: tuple[int, int] = (1, 1),
+        groups: int = 1,
+    ) -> None: ...
+    @property
+    def ho(self) -> int:
+        """Output height."""
+
+    @property
+    def wo(self) -> int:
+        """Output width."""
+
+class LIFConfig:
+    """Neuron constants, rounded to float32 here.
+
+    h = v + x                                  kind "if"
+    h = v + (x - (v - r)) / decay              kind "lif", decay_input (decay = tau)
+    h = v - (v - r) / decay + x                kind "lif", not decay_input
+    h = ... * decay instead of / decay         kind "plif" (decay = sigmoid(w))
+
+    with r = v_reset or 0 if that is None; s = h >= v_threshold;
+    v = v_reset where s, or h - v_threshold * s if v_reset is None.
+    Rounded step by step in this order as torch does, no fused multiply-add.
+
+    Raises:
+        ValueError: unknown kind.
+    """
+
+    def __init__(
+        self, kind: str, decay: float, v_threshold: float, v_reset: float | None, decay_input: bool
+    ) -> None: ...
+
+def pack_spikes(
+    x: int, words: int, m: int, c: int, h: int, w: int, channels_last: bool, threads: int, isa: str = "auto"
+) -> tuple[int, int]:
+    """Pack floats to bits: bit = (x != 0). Returns (elements that are neither 0 nor 1, elements that are not 0).
+
+    NaN counts as both. If the first count is not 0 the words hold the non-zero pattern, not spikes.
+    """
+
+def unpack_spikes(
+    words: int, x: int, m: int, c: int, h: int, w: int, channels_last: bool, threads: int, isa: str = "auto"
+) -> None:
+    """Write 1.0 for every set bit and 0.0 for every other."""
+
+def count_spikes(words: int, size: int) -> int:
+    """Return the number of set bits in `size` words."""
+
+def or_pool2d(
+    words: int,
+    out: int,
+    m: int,
+    h: int,
+    w: int,
+    words_per_pixel: int,
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    dilation: tuple[int, int],
+    ho: int,
+    wo: int,
+    threads: int,
+) -> None:
+    """Max-pool spikes: OR the words of every window that lie inside the map into `[M, ho, wo, words]`."""
+
+def lif(
+    x: int,
+    v0: int,
+    spikes: int,
+    v: int,
+    steps: int,
+    n: int,
+    x_stride: int,
+    config: LIFConfig,
+    threads: int,
+    isa: str = "auto",
+) -> None:
+    """Run neurons over all steps, elementwise in any layout shared by all four arrays.
+
+    Args:
+        x: input; step t starts at element t * x_stride.
+        v0: `[n]` membrane before the first step, or 0 for v_reset (0.0 if that is None).
+        spikes: `[steps, n]` output, 0.0 or 1.0.
+        v: `[n]` membrane after the last step.
+        steps: time steps.
+        n: neurons.
+        x_stride: `n`, or 0 for an input that is the same at every step.
+        config: neuron constants.
+        threads: OpenMP threads.
+        isa: instruction set, see above.
+    """
+
+def lif_pack(
+    x: int,
+    v0: int,
+    words: int,
+    v: int,
+    steps: int,
+    n: int,
+    c: int,
+    h: int,
+    w: int,
+    channels_last: bool,
+    repeat: bool,
+    config: LIFConfig,
+    threads: int,
+    isa: str = "auto",
+) -> None:
+    """Run neurons over all steps and pack their spikes.
+
+    Args:
+        x: `[steps * n, ...]` float in the layout named by channels_last, or `[n, ...]` if repeat.
+        v0: `[n, ...]` in the layout of x, or 0 for v_reset (0.0 if that is None).
+        words: `[steps * n, h, w, words]` output.
+        v: `[n, ...]` output in the layout of x.
+        steps: time steps.
+        n: samples.
+        c: channels.
+        h: height.
+        w: width.
+        channels_last: layout of x, v0 and v.
+        repeat: x is the same at every step and is stored once.
+        config: neuron constants.
+        threads: OpenMP threads.
+        isa: instruction set, see above.
+    """
+
+def rows_size(cout: int, cin_per_group: int, kh: int, kw: int, groups: int) -> int:
+    """Return the number of float32 elements of the packed weight."""
+
+def pack_rows(weight: int, rows: int, cout: int, cin_per_group: int, kh: int, kw: int, groups: int) -> None:
+    """Pack a contiguous `[cout, cin_per_group, kh, kw]` weight for the conv functions."""
+
+def conv_words(
+    words: int,
+    rows: int,
+    bias: int,
+    residual: int,
+    out: int,
+    geometry: ConvGeometry,
+    channels_last: bool,
+    threads: int,
+    isa: str = "auto",
+) -> None:
+    """Convolve packed spikes: `out = conv(words, rows) + bias + residual`, float32 accumulation.
+
+    Args:
+        words: `[m, h, w, words]`.
+        rows: from `pack_rows` for the same geometry; finite (a zero input skips its weight).
+        bias: `[cout]`, or 0.
+        residual: `[m, cout, ho, wo]` float in the layout of out, or 0.
+        out: `[m, cout, ho, wo]` float.
+        geometry: sizes.
+        channels_last: layout of out and residual.
+        threads: OpenMP threads.
+        isa: instruction set, see above.
+    """
+
+def conv_values(
+    x: int,
+    rows: int,
+    bias: int,
+    residual: int,
+    out: int,
+    geometry: ConvGeometry,
+    x_channels_last: bool,
+    channels_last: bool,
+    threads: int,
+    isa: str = "auto",
+) -> None:
+    """Convolve sparse floats: every element x with not (x == 0) adds x * row; NaN and infinities pass through.
+
+    x is `[m, c, h, w]` float in the layout named by x_channels_last; the rest as in `conv_words`.
+    """
+
+def conv_lif(
+    words: int,
+    rows: int,
+    bias: int,
+    residual: int,
+    residual_words: int,
+    v0: int,
+    words_out: int,
+    v: int,
+    geometry: ConvGeometry,
+    steps: int,
+    config: LIFConfig,
+    threads: int,
+    isa: str = "auto",
+) -> None:
+    """Convolve packed spikes and run neurons on the result over all steps; floats never leave the cache.
+
+    Args:
+        words: `[steps * n, h, w, words]`; geometry.m = steps * n.
+        rows: from `pack_rows`.
+        bias: `[cout]`, or 0.
+        residual: float NHWC `[steps * n, ho, wo, cout]` added before the neuron, or 0.
+        residual_words: spikes `[steps * n, ho, wo, ceil(cout/32)]` added before the neuron as 0/1, or 0;
+            at most one of the two residuals.
+        v0: float NHWC `[n, ho, wo, cout]`, or 0 for v_reset (0.0 if that is None).
+        words_out: `[steps * n, ho, wo, ceil(cout/32)]` output.
+        v: float NHWC `[n, ho, wo, cout]` output.
+        geometry: sizes.
+        steps: time steps.
+        config: neuron constants.
+        threads: OpenMP threads.
+        isa: instruction set, see above.
+    """
