@@ -39,6 +39,15 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         terminalreporter.write_line(f"{len(skipped)} GPU tests skipped: no CUDA device")
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep records and host descriptions of the tests away from the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SPARSEFLOW_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.delenv("SPARSEFLOW_RECORDS", raising=False)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _seeds() -> None:
     random.seed(0)

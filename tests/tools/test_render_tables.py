@@ -1,0 +1,46 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from tools import render_tables
+
+CHECKS = [
+    {"show": "2", "name": "trained spikes", "value": 3.456, "unit": "x", "target": ">= 3", "ok": True},
+    {"show": "2", "name": "network", "value": 2.0, "unit": "x", "target": ">= 2.5", "ok": False},
+]
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    (tmp_path / "docs").mkdir()
+    results = tmp_path / "benchmarks" / "results"
+    results.mkdir(parents=True)
+    body = {"checks": CHECKS, "ok": False, "environment": {"Processor": "a chip", "torch": "2.13.0"}}
+    (results / "spike_cpu.json").write_text(json.dumps(body))
+    (tmp_path / "README.md").write_text("before\n<!-- table: spike_cpu -->\nold\n<!-- /table -->\nafter\n")
+    return tmp_path
+
+
+def test_a_table_is_renewed_and_then_stays(tree: Path) -> None:
+    assert render_tables.main(["--root", str(tree)]) == 0
+    text = (tree / "README.md").read_text()
+    assert "| trained spikes | 3.46× | >= 3× | yes |" in text
+    assert "| network | 2× | >= 2.5× | **no** |" in text
+    assert "Processor a chip; torch 2.13.0" in text
+    assert text.startswith("before\n")
+    assert text.endswith("<!-- /table -->\nafter\n")
+    assert render_tables.main(["--root", str(tree), "--check"]) == 0
+
+
+def test_check_fails_on_a_stale_table_and_changes_nothing(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (tree / "README.md").read_text()
+    assert render_tables.main(["--root", str(tree), "--check"]) == 1
+    assert "out of date: README.md" in capsys.readouterr().out
+    assert (tree / "README.md").read_text() == before
+
+
+def test_a_missing_result_is_not_passed_over(tree: Path) -> None:
+    (tree / "benchmarks" / "results" / "spike_cpu.json").unlink()
+    with pytest.raises(FileNotFoundError, match="spike_cpu"):
+        render_tables.main(["--root", str(tree)])

@@ -1,0 +1,88 @@
+"""Renews the tables of measured figures in README.md and docs/ from benchmarks/results.
+
+A table stands between `<!-- table: NAME -->` and `<!-- /table -->` and is made
+from the checks in `benchmarks/results/NAME.json`, which a benchmark wrote. So
+no figure in the prose is typed by hand. `--check` changes nothing and returns
+1 if a table is out of date.
+"""
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+BLOCK = re.compile(r"<!-- table: (?P<name>[\w.-]+) -->\n.*?<!-- /table -->", re.DOTALL)
+
+
+def figure(value: float | bool | None, unit: str) -> str:
+    """Return a figure with three significant digits and its unit.
+
+    >>> figure(3.14159, "x"), figure(0.0, "flips"), figure(None, "x"), figure(12345.0, "rows")
+    ('3.14×', '0 flips', 'not measured', '12345 rows')
+    """
+    if value is None:
+        return "not measured"
+    whole = float(value)
+    text = f"{whole:.0f}" if whole == round(whole) or abs(whole) >= 1000 else f"{whole:.3g}"
+    return f"{text}×" if unit == "x" else f"{text} {unit}".strip()
+
+
+def table(body: Mapping[str, Any]) -> str:
+    """Return the checks of one benchmark as a Markdown table, with the machine below.
+
+    Args:
+        body: what a benchmark's `--json` prints: "checks", and where known
+            "environment" with the machine's description.
+    """
+    lines = ["| what | measured | aim | held |", "|---|--:|--:|:-:|"]
+    for check in body["checks"]:
+        held = "yes" if check["ok"] else "**no**"
+        aim = str(check["target"]) + ("×" if check["unit"] == "x" else "")
+        lines.append(f"| {check['name']} | {figure(check['value'], check['unit'])} | {aim} | {held} |")
+    about = body.get("environment") or {}
+    parts = [f"{k} {about[k]}" for k in ("Processor", "Instruction sets", "Cores", "torch") if about.get(k)]
+    return "\n".join(lines + (["", f"<sub>{'; '.join(parts)}</sub>"] if parts else []))
+
+
+def render(text: str, results: Path) -> str:
+    """Return a document with every table renewed.
+
+    Raises:
+        FileNotFoundError: a table names a result that does not exist.
+    """
+
+    def renew(match: re.Match[str]) -> str:
+        body = json.loads((results / f"{match['name']}.json").read_text())
+        return f"<!-- table: {match['name']} -->\n\n{table(body)}\n\n<!-- /table -->"
+
+    return BLOCK.sub(renew, text)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Renew or check the tables; return 1 if one is out of date and only checked."""
+    parser = argparse.ArgumentParser(description="Renew the tables of measured figures.")
+    parser.add_argument("--check", action="store_true", help="change nothing, fail if a table is out of date")
+    parser.add_argument("--root", type=Path, default=ROOT, help="checkout to look at")
+    args = parser.parse_args(argv)
+    stale = []
+    for path in [args.root / "README.md", *sorted((args.root / "docs").rglob("*.md"))]:
+        old = path.read_text()
+        new = render(old, args.root / "benchmarks" / "results")
+        if new == old:
+            continue
+        stale.append(path.relative_to(args.root).as_posix())
+        if not args.check:
+            path.write_text(new)
+    if args.check and stale:
+        print(f"out of date: {', '.join(stale)}; say make tables")
+        return 1
+    print(f"renewed: {', '.join(stale)}" if stale else "every table matches its results")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
