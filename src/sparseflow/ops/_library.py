@@ -1,0 +1,48 @@
+"""The compiled kernels, if this installation has them."""
+
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["ABSENT", "dense_layout", "native", "pointer"]
+
+native: Any
+ABSENT: str | None
+
+
+def _load() -> tuple[ModuleType | None, str | None]:
+    try:
+        # torch comes first, above: both must share its OpenMP runtime.
+        from sparseflow.ops import _native
+    except ImportError as e:
+        return None, f"the compiled kernels are missing ({e}); reinstall sparseflow with a C++17 compiler"
+    return _native, None
+
+
+native, ABSENT = _load()
+
+
+def pointer(x: Tensor | None) -> int:
+    """Return the address of the first element, or 0 for None."""
+    return 0 if x is None else x.data_ptr()
+
+
+def channels_last(x: Tensor) -> bool:
+    """Tell whether channels lie last in memory; False where both layouts hold.
+
+    >>> channels_last(torch.ones(1, 2, 3, 3).to(memory_format=torch.channels_last))
+    True
+    """
+    return x.ndim == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
+
+
+def dense_layout(x: Tensor) -> Tensor:
+    """Return `x`, or a contiguous copy if it is neither contiguous nor channels last."""
+    return x if channels_last(x) else x.contiguous()
+
+
+def like(x: Tensor, other: Tensor) -> Tensor:
+    """Return `x` in the memory layout of `other`, which is dense."""
+    return x.contiguous(memory_format=torch.channels_last if channels_last(other) else torch.contiguous_format)
