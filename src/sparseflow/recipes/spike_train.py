@@ -243,7 +243,7 @@ def train(config: SpikeTrainConfig, *, progress: bool = True) -> dict[str, Any]:
     rated = _Rated(model)
     call = torch.compile(rated, mode="default") if config.compile else rated
     pixels, labels = train_set.images.to(device), train_set.labels.to(device)
-    steps = math.ceil(len(train_set) / config.batch_size)
+    steps = max(1, len(train_set) // config.batch_size)
     names = [name for name, _ in fed_layers(model)]
     began = time.perf_counter()
     bar = tqdm(total=config.epochs * steps, initial=start * steps, disable=None if progress else True, unit="step")
@@ -353,7 +353,9 @@ def _augmented(
     side, pad = pixels.shape[-1], config.crop_padding
     grid = torch.arange(side, device=device)
     channel = torch.arange(pixels.shape[1], device=device).view(1, -1, 1, 1)
-    for index in order.split(config.batch_size):
+    # A smaller last batch would be compiled anew, so it is left out.
+    whole = len(order) - len(order) % config.batch_size or len(order)
+    for index in order[:whole].split(config.batch_size):
         n = len(index)
         draw = torch.rand(5, n, 1, generator=g, device=device)
         rows = grid + (draw[0] * (2 * pad + 1)).long()

@@ -1,0 +1,1 @@
+"""Spiking neurons, layers and networks."""
