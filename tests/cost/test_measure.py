@@ -150,6 +150,18 @@ def test_the_device_is_found_inside_nested_results(monkeypatch):
     assert _cuda_device([_FakeTensor(None), None]) is None
 
 
+def test_rounds_are_announced_outside_the_timer():
+    heard = []
+
+    def tell(done):
+        heard.append(done)
+        time.sleep(0.02)
+
+    timing = measure({"a": lambda: None}, repeats=3, min_time_s=0.0, on_round=tell)["a"]
+    assert heard == [0, 1, 2, 3]
+    assert timing.median_s < 0.02
+
+
 def test_works_without_torch(monkeypatch):
     monkeypatch.delitem(sys.modules, "torch", raising=False)
     assert _cuda_device(object()) is None

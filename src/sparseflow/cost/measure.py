@@ -62,6 +62,7 @@ def measure(
     min_time_s: float = 1e-3,
     budget_s: float | None = None,
     failures: MutableMapping[str, str] | None = None,
+    on_round: Callable[[int], None] | None = None,
 ) -> dict[str, Timing]:
     """Time functions in interleaved rounds and summarise each.
 
@@ -80,6 +81,8 @@ def measure(
             starts; one full round always runs.
         failures: where to note functions that raise, as name to reason; they
             are then left out of the result. None: the first failure raises.
+        on_round: called with the number of finished rounds, outside the timer,
+            after the warm-up (0) and after every round.
 
     Returns:
         Timing by name, in the order of `fns`.
@@ -110,6 +113,8 @@ def measure(
     gc.collect()
     gc.disable()
     try:
+        tell = on_round or _nobody
+        tell(0)
         for done in range(repeats):
             if done and spent():
                 break
@@ -117,6 +122,7 @@ def measure(
                 runner = runners[name]
                 if not _try(name, runner.time_once, failures):
                     del runners[name]
+            tell(done + 1)
     finally:
         if gc_was_on:
             gc.enable()
@@ -210,6 +216,10 @@ def _try(name: str, step: Callable[[], None], failures: MutableMapping[str, str]
         failures[name] = reason
         return False
     return True
+
+
+def _nobody(_: int) -> None:
+    """Listen to nothing."""
 
 
 def _turned(names: list[str], by: int) -> list[str]:
