@@ -1,0 +1,1 @@
+"""Benchmarks: a registry, a gated runner, and the committed records."""

@@ -1,0 +1,44 @@
+"""What can be benchmarked: a name, the tests that must be green first, and the command."""
+
+import sys
+from dataclasses import dataclass
+
+__all__ = ["BENCHMARKS", "Benchmark"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Benchmark:
+    """One entry.
+
+    Args:
+        name: what `make bench OP=...` takes.
+        gate: test paths that must pass before a number is taken.
+        command: the command, without `--json` and without the output file.
+        result: file under `benchmarks/results/`.
+        needs: what the machine must have, in words.
+    """
+
+    name: str
+    gate: tuple[str, ...]
+    command: tuple[str, ...]
+    result: str
+    needs: str = ""
+
+
+_SPIKE_GATE = ("tests/ops/conv2d_spike", "tests/ops/lif", "tests/ops/linear_spike", "tests/faults")
+
+BENCHMARKS = (
+    Benchmark(
+        name="spike-cpu",
+        gate=_SPIKE_GATE,
+        command=("sparseflow", "spike", "bench", "--target", "cpu"),
+        result="spike_cpu.json",
+    ),
+    Benchmark(
+        name="spike-coverage",
+        gate=("tests/trace", "tests/compress"),
+        command=(sys.executable, "-m", "benchmarks.coverage"),
+        result="spike_coverage_cpu.json",
+        needs="spikingjelly 2.0.0",
+    ),
+)
