@@ -1,0 +1,176 @@
+"""Capture a model's graph on a sample, with true producer-to-consumer edges."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from sparseflow.errors import CaptureError, ConfigError, DataError
+from sparseflow.trace._leaf_tracer import describe_difference, edges_of_calls, edges_of_graph, leaf_trace
+from sparseflow.trace._record import Recorder, tensors_in
+from sparseflow.trace._state import quiet
+from sparseflow.trace.graph import Call, Capture, Node
+
+__all__ = ["capture"]
+
+_WEAKEST = ("spikes", "counts", "any")
+
+
+def capture(model: nn.Module, sample: Any) -> Capture:
+    """Run `model` once on `sample` and return its graph.
+
+    The edges are recorded from the tensors that the calls really exchanged. A
+    symbolic trace with neurons as leaves is added as `graph_module` when it gives
+    bit-equal outputs and has the same edges; else `how` is "record" and a note
+    says why. The model runs in eval mode without gradient, from fresh neuron
+    state; modes, state, buffers and random numbers are put back.
+
+    Args:
+        model: any eager module.
+        sample: a tensor, a tuple of arguments, or a mapping of keyword arguments.
+
+    Raises:
+        CaptureError: the model is scripted or compiled, rejects the sample, or moves
+            tensors where no edge can be seen; the message says where.
+        DataError: a weight or the sample holds NaN or infinity.
+        ConfigError: the model is no module or the sample holds no tensor.
+
+    >>> found = capture(nn.Sequential(nn.Linear(4, 3), nn.ReLU()), torch.ones(2, 4))
+    >>> found.how, [node.name for node in found]
+    ('fx', ['input', '0', '1', 'output'])
+    """
+    args, kwargs = _arguments(sample)
+    _check(model, args, kwargs)
+    with quiet(model):
+        recorder, outputs = _record(model, args, kwargs)
+    calls, notes = tuple(recorder.calls), list(recorder.notes)
+    notes += _module_notes(model, recorder)
+    graph_module: fx.GraphModule | None = None
+    try:
+        graph_module = _traced(model, args, kwargs, outputs, calls)
+    except CaptureError as e:
+        notes.append(f"no traced graph: {e}")
+    nodes = _fold(calls)
+    notes += [f"{n.name} runs at several places of the model" for n in nodes if n.shared and n.kind == "module"]
+    return Capture(
+        how="record" if graph_module is None else "fx",
+        model=type(model).__name__,
+        nodes=nodes,
+        calls=calls,
+        graph_module=graph_module,
+        notes=tuple(dict.fromkeys(notes)),
+        sample_shapes=tuple(tuple(t.shape) for t in tensors_in((args, kwargs))),
+    )
+
+
+def _arguments(sample: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    if isinstance(sample, Mapping):
+        args: tuple[Any, ...] = ()
+        kwargs = dict(sample)
+    else:
+        args = sample if type(sample) is tuple else (sample,)
+        kwargs = {}
+    if not any(True for _ in tensors_in((args, kwargs))):
+        raise ConfigError(f"the sample holds no tensor but {type(sample).__name__}; give one input batch of the model")
+    return args, kwargs
+
+
+def _check(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    if not isinstance(model, nn.Module):
+        raise ConfigError(f"cannot capture a {type(model).__name__}; give a torch.nn.Module")
+    if isinstance(model, torch.jit.ScriptModule):
+        raise CaptureError(f"{type(model).__name__} is scripted: its inside cannot be seen; give the eager module")
+    for name, module in model.named_modules():
+        if type(module).__name__ == "OptimizedModule":
+            raise CaptureError(f"{name or 'the model'} is compiled; give the module before torch.compile")
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if isinstance(tensor, nn.UninitializedParameter):
+            raise CaptureError(f"{name} has no shape yet; run the model once before")
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise DataError(f"weight {name!r} holds NaN or infinity; load or train proper weights first")
+    for n, tensor in enumerate(tensors_in((args, kwargs))):
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise DataError(f"tensor {n} of the sample holds NaN or infinity; give a finite batch")
+
+
+def _record(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Recorder, list[torch.Tensor]]:
+    recorder = Recorder(model)
+    recorder.add_inputs((args, kwargs))
+    try:
+        with recorder:
+            outputs = model(*args, **kwargs)
+    except CaptureError:
+        raise
+    except Exception as e:
+        shapes = ", ".join(str(tuple(t.shape)) for t in tensors_in((args, kwargs)))
+        raise CaptureError(
+            f"{type(model).__name__} does not run on the sample of shape {shapes}: {type(e).__name__}: {e};"
+            " give one batch as the model takes it"
+        ) from e
+    recorder.add_outputs(outputs)
+    return recorder, [t.detach().clone() for t in tensors_in(outputs)]
+
+
+def _traced(
+    model: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    expected: list[torch.Tensor],
+    calls: tuple[Call, ...],
+) -> fx.GraphModule:
+    """Return the symbolic trace of the model, checked against what was recorded."""
+    with quiet(model):
+        traced = leaf_trace(model)
+    with quiet(model):
+        try:
+            outputs = list(tensors_in(traced(*args, **kwargs)))
+        except Exception as e:
+            raise CaptureError(f"the traced graph does not run: {type(e).__name__}: {e}") from e
+        if len(outputs) != len(expected) or not all(map(torch.equal, outputs, expected)):
+            raise CaptureError("the traced graph gives other outputs than the model")
+    of_graph, of_calls = edges_of_graph(traced.graph), edges_of_calls(calls)
+    if of_graph != of_calls:
+        raise CaptureError(describe_difference(of_graph, of_calls))
+    return traced
+
+
+def _module_notes(model: nn.Module, recorder: Recorder) -> list[str]:
+    notes = []
+    first: dict[int, str] = {}
+    for name, module in model.named_modules(remove_duplicate=False):
+        if id(module) in first and module is not model:
+            notes.append(f"{first[id(module)]} and {name} are one module")
+        first.setdefault(id(module), name)
+    notes += [
+        f"{path} is scripted; its inside is not seen"
+        for path, module in recorder.ran.items()
+        if isinstance(module, torch.jit.ScriptModule)
+    ]
+    return notes
+
+
+def _fold(calls: tuple[Call, ...]) -> tuple[Node, ...]:
+    """Merge the calls of each node."""
+    groups: dict[str, list[Call]] = {}
+    for call in calls:
+        groups.setdefault(call.node, []).append(call)
+    return tuple(_merge(name, group, calls) for name, group in groups.items())
+
+
+def _merge(name: str, group: list[Call], calls: tuple[Call, ...]) -> Node:
+    first = group[0]
+    inputs = dict.fromkeys(calls[i].node for call in group for i, _ in call.inputs)
+    inputs.pop(name, None)
+    primary = {calls[call.inputs[0][0]].node for call in group if call.inputs} - {name}
+    nonzero = sum(call.nonzero[0] for call in group if call.nonzero)
+    numel = sum(int(torch.Size(call.output_shapes[0]).numel()) for call in group if call.output_shapes)
+    node = Node(
+        name=name, target=first.target, kind=first.kind, op=first.op, inputs=tuple(inputs),
+        input_shapes=first.input_shapes, output_shapes=first.output_shapes, attrs=first.attrs, params=first.params,
+        calls=len(group), shared=len(primary) > 1, source=first.source,
+        density=nonzero / numel if numel else None,
+    )  # fmt: skip
+    held = [call.values[0] for call in group if call.values]
+    return replace(node, values=max(held, key=_WEAKEST.index) if held else "any")

@@ -1,0 +1,71 @@
+"""Symbolic trace with operators as leaves, kept only if it agrees with the recording."""
+
+from typing import Any
+
+from torch import fx, nn
+
+from sparseflow.errors import CaptureError
+from sparseflow.trace._record import is_leaf
+from sparseflow.trace.graph import Call
+
+__all__ = ["LeafTracer", "edges_of_calls", "edges_of_graph", "leaf_trace"]
+
+Edges = frozenset[tuple[str, str]]
+
+
+class LeafTracer(fx.Tracer):
+    """Traces through user code, stopping at spiking neurons, memory modules and torch's own layers."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """Tell whether `m` stays one node."""
+        return is_leaf(m)
+
+
+def leaf_trace(model: nn.Module) -> fx.GraphModule:
+    """Trace a model symbolically; the result shares the model's modules.
+
+    Raises:
+        CaptureError: the model's Python reads values or shapes of tensors.
+    """
+    tracer = LeafTracer()
+    try:
+        return fx.GraphModule(tracer.root if hasattr(tracer, "root") else model, tracer.trace(model))
+    except Exception as e:
+        raise CaptureError(f"symbolic trace of {type(model).__name__} failed: {type(e).__name__}: {e}") from e
+
+
+def edges_of_graph(graph: fx.Graph) -> Edges:
+    """Return every (module, next module) pair of a traced graph, functions passed through."""
+    reach: dict[fx.Node, frozenset[str]] = {}
+    edges: set[tuple[str, str]] = set()
+    for node in graph.nodes:
+        behind: frozenset[str] = frozenset().union(*(reach[n] for n in node.all_input_nodes))
+        if node.op == "placeholder":
+            behind = frozenset({""})
+        elif node.op == "call_module":
+            edges.update((name, str(node.target)) for name in behind)
+            behind = frozenset({str(node.target)})
+        reach[node] = behind
+    return frozenset(edges)
+
+
+def edges_of_calls(calls: tuple[Call, ...]) -> Edges:
+    """Return every (module, next module) pair of a recording, functions passed through."""
+    reach: list[frozenset[str]] = []
+    edges: set[tuple[str, str]] = set()
+    for call in calls:
+        behind: frozenset[str] = frozenset().union(*(reach[i] for i, _ in call.inputs))
+        if call.kind == "input":
+            behind = frozenset({""})
+        elif call.kind == "module":
+            edges.update((name, call.target) for name in behind)
+            behind = frozenset({call.target})
+        reach.append(behind)
+    return frozenset(edges)
+
+
+def describe_difference(traced: Edges, recorded: Edges) -> str:
+    """Name one edge that only one of two graphs has."""
+    extra: Any = sorted(traced ^ recorded)
+    before, after = extra[0]
+    return f"{before or 'input'} -> {after} is in only one of the traced and the recorded graph"

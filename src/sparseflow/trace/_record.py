@@ -1,0 +1,368 @@
+"""Recorder: run a model once and write down which call made every tensor that another call read."""
+
+import math
+import sys
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+from torch.utils.hooks import RemovableHandle
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from sparseflow.errors import CaptureError
+from sparseflow.trace._stems import function_attrs, function_stem, module_attrs, module_stem
+from sparseflow.trace.graph import Call, Ref
+from sparseflow.trace.registry import is_spike_source
+
+__all__ = ["Recorder", "is_leaf", "tensors_in"]
+
+Versions = list[tuple[torch.Tensor, int]]
+
+_VIEWS = frozenset({"view", "reshape", "flatten", "permute", "transpose", "squeeze", "unsqueeze", "contiguous", "copy"})
+_LOOK_INTO = ("torch.nn.modules.container", "torch.nn.modules.transformer")
+_OPAQUE = frozenset({"TLastSeqToANNContainer", "TLastMultiStepContainer"})
+
+
+def is_leaf(module: nn.Module) -> bool:
+    """Tell whether a module is one operator: spiking neurons, torch's own layers, memory modules without layers."""
+    if isinstance(module, torch.jit.ScriptModule) or is_spike_source(module):
+        return True
+    classes = type(module).__mro__
+    if any(cls.__name__ in _OPAQUE for cls in classes):
+        return True
+    if type(module).__module__.startswith(_LOOK_INTO):
+        return False
+    if isinstance(module, nn.MultiheadAttention):
+        return True
+    if any(module.children()):
+        return False
+    if any(cls.__name__ == "MemoryModule" or cls.__module__ == "sparseflow.nn.layers" for cls in classes):
+        return True
+    return any(
+        cls.__module__.startswith("torch.nn.modules.")
+        and not cls.__module__.startswith((*_LOOK_INTO, "torch.nn.modules.module"))
+        and not cls.__name__.startswith("_")
+        for cls in classes
+    )
+
+
+def tensors_in(value: Any) -> Iterator[torch.Tensor]:
+    """Yield the tensors of nested tuples, lists, mappings and dataclass-like states, in order."""
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, dict):
+        for inner in value.values():
+            yield from tensors_in(inner)
+    elif isinstance(value, (list, tuple, set)):
+        for inner in value:
+            yield from tensors_in(inner)
+    elif hasattr(value, "__dataclass_fields__"):
+        for name in value.__dataclass_fields__:
+            yield from tensors_in(getattr(value, name, None))
+
+
+def _versions(tensors: list[torch.Tensor]) -> Versions:
+    return [(t, -1 if t.is_inference() else t._version) for t in tensors]
+
+
+def _call_site(scope: str) -> tuple[Any, ...]:
+    """Return the code positions between here and the module whose forward runs."""
+    frame: FrameType | None = sys._getframe(2)
+    places: list[Any] = [scope]
+    while frame is not None and frame.f_code.co_name != "_call_impl" and len(places) < 24:
+        places.append((frame.f_code, frame.f_lasti))
+        frame = frame.f_back
+    return tuple(places)
+
+
+def _describe(tensor: torch.Tensor) -> tuple[int, str]:
+    """Return the non-zero elements and whether all are bits, or counts, or anything."""
+    if tensor.is_complex() or tensor.is_sparse or tensor.is_quantized or tensor.numel() == 0:
+        return 0, "any"
+    if tensor.dtype is torch.bool:
+        return int(tensor.count_nonzero()), "spikes"
+    nonzero = int(tensor.count_nonzero())
+    if int((tensor == 1).sum()) == nonzero:
+        return nonzero, "spikes"
+    whole = not tensor.is_floating_point() or bool((tensor == tensor.round()).all())
+    return nonzero, "counts" if whole and bool((tensor >= 0).all()) else "any"
+
+
+class Recorder(TorchFunctionMode):
+    """Writes down the calls of one forward.
+
+    Leaf modules are one call each; outside of them every torch function that
+    makes or changes a tensor is one. A tensor is followed by identity, and by
+    its storage where it is written to.
+
+    Args:
+        model: the model that will run.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.calls: list[Call] = []
+        self.notes: list[str] = []
+        self.ran: dict[str, nn.Module] = {}
+        self._model = model
+        self._paths = {id(module): name for name, module in model.named_modules()}
+        self._fixed: dict[int, tuple[str, torch.Tensor]] = {}
+        for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+            self._fixed.setdefault(id(tensor), (name, tensor))
+        self._made: Any = WeakTensorKeyDictionary()
+        self._scopes: list[str] = []
+        self._inside_leaf = 0
+        self._pending: tuple[list[torch.Tensor], tuple[Ref, ...], Versions] | None = None
+        self._handles: list[RemovableHandle] = []
+        self._sites: dict[tuple[Any, ...], list[tuple[str, tuple[str, ...]]]] = {}
+        self._names: set[str] = set(self._paths.values()) | {"input", "output"}
+
+    def __enter__(self) -> "Recorder":
+        """Hook the modules and start to listen."""
+        for module in self._model.modules():
+            leaf = is_leaf(module)
+            before = self._leaf_before if leaf else self._scope_before
+            after = self._leaf_after if leaf else self._scope_after
+            self._handles.append(module.register_forward_pre_hook(before, with_kwargs=True))
+            self._handles.append(module.register_forward_hook(after, with_kwargs=True))
+        super().__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        """Stop to listen and take the hooks away."""
+        super().__exit__(*error)
+        for handle in self._handles:
+            handle.remove()
+
+    def add_inputs(self, sample: Any) -> None:
+        """Name the tensors of the sample as the graph's inputs."""
+        for n, tensor in enumerate(tensors_in(sample)):
+            name = "input" if n == 0 else self._unique(f"input_{n}")
+            self._append(name, "input", "input", name, [], (), [tensor])
+
+    def add_outputs(self, outputs: Any) -> None:
+        """Name the tensors that the model returned as the graph's output."""
+        found = list(tensors_in(outputs))
+        self._append("output", "output", "output", "output", found, self._known(found), [])
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run one torch function and write it down if it made or changed a tensor."""
+        kwargs = kwargs or {}
+        if self._inside_leaf:
+            return func(*args, **kwargs)
+        given = list(tensors_in((args, kwargs)))
+        before = _versions(given)
+        refs = self._known(given)
+        result = func(*args, **kwargs)
+        made = list(tensors_in(result))
+        written = [t for t, version in before if version >= 0 and t._version != version]
+        stem = function_stem(func)
+        if not made and not written:
+            self._left_torch(stem, refs)
+            return result
+        if not written and all(any(t is g for g in given) for t in made):
+            return result
+        self._function(func, stem, args, kwargs, given, refs, made, written)
+        return result
+
+    def _function(
+        self,
+        func: Callable[..., Any],
+        stem: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        given: list[torch.Tensor],
+        refs: tuple[Ref, ...],
+        made: list[torch.Tensor],
+        written: list[torch.Tensor],
+    ) -> None:
+        scope = self._scopes[-1] if self._scopes else ""
+        attrs = function_attrs(stem, args, kwargs)
+        if stem == "dropout" and (kwargs.get("training") or (len(args) > 2 and args[2] is True)):
+            stem = "random_dropout"
+        if stem in ("add", "sub", "mul", "div", "maximum", "rsub") and len(given) == 1:
+            attrs["scalar"] = next(
+                (float(a) for a in (*args, *kwargs.values()) if isinstance(a, (int, float)) and a is not True), 0.0
+            )
+        if stem == "pad":
+            attrs["mode"] = str(kwargs.get("mode", args[2] if len(args) > 2 else "constant"))
+            attrs["fill"] = float(kwargs.get("value") or (args[3] if len(args) > 3 and args[3] else 0.0))
+        if stem == "upsample":
+            attrs["mode"] = str(kwargs.get("mode", args[3] if len(args) > 3 else "nearest"))
+        kind = "function" if refs else "constant"
+        if kind == "constant" and any(id(t) in self._fixed for t in given):
+            kind = "function"
+        name = self._site_name((_call_site(scope), stem), scope, stem, refs)
+        results = [t for t in made if not any(t is w for w in written)] if written else made
+        call = self._append(
+            name, kind, stem, getattr(func, "__name__", stem), given, refs, written[:1] or results, attrs=attrs,
+            params=self._params(stem, args, kwargs), written=bool(written),
+        )  # fmt: skip
+        if written:
+            self._rewrite(written, call)
+            for tensor in results:
+                self._made[tensor] = (call.index, 0)
+
+    def _leaf_before(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if not self._inside_leaf:
+            with torch._C.DisableTorchFunction():
+                given = list(tensors_in((args, kwargs)))
+                self._pending = (given, self._known(given), _versions(given))
+        self._inside_leaf += 1
+
+    def _leaf_after(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        self._inside_leaf -= 1
+        if self._inside_leaf or self._pending is None:
+            return
+        with torch._C.DisableTorchFunction():
+            given, refs, before = self._pending
+            written = [t for t, version in before if version >= 0 and t._version != version]
+            path = self._paths[id(module)]
+            self.ran[path] = module
+            params = {
+                name: tuple(value.shape)
+                for name, value in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False))
+            }
+            made = list(tensors_in(output))
+            stem, attrs = module_stem(module), module_attrs(module)
+            if isinstance(module, nn.Upsample):
+                attrs["mode"] = module.mode
+            call = self._append(
+                path or "model", "module", stem, path, given, refs, made, attrs=attrs, params=params,
+                source=is_spike_source(module), written=bool(written),
+            )  # fmt: skip
+            if written:
+                self._rewrite(written, call)
+
+    def _scope_before(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if not self._inside_leaf:
+            self._scopes.append(self._paths[id(module)])
+
+    def _scope_after(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        if not self._inside_leaf:
+            self._scopes.pop()
+
+    def _left_torch(self, stem: str, refs: tuple[Ref, ...]) -> None:
+        if not refs:
+            return
+        scope = (self._scopes[-1] if self._scopes else "") or type(self._model).__name__
+        if stem in ("numpy", "array", "dlpack"):
+            raise CaptureError(f"{scope} turns a tensor into a {stem} array, whose readers cannot be seen; use torch")
+        if stem in ("item", "tolist", "bool", "float", "int", "index"):
+            note = f"{scope} reads tensor values in Python; the graph holds for this sample's values"
+            if note not in self.notes:
+                self.notes.append(note)
+
+    def _known(self, tensors: list[torch.Tensor]) -> tuple[Ref, ...]:
+        """Return where each tensor came from, leaving out parameters; adopt constants of the model."""
+        found = []
+        for tensor in tensors:
+            ref = self._made.get(tensor)
+            if ref is None and id(tensor) not in self._fixed:
+                ref = self._adopt(tensor)
+            if ref is not None:
+                found.append(ref)
+        return tuple(found)
+
+    def _adopt(self, tensor: torch.Tensor) -> Ref:
+        """Take in a tensor that no call made: a constant, unless it aliases one that a call did make."""
+        storage = None if tensor.is_sparse else tensor.untyped_storage()._cdata
+        with torch._C.DisableTorchFunction():
+            for other in list(self._made):
+                if not other.is_sparse and storage is not None and other.untyped_storage()._cdata == storage:
+                    scope = (self._scopes[-1] if self._scopes else "") or type(self._model).__name__
+                    raise CaptureError(
+                        f"{scope} reads a tensor of shape {tuple(tensor.shape)} that shares memory with another but was"
+                        " made where the recorder cannot see; make it with a torch function"
+                    )
+            name = self._unique("constant")
+            return (self._append(name, "constant", "constant", name, [], (), [tensor]).index, 0)
+
+    def _params(self, stem: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+        found: dict[str, tuple[int, ...]] = {}
+        weighty = stem.startswith("conv") or stem in ("linear", "batch_norm", "layer_norm", "embedding")
+        for n, (key, value) in enumerate((*((str(i), a) for i, a in enumerate(args)), *kwargs.items())):
+            if isinstance(value, torch.Tensor) and id(value) in self._fixed and value not in self._made:
+                named = ("input", "weight", "bias")[n] if weighty and key.isdigit() and n < 3 else key
+                found[f"arg{key}" if named.isdigit() else named] = tuple(value.shape)
+        return found
+
+    def _rewrite(self, written: list[torch.Tensor], call: Call) -> None:
+        """Let every live tensor that overlaps a written one come from the write."""
+        for target in written:
+            storage = target.untyped_storage()._cdata
+            for other in list(self._made):
+                if other is target or other.untyped_storage()._cdata != storage:
+                    continue
+                same = (
+                    other.shape == target.shape
+                    and other.stride() == target.stride()
+                    and other.storage_offset() == target.storage_offset()
+                )
+                if same:
+                    self._made[other] = (call.index, 0)
+                elif self._made[other] != (call.index, 0):
+                    refs = (self._made[other], (call.index, 0))
+                    name = self._unique("alias")
+                    self._append(name, "function", "alias", "alias", [other, target], refs, [other])
+            self._made[target] = (call.index, 0)
+
+    def _site_name(self, site: tuple[Any, ...], scope: str, stem: str, refs: tuple[Ref, ...]) -> str:
+        """Fold calls from one place in the code that read the same nodes; name the others apart."""
+        reads = tuple(self.calls[i].node for i, _ in refs)
+        groups = self._sites.setdefault(site, [])
+        own = {name for name, _ in groups}
+        canonical = tuple("" if name in own else name for name in reads)
+        for name, earlier in groups:
+            if earlier == canonical:
+                return name
+        name = self._unique(f"{scope}.{stem}" if scope else stem)
+        groups.append((name, canonical))
+        return name
+
+    def _unique(self, name: str) -> str:
+        candidate, n = name, 1
+        while candidate in self._names:
+            candidate = f"{name}_{n}"
+            n += 1
+        self._names.add(candidate)
+        return candidate
+
+    def _append(
+        self,
+        node: str,
+        kind: str,
+        op: str,
+        target: str,
+        given: list[torch.Tensor],
+        refs: tuple[Ref, ...],
+        made: list[torch.Tensor],
+        *,
+        attrs: dict[str, Any] | None = None,
+        params: dict[str, tuple[int, ...]] | None = None,
+        source: bool = False,
+        written: bool = False,
+    ) -> Call:
+        with torch._C.DisableTorchFunction():
+            index = len(self.calls)
+            shapes = tuple(tuple(self.calls[i].output_shapes[slot]) for i, slot in refs)
+            if op in _VIEWS and len(refs) == 1 and not written and made and made[0].numel() == math.prod(shapes[0]):
+                i, slot = refs[0]
+                stats = [(self.calls[i].nonzero[slot], self.calls[i].values[slot])]
+            else:
+                stats = [_describe(t) for t in made]
+            call = Call(
+                index=index, node=node, kind=kind, op=op, target=target, inputs=refs, input_shapes=shapes,
+                output_shapes=tuple(tuple(t.shape) for t in made), nonzero=tuple(n for n, _ in stats),
+                values=tuple(v for _, v in stats), dtypes=tuple(str(t.dtype).removeprefix("torch.") for t in made),
+                attrs=attrs or {}, params=params or {}, source=source, written=written,
+            )  # fmt: skip
+            self.calls.append(call)
+            for slot, tensor in enumerate(made):
+                self._made[tensor] = (index, slot)
+            return call
