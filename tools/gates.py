@@ -59,7 +59,16 @@ def gates(jobs: int) -> tuple[Gate, ...]:
         Gate(name="docs build", command=(f"{tool}/mkdocs", "build", "--strict", "--quiet")),
         Gate(
             name="doctests",
-            command=(*pytest, "--doctest-modules", "src", "-p", "no:cacheprovider"),
+            command=(
+                *pytest,
+                "--doctest-modules",
+                "--doctest-glob=*.md",
+                "src",
+                "tools",
+                "docs",
+                "-p",
+                "no:cacheprovider",
+            ),
         ),
         Gate(name="pytest", command=(*pytest, "--durations=8", "-n", str(jobs))),
     )
