@@ -4,6 +4,7 @@ from sparseflow.trace._capture import capture
 from sparseflow.trace.edges import SpikeEdge, spike_edges
 from sparseflow.trace.graph import Call, Capture, Node
 from sparseflow.trace.registry import SpikeOpRegistry, is_spike_source, neuron_op, neuron_params, register
+from sparseflow.trace.workload import table, trace
 
 __all__ = [
     "Call",
@@ -17,4 +18,6 @@ __all__ = [
     "neuron_params",
     "register",
     "spike_edges",
+    "table",
+    "trace",
 ]

@@ -139,8 +139,9 @@ def _traced(
 def _module_notes(model: nn.Module, recorder: Recorder) -> list[str]:
     notes = []
     first: dict[int, str] = {}
+    ran = {id(module) for module in recorder.ran.values()}
     for name, module in model.named_modules(remove_duplicate=False):
-        if id(module) in first and module is not model:
+        if id(module) in first and id(module) in ran:
             notes.append(f"{first[id(module)]} and {name} are one module")
         first.setdefault(id(module), name)
     notes += [

@@ -78,6 +78,11 @@ def _call_site(scope: str) -> tuple[Any, ...]:
     return tuple(places)
 
 
+def _shares(one: torch.Tensor, other: torch.Tensor) -> bool:
+    dense = not (one.is_sparse or other.is_sparse)
+    return dense and one.untyped_storage()._cdata == other.untyped_storage()._cdata
+
+
 def _describe(tensor: torch.Tensor) -> tuple[int, str]:
     """Return the non-zero elements and whether all are bits, or counts, or anything."""
     if tensor.is_complex() or tensor.is_sparse or tensor.is_quantized or tensor.numel() == 0:
@@ -356,11 +361,14 @@ class Recorder(TorchFunctionMode):
                 stats = [(self.calls[i].nonzero[slot], self.calls[i].values[slot])]
             else:
                 stats = [_describe(t) for t in made]
+            attrs = dict(attrs or {})
+            if made and given and not written and _shares(made[0], given[0]):
+                attrs["view"] = True
             call = Call(
                 index=index, node=node, kind=kind, op=op, target=target, inputs=refs, input_shapes=shapes,
                 output_shapes=tuple(tuple(t.shape) for t in made), nonzero=tuple(n for n, _ in stats),
                 values=tuple(v for _, v in stats), dtypes=tuple(str(t.dtype).removeprefix("torch.") for t in made),
-                attrs=attrs or {}, params=params or {}, source=source, written=written,
+                attrs=attrs, params=params or {}, source=source, written=written,
             )  # fmt: skip
             self.calls.append(call)
             for slot, tensor in enumerate(made):

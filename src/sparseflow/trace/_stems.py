@@ -51,7 +51,7 @@ _FUNCTIONS = {
     "eq": "compare", "ne": "compare", "lt": "compare", "le": "compare", "gt": "compare", "ge": "compare",
     "greater": "compare", "less": "compare", "interpolate": "upsample", "absolute": "abs", "negative": "neg",
     "multi_head_attention_forward": "multihead_attention", "setitem": "write", "copy_": "write",
-    "rsub": "rsub", "squeeze": "squeeze", "unsafe_chunk": "chunk", "unsafe_split": "split",
+    "unsafe_chunk": "chunk", "unsafe_split": "split",
 }  # fmt: skip
 
 
@@ -80,7 +80,7 @@ def module_attrs(module: nn.Module) -> dict[str, Any]:
     """Return the attributes of a module that its operator's cost depends on.
 
     >>> module_attrs(nn.MaxPool2d(2))
-    {'dilation': 1, 'kernel_size': 2, 'padding': 0, 'stride': 2}
+    {'dilation': 1, 'kernel_size': (2, 2), 'padding': 0, 'stride': 2}
     """
     if isinstance(module, conv._ConvNd):
         names: tuple[str, ...] = ("stride", "padding", "dilation", "groups", "kernel_size")
@@ -92,7 +92,17 @@ def module_attrs(module: nn.Module) -> dict[str, Any]:
         names = ("step_mode",)
     else:
         names = ()
-    return {name: _plain(getattr(module, name)) for name in sorted(names) if hasattr(module, name)}
+    found = {name: _plain(getattr(module, name)) for name in sorted(names) if hasattr(module, name)}
+    return _spread(found, type(module).__mro__)
+
+
+def _spread(attrs: dict[str, Any], names: tuple[Any, ...]) -> dict[str, Any]:
+    """Write a window given as one number once a dimension; a leading time step makes the rank a bad guide."""
+    size = attrs.get("kernel_size")
+    if isinstance(size, int):
+        digits = (digit for name in names for digit in getattr(name, "__name__", name) if digit in "123")
+        attrs["kernel_size"] = (size,) * int(next(digits, "2"))
+    return attrs
 
 
 def function_stem(func: Callable[..., Any]) -> str:
@@ -123,11 +133,12 @@ def function_attrs(stem: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     """Return the attributes of a function call that its cost depends on.
 
     >>> function_attrs("max_pool2d", ("x", 2), {"stride": 1})
-    {'kernel_size': 2, 'stride': 1}
+    {'kernel_size': (2, 2), 'stride': 1}
     """
     family = next((names for head, names in _ARGUMENTS.items() if stem.startswith(head)), None)
     if family is None:
         return {}
     given = {**dict(zip(family, args, strict=False)), **kwargs}
     wanted = ("kernel_size", "stride", "padding", "dilation", "groups")
-    return {name: _plain(given[name]) for name in sorted(wanted) if given.get(name) is not None}
+    found = {name: _plain(given[name]) for name in sorted(wanted) if given.get(name) is not None}
+    return _spread(found, (stem if stem[-2:-1].isdigit() else f"{stem}3d",))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from sparseflow.trace.graph import Call, Capture, Ref
 
-__all__ = ["SpikeEdge", "spike_edges"]
+__all__ = ["SpikeEdge", "spike_edges", "structures"]
 
 # Zeros stay zeros and ones stay ones. A batch norm is not among them: it shifts zeros away.
 _BITS_SURVIVE = frozenset(
@@ -84,17 +84,11 @@ def spike_edges(capture: Capture) -> tuple[SpikeEdge, ...]:
     Returns:
         Edges in order of the layers' first execution.
     """
-    forms: dict[Ref, _Form | None] = {}
+    forms = _forms(capture)
     reading: dict[str, list[_Form | None]] = {}
     for call in capture.calls:
-        given = [forms.get(ref) for ref in call.inputs]
         if call.op.startswith(_LAYERS):
-            reading.setdefault(call.node, []).append(given[0] if given else None)
-        form = _Form("spikes", ((call.node, ()),)) if call.source else _passed(call, given, capture)
-        for slot in range(len(call.output_shapes)):
-            if call.source and slot > 0:
-                continue
-            forms[(call.index, slot)] = _checked(form, call, slot)
+            reading.setdefault(call.node, []).append(forms.get(call.inputs[0]) if call.inputs else None)
     edges = []
     for layer, runs in reading.items():
         real = [form for form in runs if form is not None and form.structure in _RANK]
@@ -104,6 +98,21 @@ def spike_edges(capture: Capture) -> tuple[SpikeEdge, ...]:
         ways = dict(way for form in reversed(real) for way in form.ways)
         edges += [SpikeEdge(source=s, layer=layer, via=via, structure=structure) for s, via in ways.items()]
     return tuple(edges)
+
+
+def structures(capture: Capture) -> dict[Ref, str]:
+    """Return what each tensor that descends from spikes holds: "spikes", "counts" or "sparse"."""
+    return {ref: form.structure for ref, form in _forms(capture).items() if form and form.structure in _RANK}
+
+
+def _forms(capture: Capture) -> dict[Ref, _Form | None]:
+    forms: dict[Ref, _Form | None] = {}
+    for call in capture.calls:
+        given = [forms.get(ref) for ref in call.inputs]
+        form = _Form("spikes", ((call.node, ()),)) if call.source else _passed(call, given)
+        for slot in range(1 if call.source else len(call.output_shapes)):
+            forms[(call.index, slot)] = _checked(form, call, slot)
+    return forms
 
 
 def _checked(form: _Form | None, call: Call, slot: int) -> _Form | None:
@@ -118,7 +127,7 @@ def _checked(form: _Form | None, call: Call, slot: int) -> _Form | None:
     return None if form.structure == "bits" and held != "spikes" else form
 
 
-def _passed(call: Call, given: list[_Form | None], capture: Capture) -> _Form | None:
+def _passed(call: Call, given: list[_Form | None]) -> _Form | None:
     """Return what comes out of a call, or None where neither zeros nor bits are sure to survive."""
     if call.kind not in ("function", "module"):
         return None
