@@ -11,7 +11,7 @@ OP ?=
 # A pull that only changes Python needs no install: the package is editable. These files need one.
 NATIVE := CMakeLists.txt $(shell find csrc)
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet -c constraints.txt
-BUILD_TOOLS := scikit-build-core nanobind cmake ninja
+BUILD_TOOLS := scikit-build-core nanobind cmake ninja setuptools
 
 .PHONY: help run test check bench docs tables format clean env env-dev
 .DEFAULT_GOAL := help
