@@ -1,6 +1,6 @@
 """Op, Kernel and Candidate: what an operator folder declares to the rest of the house."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -111,8 +111,3 @@ class Op:
         if layer.op not in self.serves:
             raise UnsupportedError(f"operator {self.name!r} serves {', '.join(self.serves)}, not {layer.op!r}")
         return [Candidate(kernel=k.name, refusal=k.refuses(layer, target)) for k in self.kernels]
-
-
-def find(ops: Sequence[Op], layer: Layer) -> Op | None:
-    """Return the operator that serves a layer, or None."""
-    return next((op for op in ops if layer.op in op.serves), None)

@@ -1,57 +1,63 @@
 """The truth of convolution on spikes, in plain torch; every function runs in float64 too."""
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import torch.nn.functional as F
 from torch import Tensor
 
 from sparseflow.ops.lif import reference as neuron
 from sparseflow.ops.lif.reference import LIFParams
 
-__all__ = ["conv_lif", "conv_words", "output_size", "spike_conv2d"]
+__all__ = ["Geometry", "conv_lif", "conv_words", "spike_conv2d"]
 
 Pair = tuple[int, int]
 
 
-def output_size(size: Pair, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair) -> Pair:
-    """Return height and width of the output; not positive where the kernel does not fit.
+class Geometry(NamedTuple):
+    """How the window of a convolution moves.
 
-    >>> output_size((32, 32), (3, 3), (2, 2), (1, 1), (1, 1))
+    >>> Geometry(stride=(2, 2), padding=(1, 1)).output((32, 32), (3, 3))
     (16, 16)
     """
-    h, w = (
-        (n + 2 * p - d * (k - 1) - 1) // s + 1
-        for n, k, s, p, d in zip(size, kernel, stride, padding, dilation, strict=True)
-    )
-    return h, w
+
+    stride: Pair = (1, 1)
+    padding: Pair = (0, 0)
+    dilation: Pair = (1, 1)
+    groups: int = 1
+
+    def output(self, size: Sequence[int], kernel: Sequence[int]) -> Pair:
+        """Return height and width of the output; not positive where the kernel does not fit."""
+        h, w = (
+            (n + 2 * p - d * (k - 1) - 1) // s + 1
+            for n, k, s, p, d in zip(size, kernel, self.stride, self.padding, self.dilation, strict=True)
+        )
+        return h, w
+
+    def flat(self) -> list[int]:
+        """Return the seven numbers as an operator schema takes them."""
+        return [*self.stride, *self.padding, *self.dilation, self.groups]
+
+    @classmethod
+    def of(cls, flat: Sequence[int]) -> "Geometry":
+        """Undo `flat`.
+
+        >>> Geometry.of(Geometry().flat()) == Geometry()
+        True
+        """
+        sh, sw, ph, pw, dh, dw, groups = flat
+        return cls((sh, sw), (ph, pw), (dh, dw), groups)
 
 
-def spike_conv2d(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    *,
-    stride: Pair = (1, 1),
-    padding: Pair = (0, 0),
-    dilation: Pair = (1, 1),
-    groups: int = 1,
-) -> Tensor:
+def spike_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:
     """Dense convolution; see `sparseflow.ops.conv2d_spike.spike_conv2d`."""
-    return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
+    return F.conv2d(x, weight, bias, *geometry)
 
 
-def conv_words(
-    words: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    *,
-    channels: int,
-    stride: Pair = (1, 1),
-    padding: Pair = (0, 0),
-    dilation: Pair = (1, 1),
-    groups: int = 1,
-) -> Tensor:
+def conv_words(words: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:
     """Convolution of packed spikes with a plain weight; see `sparseflow.ops.conv2d_spike.conv_words`."""
-    x = neuron.unpack_spikes(words, channels, weight.dtype)
-    return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
+    x = neuron.unpack_spikes(words, weight.shape[1] * geometry.groups, weight.dtype)
+    return F.conv2d(x, weight, bias, *geometry)
 
 
 def conv_lif(
@@ -59,20 +65,14 @@ def conv_lif(
     weight: Tensor,
     bias: Tensor | None,
     params: LIFParams,
+    geometry: Geometry,
     *,
     steps: int,
-    channels: int,
     v0: Tensor | None = None,
     residual: Tensor | None = None,
-    stride: Pair = (1, 1),
-    padding: Pair = (0, 0),
-    dilation: Pair = (1, 1),
-    groups: int = 1,
 ) -> tuple[Tensor, Tensor]:
     """Convolution, then neurons over all steps, packed; see `sparseflow.ops.conv2d_spike.conv_lif`."""
-    y = conv_words(
-        words, weight, bias, channels=channels, stride=stride, padding=padding, dilation=dilation, groups=groups
-    )
+    y = conv_words(words, weight, bias, geometry)
     if residual is not None:
         y = y + residual
     return neuron.lif_pack(y, params, steps=steps, v0=v0)

@@ -311,7 +311,7 @@ def _(words: Tensor, channels: int) -> Tensor:
 def _or_pool(words: Tensor, kernel: list[int], stride: list[int], padding: list[int]) -> Tensor:
     out = _empty_pooled(words, kernel, stride, padding)
     if not cpp.or_pool2d(words, kernel, stride, padding, out):
-        out.copy_(reference.or_pool2d(words, pair(kernel), pair(stride), pair(padding)))
+        out.copy_(reference.or_pool2d(words, (kernel[0], kernel[1]), (stride[0], stride[1]), (padding[0], padding[1])))
     return out
 
 

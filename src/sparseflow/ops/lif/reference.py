@@ -67,7 +67,7 @@ class _Heaviside(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
         (u,) = ctx.saved_tensors
-        return grads[0] / (1 + (math.pi * u) ** 2)
+        return grads[0].div(1 + (math.pi * u) ** 2)
 
 
 def charge(v: Tensor, x: Tensor, params: LIFParams) -> Tensor:
