@@ -1,0 +1,290 @@
+"""Fused blocks: convolution, batch normalisation, residual and neuron as one step on packed spikes.
+
+A block refers to the modules it stands for and owns no parameter: it packs what
+it needs from them, packs again when they change, and keeps the membrane
+potential in the neuron module itself, so that `reset()` there resets the block.
+Blocks are for inference: packed spikes carry no gradient.
+"""
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sparseflow.nn._stamp import stamp
+from sparseflow.nn.spikes import Spikes, unpack
+from sparseflow.ops.conv2d_spike import OP, conv_lif, conv_words, pack_weight, spike_conv2d
+from sparseflow.ops.lif import LIFParams, lif, lif_pack, unpack_spikes
+
+__all__ = ["ConvBlock", "ConvNeuronBlock", "DenseBlock", "NeuronBlock"]
+
+Pair = tuple[int, int]
+Fold = Callable[[Tensor, Tensor | None, nn.Module], tuple[Tensor, Tensor]]
+Constants = Callable[[nn.Module], LIFParams]
+
+
+class _Weights:
+    """Weight and bias of a convolution or linear layer, its normalisation folded in, packed for the kernels."""
+
+    def __init__(self, layer: nn.Conv2d | nn.Linear, bn: nn.Module | None, fold: Fold | None, size: Pair) -> None:
+        self.layer, self.bn, self.fold, self.size = layer, bn, fold, size
+        self.made: tuple[Any, ...] = ()
+        self.weight = torch.empty(0)
+        self.bias: Tensor | None = None
+        self.rows = torch.empty(0)
+        self.refresh("dense")
+
+    def refresh(self, kernel: str) -> None:
+        """Fold and pack again if a tensor behind this was changed, or for another kernel."""
+        if torch.compiler.is_compiling():
+            return
+        layer, bn = self.layer, cast(Any, self.bn)
+        behind = () if bn is None else (bn.weight, bn.bias, bn.running_mean, bn.running_var)
+        now = (kernel, *stamp(layer.weight, layer.bias, *behind))
+        if now == self.made:
+            return
+        with torch.no_grad():
+            weight, bias = layer.weight.detach(), layer.bias
+            if isinstance(layer, nn.Linear):
+                weight = weight.view(weight.shape[0], -1, *self.size)
+            if bn is not None and self.fold is not None:
+                weight, bias = self.fold(weight, bias, bn)
+            self.bias = None if bias is None else bias.detach()
+            if kernel != "dense":
+                self.rows = pack_weight(weight.contiguous(), getattr(layer, "groups", 1), kernel=kernel)
+            self.weight = weight.contiguous(memory_format=torch.channels_last)
+        self.made = now
+
+
+class _Layer(nn.Module):
+    """What the blocks with a convolution or a linear layer share."""
+
+    kernels = tuple(k.name for k in OP.kernels)
+
+    def __init__(
+        self,
+        layer: nn.Conv2d | nn.Linear,
+        bn: nn.Module | None = None,
+        *,
+        fold: Fold | None = None,
+        size: Pair = (1, 1),
+        padding: Pair = (0, 0),
+        kernel: str = "event",
+    ) -> None:
+        super().__init__()
+        self._weights = _Weights(layer, bn, fold, size)
+        self.linear = isinstance(layer, nn.Linear)
+        out_channels, _, height, width = self._weights.weight.shape
+        self.out_channels = out_channels
+        self.geometry: dict[str, Any] = {
+            "stride": (1, 1) if isinstance(layer, nn.Linear) else _pair(layer.stride),
+            "padding": padding,
+            "dilation": (1, 1) if isinstance(layer, nn.Linear) else _pair(layer.dilation),
+            "groups": 1 if isinstance(layer, nn.Linear) else layer.groups,
+        }
+        self.window = {"out_channels": out_channels, "kernel_size": (height, width), **self.geometry}
+        self.kernel = kernel
+
+    def extra_repr(self) -> str:
+        """Return sizes and kernel."""
+        return f"{self.window}, kernel={self.kernel!r}"
+
+    def _convolved(self, spikes: Spikes) -> Tensor:
+        """Return floats `[M, C_out, Ho, Wo]`, channels last."""
+        w = self._weights
+        w.refresh(self.kernel)
+        if self.kernel == "dense":
+            x = unpack_spikes(spikes.words, spikes.channels)
+            return F.conv2d(x, w.weight, w.bias, **self.geometry)
+        return conv_words(spikes.words, w.rows, w.bias, channels=spikes.channels, kernel=self.kernel, **self.window)
+
+
+class ConvBlock(_Layer):
+    """Packed spikes → convolution or linear layer (+ folded normalisation) → floats.
+
+    Args:
+        layer: the layer; a linear one sees the spikes as `[C * H * W]` features.
+        bn: the evaluated normalisation after it, or None.
+        fold: folds `bn` into weight and bias; needed with `bn`.
+        size: H and W of the spikes in front of a linear layer.
+        padding: zeros on each side of a convolution's input.
+        kernel: kernel name.
+    """
+
+    def forward(self, spikes: Spikes) -> Tensor:
+        """Return `[*lead, C_out, Ho, Wo]`, or `[*lead, K_out]` of a linear layer."""
+        y = self._convolved(spikes)
+        return y.view(*spikes.lead, -1) if self.linear else y.unflatten(0, spikes.lead)
+
+
+class DenseBlock(_Layer):
+    """Floats → convolution or linear layer (+ folded normalisation) → floats.
+
+    Arguments as for `ConvBlock`; kernels other than "dense" skip zeros in the
+    input, whatever its other values.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the layer's output on `[..., C, H, W]` or `[..., K]`."""
+        w = self._weights
+        w.refresh(self.kernel)
+        if self.linear:
+            if self.kernel == "dense":
+                return F.linear(x, w.weight.flatten(1), w.bias)
+            y = self._run(x.reshape(-1, x.shape[-1], 1, 1))
+            return y.view(*x.shape[:-1], -1)
+        return self._run(x) if x.dim() == 4 else self._run(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+
+    def _run(self, x: Tensor) -> Tensor:
+        w = self._weights
+        if self.kernel == "dense":
+            return F.conv2d(x, w.weight, w.bias, **self.geometry)
+        return spike_conv2d(x, w.weight, w.bias, rows=w.rows, kernel=self.kernel, **self.geometry)
+
+
+class _Membrane:
+    """The state and the constants of a neuron module."""
+
+    def __init__(self, neuron: nn.Module, constants: Constants) -> None:
+        self.neuron: Any = neuron
+        self.constants = constants
+        self.made: tuple[int, ...] = ()
+        self.params = constants(neuron)
+        self.steps_in_lead = neuron.step_mode == "m"
+
+    def refresh(self) -> LIFParams:
+        """Return the constants, read again if a learnt one was changed."""
+        if not torch.compiler.is_compiling() and self.neuron._parameters:
+            now = stamp(*self.neuron._parameters.values())
+            if now != self.made:
+                self.params, self.made = self.constants(self.neuron), now
+        return self.params
+
+    def read(self, like: tuple[int, ...]) -> Tensor | None:
+        """Return the potential as `like`, or None at rest."""
+        v = self.neuron.v
+        if isinstance(v, Tensor):
+            return v.view(like) if v.dim() != len(like) else v
+        if v == self.params.v_rest:
+            return None
+        return torch.full(like, float(v))
+
+    def write(self, v: Tensor, features: bool) -> None:
+        """Keep the potential in the neuron module, in the shape that it would give it."""
+        self.neuron.v = v.flatten(1) if features else v
+
+
+class ConvNeuronBlock(_Layer):
+    """Packed spikes → convolution (+ normalisation, + residual) → neuron → packed spikes, over all steps.
+
+    Args:
+        layer: see `ConvBlock`.
+        neuron: an IF, LIF or parametric LIF module; its `v` holds the state.
+        constants: reads the constants of such a module.
+        bn: see `ConvBlock`.
+        kwargs: see `ConvBlock`.
+    """
+
+    def __init__(
+        self,
+        layer: nn.Conv2d | nn.Linear,
+        neuron: nn.Module,
+        constants: Constants,
+        bn: nn.Module | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(layer, bn, **kwargs)
+        self._membrane = _Membrane(neuron, constants)
+
+    def forward(self, spikes: Spikes, residual: Tensor | Spikes | None = None) -> Spikes:
+        """Return the spikes of every step."""
+        w, m = self._weights, self._membrane
+        w.refresh(self.kernel)
+        params = m.refresh()
+        steps = spikes.lead[0] if m.steps_in_lead else 1
+        if isinstance(residual, Spikes):
+            residual = residual.words if self.kernel != "dense" else unpack(residual)
+        if residual is not None and residual.dtype != torch.int32:
+            residual = residual.flatten(0, 1) if m.steps_in_lead else residual
+            residual = residual[:, :, None, None] if self.linear else residual
+        if self.kernel == "dense":
+            y = self._convolved(spikes)
+            y = y if residual is None else y + residual
+            v0 = m.read((y.shape[0] // steps, *y.shape[1:]))
+            words, v = lif_pack(y, params, steps=steps, v0=v0)
+        else:
+            v0 = m.read(self._state_shape(spikes, steps))
+            words, v = conv_lif(
+                spikes.words,
+                w.rows,
+                w.bias,
+                params,
+                steps=steps,
+                channels=spikes.channels,
+                v0=v0,
+                residual=residual,
+                kernel=self.kernel,
+                **self.window,
+            )
+        m.write(v, self.linear)
+        return Spikes(words, self.out_channels, spikes.lead, self.linear)
+
+    def _state_shape(self, spikes: Spikes, steps: int) -> tuple[int, ...]:
+        m, height, width, _ = spikes.words.shape
+        window = self.window
+        sides = zip(
+            (height, width),
+            window["kernel_size"],
+            window["stride"],
+            window["padding"],
+            window["dilation"],
+            strict=True,
+        )
+        return (m // steps, self.out_channels, *[(n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in sides])
+
+
+class NeuronBlock(nn.Module):
+    """Floats → neuron → spikes, over all steps.
+
+    Args:
+        neuron: an IF, LIF or parametric LIF module; its `v` holds the state.
+        constants: reads the constants of such a module.
+        packed: give packed spikes rather than floats.
+        repeat: steps over which an input `[N, ...]` without a time axis is repeated; 0 if it has one.
+    """
+
+    def __init__(self, neuron: nn.Module, constants: Constants, *, packed: bool = True, repeat: int = 0) -> None:
+        super().__init__()
+        self._membrane = _Membrane(neuron, constants)
+        self.packed = packed
+        self.repeat = repeat
+
+    def forward(self, x: Tensor) -> Spikes | Tensor:
+        """Return the spikes of every step."""
+        m = self._membrane
+        params = m.refresh()
+        if self.repeat:
+            x = x.unsqueeze(0).expand(self.repeat, *x.shape)
+        steps = x.shape[0] if m.steps_in_lead else 1
+        lead = tuple(x.shape[:2]) if m.steps_in_lead else (x.shape[0],)
+        flat = x.flatten(0, 1) if m.steps_in_lead else x
+        if not self.packed:
+            v0 = m.read((flat.shape[0] // steps, *flat.shape[1:]))
+            spikes, v = lif(flat, params, steps=steps, v0=v0)
+            m.write(v, False)
+            return spikes.view(x.shape)
+        features = flat.dim() == 2
+        flat = flat[:, :, None, None] if features else flat
+        words, v = lif_pack(flat, params, steps=steps, v0=m.read((flat.shape[0] // steps, *flat.shape[1:])))
+        m.write(v, features)
+        return Spikes(words, flat.shape[1], lead, features)
+
+    def extra_repr(self) -> str:
+        """Return the form of the output."""
+        return f"packed={self.packed}, repeat={self.repeat}"
+
+
+def _pair(value: int | tuple[int, ...]) -> Pair:
+    return (value, value) if isinstance(value, int) else (value[0], value[1])
