@@ -18,7 +18,7 @@ BUILD_TOOLS := scikit-build-core nanobind cmake ninja setuptools
 
 help:
 	@sed -n '1,3s/^# //p' Makefile
-	@echo "make bench OP=name   time one operator (OP=list names them)"
+	@echo "make bench OP=name   tests first, then the figures of one benchmark, as OP=spike-cpu"
 	@echo "make docs            build the documentation into site/"
 	@echo "make tables          renew the tables in README.md from benchmarks/results"
 	@echo "make format          sort imports and format"
@@ -51,7 +51,7 @@ test check: env-dev
 	$(BIN)/python -m tools.gates --jobs $(JOBS)
 
 bench: env-dev
-	$(BIN)/python -m benchmarks.run $(if $(OP),--op $(OP))
+	$(BIN)/python -m benchmarks.run $(OP)
 
 docs: env-dev
 	$(BIN)/mkdocs build --strict
