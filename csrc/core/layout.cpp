@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <stdexcept>
 
 #include "core/layout.hpp"
 #include "event/kernels.hpp"
@@ -6,19 +7,33 @@
 namespace sparseflow {
 
 int64_t rows_size(int64_t cout, int64_t cin_g, int64_t kh, int64_t kw, int64_t groups) {
-  return RowLayout(cout / groups, cin_g, kh * kw).group_size() * groups;
+  if (cout < 1 || cin_g < 1 || kh < 1 || kw < 1 || groups < 1 || cout % groups)
+    throw std::invalid_argument("weight sizes must be positive and groups must divide the output channels");
+  if (kh * kw > RowLayout::kMaxTaps) throw std::invalid_argument("the kernel has more than 65535 taps");
+  const int64_t cout_g = cout / groups;
+  if (is_depthwise(cout_g, cin_g)) return kh * kw * ((cout + 15) / 16 * 16);
+  return RowLayout(cout_g, cin_g, kh * kw).size() * groups;
 }
 
 void pack_rows(const float* weight, float* rows, int64_t cout, int64_t cin_g, int64_t kh, int64_t kw, int64_t groups) {
   const int64_t taps = kh * kw, cout_g = cout / groups;
+  std::fill(rows, rows + rows_size(cout, cin_g, kh, kw, groups), 0.f);
+  if (is_depthwise(cout_g, cin_g)) {
+    for (int64_t o = 0; o < cout; ++o)
+      for (int64_t t = 0; t < taps; ++t) rows[t * ((cout + 15) / 16 * 16) + o] = weight[o * taps + t];
+    return;
+  }
   const RowLayout layout(cout_g, cin_g, taps);
-  std::fill(rows, rows + layout.group_size() * groups, 0.f);
   for (int64_t g = 0; g < groups; ++g)
-    for (int64_t o = 0; o < cout_g; ++o)
-      for (int64_t i = 0; i < cin_g; ++i)
+    for (int64_t o = 0; o < cout_g; ++o) {
+      const int64_t panel = o / RowLayout::kPanel, width = layout.width(panel);
+      for (int64_t i = 0; i < cin_g; ++i) {
+        const int64_t s = i / layout.slab, channels = layout.slab_channels(s), c = i - s * layout.slab;
+        float* to = rows + g * layout.size() + layout.panel_start(s, panel) + o % RowLayout::kPanel;
         for (int64_t t = 0; t < taps; ++t)
-          rows[g * layout.group_size() + layout.index(t * cin_g + i, o)] =
-              weight[((g * cout_g + o) * cin_g + i) * taps + t];
+          to[(t * channels + c) * width] = weight[((g * cout_g + o) * cin_g + i) * taps + t];
+      }
+    }
 }
 
 int64_t count_spikes(const int32_t* words, int64_t size) {

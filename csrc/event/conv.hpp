@@ -1,0 +1,404 @@
+#pragma once
+// Event-driven convolution. Included once per instruction set, after its vec_*.hpp.
+#include "core/layout.hpp"
+#include "event/accumulate.hpp"
+#include "event/kernels.hpp"
+#include "event/lif.hpp"
+#include "event/scratch.hpp"
+
+namespace sparseflow {
+namespace {
+
+struct Workspace {
+  Scratch<uint16_t> events, rows;
+  Scratch<float> event_values, row_values, pixels, sums, bias;
+  Scratch<uint32_t> starts, ends;
+};
+
+inline Workspace& workspace() {
+  static thread_local Workspace w;
+  return w;
+}
+
+// Output rows [y0, y1) of one image.
+struct Tile {
+  int64_t image, y0, y1;
+};
+
+// The non-zero channels [c0, c0 + channels) of the input pixels that a tile reads.
+struct Events {
+  uint16_t* row;      // x * channels * spread + channel, modulo 2^16
+  float* value;       // or null
+  uint32_t* start;    // [input rows * w + 1]
+  int64_t iy0, rows;  // first input row held, number of rows held
+};
+
+// Vectors of a group of panels, a column range of the output that one pass computes.
+struct Columns {
+  int64_t panel, first, count;  // first panel, first output channel of the group, channels
+  int nb;
+};
+
+class Conv {
+ public:
+  Conv(const ConvArgs& args, const ConvGeometry& geometry)
+      : a(args),
+        g(geometry),
+        depthwise(is_depthwise(g.cout_g(), g.cin_g())),
+        layout(g.cout_g(), g.cin_g(), g.kh * g.kw),
+        direct(g.kh * g.kw == 1 && g.stride.w == 1 && g.padding.w == 0) {}
+
+  // Output channels that one work item computes.
+  int64_t column_groups() const {
+    if (g.groups > 1 || depthwise) return 1;
+    const int64_t full = layout.padded / RowLayout::kPanel, step = panels_a_pass();
+    return (full + step - 1) / step + (layout.padded % RowLayout::kPanel != 0);
+  }
+  Columns columns(int64_t i) const {
+    if (g.groups > 1 || depthwise) return {0, 0, g.cout, 0};
+    const int64_t full = layout.padded / RowLayout::kPanel, step = panels_a_pass();
+    int64_t panel = i * step, width = RowLayout::kPanel * least(step, full - panel);
+    if (panel >= full) panel = full, width = layout.padded % RowLayout::kPanel;
+    const int64_t first = panel * RowLayout::kPanel;
+    return {panel, first, least(width, g.cout - first), static_cast<int>(width / 16)};
+  }
+
+  int64_t tile_rows(int64_t ld, int threads) const {
+    const int64_t pixels = most(16, least(512, (int64_t{1} << 16) / ld));
+    int64_t rows = most(1, pixels / g.wo);
+    const int64_t images = most(1, g.m / most(1, a.steps)) * column_groups();
+    while (rows > 1 && images * ((g.ho + rows - 1) / rows) < 4 * threads) rows = (rows + 1) / 2;
+    return least(rows, g.ho);
+  }
+  static int64_t padded_columns(int64_t count) { return (count + 15) / 16 * 16; }
+
+  // sums[pixel * ld + column] = convolution + bias for the tile and the columns; ld >= padded columns.
+  void fill(const Tile& tile, const Columns& cols, float* sums, int64_t ld) const {
+    const int64_t pixels = (tile.y1 - tile.y0) * g.wo;
+    if (depthwise) return fill_depthwise(tile, sums, ld);
+    Workspace& ws = workspace();
+    const bool all = g.groups > 1;
+    float* bias = ws.bias.get(layout.padded);
+    for (int64_t group = 0; group < g.groups; ++group) {
+      for (int64_t o = 0; o < layout.padded; ++o)
+        bias[o] = a.bias && o < g.cout_g() ? a.bias[group * g.cout_g() + o] : 0.f;
+      for (int64_t s = 0; s < layout.slabs(); ++s) {
+        const int64_t channels = layout.slab_channels(s);
+        const Events events = decode(tile, group * g.cin_g() + s * layout.slab, channels);
+        const Lists lists = gather(tile, events, channels);
+        const float* rows = a.rows + group * layout.size();
+        const int64_t panel_size = RowLayout::kPanel * layout.taps * channels;
+        if (!all) {
+          add_up(s > 0, cols.nb, rows + layout.panel_start(s, cols.panel), panel_size, lists, pixels,
+                 bias + cols.first, sums, ld);
+        } else {
+          // Padding columns spill into the next group's, which comes later and writes them anew.
+          for (int64_t panel = 0; panel < layout.panels(); ++panel) {
+            const int64_t first = panel * RowLayout::kPanel;
+            add_up(s > 0, static_cast<int>(layout.width(panel) / 16), rows + layout.panel_start(s, panel), panel_size,
+                   lists, pixels, bias + first, sums + group * g.cout_g() + first, ld);
+          }
+        }
+      }
+    }
+  }
+
+  const ConvArgs& a;
+  const ConvGeometry& g;
+  const bool depthwise;
+  const RowLayout layout;
+
+ private:
+  const bool direct;  // an output pixel's list is an input pixel's list
+
+  // Whole panels whose weights of one slab stay in the L2 cache together.
+  int64_t panels_a_pass() const {
+    const int64_t bytes = RowLayout::kPanel * layout.taps * layout.slab * 4;
+    for (int64_t n = SF_PANELS; n > 1; n /= 2)
+      if (n * bytes <= 1280 * 1024 && layout.padded >= n * RowLayout::kPanel) return n;
+    return 1;
+  }
+
+  void add_up(bool more, int nb, const float* rows, int64_t panel_size, const Lists& lists, int64_t pixels,
+              const float* bias, float* sums, int64_t ld) const {
+    for (int64_t panel = 0; nb > 0; ++panel) {
+      // A pass of 3 whole panels is made of 2 and 1.
+      const int step = nb >= 16 ? 16 : nb >= 8 ? 8 : nb >= 4 ? 4 : nb;
+      if (a.x)
+        more ? accumulate_any<true, true>(step, rows, panel_size, lists, pixels, bias, sums, ld)
+             : accumulate_any<true, false>(step, rows, panel_size, lists, pixels, bias, sums, ld);
+      else
+        more ? accumulate_any<false, true>(step, rows, panel_size, lists, pixels, bias, sums, ld)
+             : accumulate_any<false, false>(step, rows, panel_size, lists, pixels, bias, sums, ld);
+      nb -= step, rows += step / 4 * panel_size, bias += step * 16, sums += step * 16;
+    }
+  }
+
+  bool reads(const Tile& tile, int64_t iy) const {
+    for (int64_t ky = 0; ky < g.kh; ++ky) {
+      const int64_t y = iy + g.padding.h - ky * g.dilation.h;
+      if (y % g.stride.h == 0 && y >= tile.y0 * g.stride.h && y < tile.y1 * g.stride.h) return true;
+    }
+    return false;
+  }
+
+  Events decode(const Tile& tile, int64_t c0, int64_t channels) const {
+    Workspace& ws = workspace();
+    const int64_t top = tile.y0 * g.stride.h - g.padding.h;
+    const int64_t bottom = (tile.y1 - 1) * g.stride.h - g.padding.h + (g.kh - 1) * g.dilation.h;
+    const int64_t iy0 = least(g.h, most(0, top)), iy1 = most(iy0, least(g.h, bottom + 1));
+    Events e{nullptr, nullptr, ws.starts.get((iy1 - iy0) * g.w + 1), iy0, iy1 - iy0};
+    const int64_t room = e.rows * g.w * channels + kSlack;
+    e.row = ws.events.get(room);
+    if (a.x) e.value = ws.event_values.get(room);
+    uint32_t n = 0, *start = e.start;
+    for (int64_t iy = iy0; iy < iy1; ++iy) {
+      if (!reads(tile, iy)) {
+        for (int64_t x = 0; x < g.w; ++x) *start++ = n;
+      } else if (a.x) {
+        n = decode_values(tile.image, iy, c0, channels, e, start, n);
+        start += g.w;
+      } else {
+        n = decode_words(tile.image, iy, c0, channels, e, start, n);
+        start += g.w;
+      }
+    }
+    *start = n;
+    return e;
+  }
+
+  uint32_t decode_words(int64_t image, int64_t iy, int64_t c0, int64_t channels, const Events& e, uint32_t* start,
+                        uint32_t n) const {
+    const int64_t wp = words_of(g.c), spread = direct ? 0 : channels;
+    const int64_t full = channels / 32, rest = channels % 32;
+    const uint32_t rest_mask = (1u << rest) - 1;
+    const int32_t* pixel = a.words + (image * g.h + iy) * g.w * wp;
+    for (int64_t x = 0; x < g.w; ++x, pixel += wp) {
+      start[x] = n;
+      const auto base = static_cast<uint16_t>(x * spread);
+      if (c0 % 32 == 0) {
+        const int32_t* word = pixel + c0 / 32;
+        for (int64_t i = 0; i < full; ++i)
+          n += expand_bits(e.row + n, static_cast<uint32_t>(word[i]), static_cast<uint16_t>(base + 32 * i));
+        if (rest)
+          n += expand_bits(e.row + n, static_cast<uint32_t>(word[full]) & rest_mask,
+                           static_cast<uint16_t>(base + 32 * full));
+      } else {
+        for (int64_t i = 0; i < channels; i += 32) {
+          const int64_t at = (c0 + i) / 32, shift = (c0 + i) % 32;
+          uint64_t bits = static_cast<uint32_t>(pixel[at]);
+          if (at + 1 < wp) bits |= static_cast<uint64_t>(static_cast<uint32_t>(pixel[at + 1])) << 32;
+          uint32_t word = static_cast<uint32_t>(bits >> shift);
+          if (channels - i < 32) word &= rest_mask;
+          n += expand_bits(e.row + n, word, static_cast<uint16_t>(base + i));
+        }
+      }
+    }
+    return n;
+  }
+
+  uint32_t decode_values(int64_t image, int64_t iy, int64_t c0, int64_t channels, const Events& e, uint32_t* start,
+                         uint32_t n) const {
+    const int64_t spread = direct ? 0 : channels, hw = g.h * g.w;
+    const float* from = a.x + (image * hw + iy * g.w) * g.c + c0;
+    int64_t ld = g.c;
+    if (!a.x_channels_last) {
+      ld = padded_columns(channels);
+      float* pixels = workspace().pixels.get((g.w + 15) / 16 * 16 * ld);
+      for (int64_t c = 0; c < channels; c += 16)
+        for (int64_t x = 0; x < g.w; x += 16) {
+          F block[16];
+          const int lanes_here = static_cast<int>(least(16, g.w - x));
+          for (int64_t k = 0; k < 16; ++k)
+            block[k] = c + k < channels
+                           ? load_up_to(a.x + (image * g.c + c0 + c + k) * hw + iy * g.w + x, lanes_here)
+                           : f_zero();
+          transpose(block);
+          for (int64_t k = 0; k < 16; ++k) f_store(pixels + (x + k) * ld + c, block[k]);
+        }
+      from = pixels;
+    }
+    const F zero = f_zero();
+    for (int64_t x = 0; x < g.w; ++x, from += ld) {
+      start[x] = n;
+      const auto base = static_cast<uint16_t>(x * spread);
+      for (int64_t c = 0; c < channels; c += 16) {
+        const F v = load_up_to(from + c, static_cast<int>(least(16, channels - c)));
+        n += expand_values(e.row + n, e.value + n, v, m_ne(v, zero), static_cast<uint16_t>(base + c));
+      }
+    }
+    return n;
+  }
+
+  // Lists of row numbers for every output pixel: the input pixels under one kernel row follow each other
+  // in `events`, and a row number is an event plus a constant of the output pixel, so one copy does them all.
+  Lists gather(const Tile& tile, const Events& e, int64_t channels) const {
+    Workspace& ws = workspace();
+    const int64_t pixels = (tile.y1 - tile.y0) * g.wo;
+    if (direct && g.stride.h == 1 && g.padding.h == 0) return {e.row, e.value, e.start + 1};
+    const int64_t room = least(pixels * layout.taps * channels, e.start[e.rows * g.w] * layout.taps) + kSlack;
+    uint16_t* rows = ws.rows.get(room);
+    float* values = e.value ? ws.row_values.get(room) : nullptr;
+    uint32_t* ends = ws.ends.get(pixels + 1);
+    const int64_t span = g.dilation.w == 1 ? g.kw : 1, spread = direct ? 0 : channels;
+    uint32_t n = 0;
+    *ends++ = 0;
+    const Lists lists{rows, values, ends};
+    for (int64_t oy = tile.y0; oy < tile.y1; ++oy)
+      for (int64_t ox = 0; ox < g.wo; ++ox) {
+        for (int64_t ky = 0; ky < g.kh; ++ky) {
+          const int64_t iy = oy * g.stride.h - g.padding.h + ky * g.dilation.h;
+          if (iy < 0 || iy >= g.h) continue;
+          const uint32_t* start = e.start + (iy - e.iy0) * g.w;
+          for (int64_t kx = 0; kx < g.kw; kx += span) {
+            const int64_t left = ox * g.stride.w - g.padding.w + kx * g.dilation.w;
+            const int64_t x0 = most(0, left), x1 = least(g.w, left + span);
+            if (x0 >= x1) continue;
+            const uint32_t from = start[x0];
+            const int count = static_cast<int>(start[x1] - from);
+            copy_list(rows + n, e.row + from, count,
+                      static_cast<uint16_t>((ky * g.kw + kx) * channels - left * spread));
+            if (values) copy_values(values + n, e.value + from, count);
+            n += static_cast<uint32_t>(count);
+          }
+        }
+        *ends++ = n;
+      }
+    return lists;
+  }
+
+  void fill_depthwise(const Tile& tile, float* sums, int64_t ld) const {
+    const int64_t wp = words_of(g.c), padded = padded_columns(g.c), hw = g.h * g.w;
+    for (int64_t oy = tile.y0; oy < tile.y1; ++oy)
+      for (int64_t ox = 0; ox < g.wo; ++ox, sums += ld)
+        for (int64_t c = 0; c < g.c; c += 16) {
+          const int n = static_cast<int>(least(16, g.c - c));
+          F sum = a.bias ? load_up_to(a.bias + c, n) : f_zero();
+          for (int64_t ky = 0; ky < g.kh; ++ky) {
+            const int64_t iy = oy * g.stride.h - g.padding.h + ky * g.dilation.h;
+            if (iy < 0 || iy >= g.h) continue;
+            for (int64_t kx = 0; kx < g.kw; ++kx) {
+              const int64_t ix = ox * g.stride.w - g.padding.w + kx * g.dilation.w;
+              if (ix < 0 || ix >= g.w) continue;
+              const F w = f_load(a.rows + (ky * g.kw + kx) * padded + c);
+              const int64_t pixel = iy * g.w + ix;
+              if (!a.x) {
+                const auto word = static_cast<uint32_t>(a.words[(tile.image * hw + pixel) * wp + c / 32]);
+                sum = f_add_masked(sum, m_from_bits(word >> (c % 32) & 0xffff), w);
+              } else {
+                F x;
+                if (a.x_channels_last) {
+                  x = load_up_to(a.x + (tile.image * hw + pixel) * g.c + c, n);
+                } else {
+                  alignas(64) float lane[16] = {};
+                  for (int k = 0; k < n; ++k) lane[k] = a.x[(tile.image * g.c + c + k) * hw + pixel];
+                  x = f_load(lane);
+                }
+                sum = f_fma(x, w, sum);
+              }
+            }
+          }
+          f_store(sums + c, sum);
+        }
+  }
+};
+
+// sums[pixel][column] -> rows of out in NHWC.
+inline void write_last(const Conv& k, const Tile& tile, const Columns& cols, const float* sums, int64_t ld) {
+  const int64_t pixels = (tile.y1 - tile.y0) * k.g.wo;
+  const int64_t first = ((tile.image * k.g.ho + tile.y0) * k.g.wo) * k.g.cout + cols.first;
+  for (int64_t p = 0; p < pixels; ++p)
+    for (int64_t c = 0; c < cols.count; c += 16) {
+      const int n = static_cast<int>(least(16, cols.count - c));
+      const int64_t at = first + p * k.g.cout + c;
+      F x = f_load(sums + p * ld + c);
+      if (k.a.residual) x = f_add(x, load_up_to(k.a.residual + at, n));
+      store_up_to(k.a.out + at, x, n);
+    }
+}
+
+// sums[pixel][column] -> planes of out in NCHW, 16x16 at a time.
+inline void write_planes(const Conv& k, const Tile& tile, const Columns& cols, const float* sums, int64_t ld) {
+  const int64_t pixels = (tile.y1 - tile.y0) * k.g.wo, hw = k.g.ho * k.g.wo;
+  for (int64_t c = 0; c < cols.count; c += 16) {
+    const int64_t first = (tile.image * k.g.cout + cols.first + c) * hw + tile.y0 * k.g.wo;
+    const int64_t channels = least(16, cols.count - c);
+    for (int64_t p = 0; p < pixels; p += 16) {
+      const int n = static_cast<int>(least(16, pixels - p));
+      F block[16];
+      for (int64_t i = 0; i < 16; ++i) block[i] = i < n ? f_load(sums + (p + i) * ld + c) : f_zero();
+      transpose(block);
+      for (int64_t i = 0; i < channels; ++i) {
+        const int64_t at = first + i * hw + p;
+        const F x = k.a.residual ? f_add(block[i], load_up_to(k.a.residual + at, n)) : block[i];
+        store_up_to(k.a.out + at, x, n);
+      }
+    }
+  }
+}
+
+void conv(const ConvArgs& args, const ConvGeometry& geometry, int threads) {
+  const Conv k(args, geometry);
+  const ConvGeometry& g = k.g;
+  const int64_t column_groups = k.column_groups();
+  const bool in_place = args.channels_last && !args.residual && (k.depthwise ? g.cout : g.cout_g()) % 16 == 0;
+  const int64_t widest = Conv::padded_columns(k.columns(0).count) + 16;
+  const int64_t rows = k.tile_rows(widest, threads), bands = (g.ho + rows - 1) / rows;
+#pragma omp parallel for num_threads(threads) schedule(dynamic, 1)
+  for (int64_t item = 0; item < column_groups * g.m * bands; ++item) {
+    const Columns cols = k.columns(item / (g.m * bands));
+    const int64_t image = item / bands % g.m, y0 = item % bands * rows;
+    const Tile tile{image, y0, least(g.ho, y0 + rows)};
+    if (in_place) {
+      k.fill(tile, cols, args.out + (image * g.ho + y0) * g.wo * g.cout + cols.first, g.cout);
+      continue;
+    }
+    float* sums = workspace().sums.get(rows * g.wo * widest);
+    k.fill(tile, cols, sums, widest);
+    args.channels_last ? write_last(k, tile, cols, sums, widest) : write_planes(k, tile, cols, sums, widest);
+  }
+}
+
+void conv_lif(const ConvArgs& args, const ConvGeometry& geometry, int threads) {
+  const Conv k(args, geometry);
+  const ConvGeometry& g = k.g;
+  const int64_t samples = g.m / most(1, args.steps), column_groups = k.column_groups(), wp = words_of(g.cout);
+  const int64_t ld = Conv::padded_columns(k.columns(0).count) + 16;
+  const int64_t rows = k.tile_rows(ld, threads), bands = (g.ho + rows - 1) / rows;
+  with_neuron(args.config, [&](const auto& neuron) {
+#pragma omp parallel for num_threads(threads) schedule(dynamic, 1)
+    for (int64_t item = 0; item < column_groups * samples * bands; ++item) {
+      const Columns cols = k.columns(item / (samples * bands));
+      const int64_t sample = item / bands % samples, y0 = item % bands * rows;
+      float* sums = workspace().sums.get(rows * g.wo * ld);
+      for (int64_t t = 0; t < args.steps; ++t) {
+        const int64_t image = t * samples + sample;
+        const Tile tile{image, y0, least(g.ho, y0 + rows)};
+        k.fill(tile, cols, sums, ld);
+        for (int64_t p = 0; p < (tile.y1 - tile.y0) * g.wo; ++p) {
+          const int64_t out_pixel = image * g.ho * g.wo + y0 * g.wo + p;
+          const int64_t state = (sample * g.ho * g.wo + y0 * g.wo + p) * g.cout + cols.first;
+          float* x = sums + p * ld;
+          if (args.residual)
+            for (int64_t c = 0; c < cols.count; c += 16)
+              f_store(x + c, f_add(f_load(x + c), load_up_to(args.residual + out_pixel * g.cout + cols.first + c,
+                                                             static_cast<int>(least(16, cols.count - c)))));
+          if (args.residual_words)
+            for (int64_t c = 0; c < cols.count; c += 16) {
+              const auto word = static_cast<uint32_t>(args.residual_words[out_pixel * wp + (cols.first + c) / 32]);
+              f_store(x + c, f_add_masked(f_load(x + c), m_from_bits(word >> (c % 32) & 0xffff), f_set(1.f)));
+            }
+          const float* from = t ? args.v : args.v0;
+          lif_run(neuron, x, 0, from ? from + state : nullptr, args.v + state,
+                  args.words_out + out_pixel * wp + cols.first / 32, 0, 1, cols.count);
+        }
+      }
+    }
+  });
+}
+
+}  // namespace
+
+const Kernels SF_KERNELS{SF_NAME, pack, unpack, lif, lif_pack, conv, conv_lif};
+
+}  // namespace sparseflow
