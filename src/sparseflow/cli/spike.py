@@ -1,0 +1,139 @@
+"""`sparseflow spike`: train spiking networks and measure their kernels."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sparseflow.cli._group import make_app, positive
+
+__all__ = ["app"]
+
+app = make_app("Train spiking networks, and measure what the spiking kernels reach.")
+
+
+@app.command()
+def train(
+    config: Annotated[
+        Path | None, typer.Argument(metavar="[CONFIG.yaml]", help="Settings; options override them.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Network of the zoo.", show_default=False)] = None,
+    dataset: Annotated[str | None, typer.Option(help="cifar10 or fashion_mnist.", show_default=False)] = None,
+    data: Annotated[str | None, typer.Option(help="Folder of the images.", show_default=False)] = None,
+    out: Annotated[str | None, typer.Option(help="Run folder; a run there is resumed.", show_default=False)] = None,
+    epochs: Annotated[int | None, typer.Option(callback=positive, help="Passes.", show_default=False)] = None,
+    batch: Annotated[int | None, typer.Option(callback=positive, help="Images a step.", show_default=False)] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.", show_default=False)] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed.", show_default=False)] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print the training record as JSON.")] = False,
+) -> None:
+    """Train a spiking network on real images, sparse but alive.
+
+    The state is saved after every epoch: run the same command again to go on
+    after Ctrl-C.
+
+    **Examples**
+
+    - `sparseflow spike train --data ~/cifar10 --out runs/vgg9`
+    - `sparseflow spike train configs/spike_train.yaml --epochs 5`
+    - `sparseflow spike train --model csnn --dataset fashion_mnist --epochs 2`
+    """
+    import json
+    from dataclasses import replace
+
+    from sparseflow.recipes.spike_train import SpikeTrainConfig
+    from sparseflow.recipes.spike_train import train as run
+
+    settings = SpikeTrainConfig() if config is None else SpikeTrainConfig.from_yaml(config)
+    given: dict[str, Any] = {
+        "model": model,
+        "dataset": dataset,
+        "data_path": data,
+        "out": out,
+        "epochs": epochs,
+        "batch_size": batch,
+        "device": device,
+        "seed": seed,
+    }
+    record = run(replace(settings, **{k: v for k, v in given.items() if v is not None}))
+    if json_:
+        typer.echo(json.dumps(record, indent=2))
+    else:
+        typer.echo(
+            f"{record['model']}: {100 * record['test_accuracy']:.2f} % on {record['test_images']} test images "
+            f"of {record['dataset']}"
+        )
+
+
+@app.command()
+def bench(
+    target: Annotated[str, typer.Option(help="cpu: this machine.")] = "cpu",
+    threads: Annotated[
+        list[int] | None, typer.Option(help="Threads of both sides; may be repeated.", show_default="2, then 1")
+    ] = None,
+    suite: Annotated[
+        list[str] | None, typer.Option(help="layers, network or correct; may be repeated.", show_default="all")
+    ] = None,
+    checkpoint: Annotated[str | None, typer.Option(help="Trained network.", show_default="the shipped one")] = None,
+    repeats: Annotated[int | None, typer.Option(callback=positive, help="Timed rounds.", show_default="30")] = None,
+    configurations: Annotated[
+        int | None, typer.Option(callback=positive, help="Random layers to check.", show_default="200")
+    ] = None,
+    compile: Annotated[
+        bool, typer.Option("--compile/--no-compile", help="Let the dense side use torch.compile.")
+    ] = True,
+    out: Annotated[str | None, typer.Option(help="Also write the JSON there.", show_default=False)] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+) -> None:
+    """Measure the spiking kernels against torch at its best, and check the figures.
+
+    Packing, layout and reset lie inside the timer. Exit status 0 only if every
+    check holds.
+
+    **Examples**
+
+    - `sparseflow spike bench` — a table of checks
+    - `sparseflow spike bench --threads 1 --suite layers`
+    - `sparseflow spike bench --target cpu --json > bench.json`
+    """
+    import json
+
+    from sparseflow.recipes.spike_bench import SpikeBenchConfig
+    from sparseflow.recipes.spike_bench import bench as run
+
+    given: dict[str, Any] = {
+        "threads": tuple(threads) if threads else None,
+        "suites": tuple(suite) if suite else None,
+        "checkpoint": checkpoint,
+        "repeats": repeats,
+        "configurations": configurations,
+        "out": out,
+    }
+    config = SpikeBenchConfig(target=target, compile=compile, **{k: v for k, v in given.items() if v is not None})
+    body = run(config)
+    checks = body["checks"]
+    if json_:
+        typer.echo(json.dumps(body, indent=2, ensure_ascii=False))
+    else:
+        _show(checks)
+    if not checks or not all(c["ok"] for c in checks):
+        raise typer.Exit(1)
+
+
+def _show(checks: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="checks", title_justify="left")
+    for column in ("", "check"):
+        table.add_column(column, overflow="fold")
+    for column in ("value", "target"):
+        table.add_column(column, justify="right")
+    for c in checks:
+        value = c["value"]
+        shown = "–" if value is None else f"{value:.4g} {c['unit']}".strip()
+        table.add_row("[green]✓[/]" if c["ok"] else "[red]✗[/]", c["name"], shown, str(c["target"]))
+    console = Console(highlight=False)
+    console.print(table)
+    kept = sum(bool(c["ok"]) for c in checks)
+    console.print(f"{kept} of {len(checks)} checks hold", style="green" if kept == len(checks) else "red")

@@ -1,0 +1,63 @@
+"""Small PNG pictures: images, and spikes as they stand in memory."""
+
+import io
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from sparseflow.errors import DataError
+
+__all__ = ["image_png", "spikes_png"]
+
+_SPIKE = (20, 160, 148)
+_SIDE = 48
+
+
+def image_png(pixels: NDArray[np.uint8]) -> bytes:
+    """Return an image `[C, H, W]`, uint8, one or three channels, as PNG.
+
+    Raises:
+        DataError: another shape or dtype.
+    """
+    if pixels.ndim != 3 or pixels.shape[0] not in (1, 3) or pixels.dtype != np.uint8:
+        raise DataError(f"an image is uint8 [1 or 3, H, W]; got {pixels.dtype} {pixels.shape}")
+    rows = np.ascontiguousarray(pixels.transpose(1, 2, 0))
+    return _png(Image.fromarray(rows[..., 0] if rows.shape[2] == 1 else rows))
+
+
+def spikes_png(maps: NDArray[np.float32]) -> bytes:
+    """Return the first channels of a spike tensor side by side as PNG.
+
+    As many channels as fill a square of about 48 pixels are shown in their
+    order, none is chosen. A pixel is coloured where its value is not zero,
+    transparent elsewhere; larger values are darker.
+
+    Args:
+        maps: `[C, H, W]`, or `[K]` features, which are laid out as a square.
+
+    Raises:
+        DataError: another number of dimensions, or nothing in it.
+    """
+    if maps.ndim not in (1, 3) or maps.size == 0:
+        raise DataError(f"spikes are [C, H, W] or [K]; got {maps.shape}")
+    if maps.ndim == 1:
+        side = math.ceil(math.sqrt(maps.size))
+        maps = np.pad(maps, (0, side * side - maps.size)).reshape(1, side, side)
+    channels, height, width = maps.shape
+    across = max(1, min(round(_SIDE / max(height, width)), math.isqrt(channels)))
+    sheet = np.zeros((across * (height + 1) - 1, across * (width + 1) - 1), np.float32)
+    for i in range(across * across):
+        top, left = i // across * (height + 1), i % across * (width + 1)
+        sheet[top : top + height, left : left + width] = np.abs(maps[i])
+    peak = float(sheet.max())
+    alpha = np.where(sheet > 0, 96 + 159 * sheet / (peak or 1.0), 0).astype(np.uint8)
+    colour = np.broadcast_to(np.array(_SPIKE, np.uint8), (*sheet.shape, 3))
+    return _png(Image.fromarray(np.dstack([colour, alpha])))
+
+
+def _png(image: Image.Image) -> bytes:
+    out = io.BytesIO()
+    image.save(out, "PNG", optimize=True)
+    return out.getvalue()

@@ -1,0 +1,84 @@
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from sparseflow.cli import app
+
+NET = """
+from sparseflow.nn.models import SpikingVGG
+
+def build():
+    return SpikingVGG((8, "P", 16), image_size=16, hidden=16, steps=2)
+
+def nothing():
+    return 3
+"""
+
+
+@pytest.fixture
+def net(tmp_path):
+    path = tmp_path / "mynet.py"
+    path.write_text(NET)
+    return f"{path}:build"
+
+
+def _run(*arguments):
+    return CliRunner().invoke(app, list(arguments))
+
+
+def test_trace_prints_a_table(net):
+    result = _run("trace", net, "--shape", "1,3,16,16")
+    assert result.exit_code == 0, result.output
+    assert "features.conv2" in result.stdout
+    assert "spikes" in result.stdout
+
+
+def test_trace_prints_json(net):
+    result = _run("trace", net, "--shape", "1,3,16,16", "--json")
+    body = json.loads(result.stdout)
+    assert body["schema"] == 1
+    assert any(layer["op"] == "conv2d" for layer in body["layers"])
+
+
+def test_trace_takes_a_network_of_the_zoo():
+    assert "features.conv2" in _run("trace", "csnn").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["trace", "spiking_vgg99"], "no model 'spiking_vgg99'; did you mean"),
+        (["trace", "nowhere:build", "--shape", "1,3"], "No module named 'nowhere'"),
+        (["trace", "NET"], "add --shape"),
+        (["trace", "NET", "--shape", "1,3"], "shape"),
+        (["optimize", "csnn", "--html", "/proc/nowhere"], "cannot write to run folder"),
+        (["optimize", "csnn", "--policy", "best"], "policy"),
+        (["trace", "missing.safetensors"], "no checkpoint"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(arguments, message, net):
+    result = _run(*(net if a == "NET" else a for a in arguments))
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: ")
+    assert message in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("shape", ["a", "1,,3", ""])
+def test_a_shape_that_is_none_is_a_usage_error(shape):
+    result = _run("trace", "csnn", "--shape", shape)
+    assert result.exit_code == 2
+    assert "1,3,32,32" in result.stderr
+
+
+def test_optimize_prints_the_report_and_writes_the_page(net, tmp_path):
+    result = _run("optimize", net, "--shape", "2,3,16,16", "--threads", "1", "--html", str(tmp_path / "run"))
+    assert result.exit_code == 0, result.output
+    assert "features.conv2" in result.stdout
+    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["report.html", "report.json"]
+
+
+def test_optimize_prints_json(net):
+    result = _run("optimize", net, "--shape", "2,3,16,16", "--threads", "1", "--json")
+    assert {x["name"] for x in json.loads(result.stdout)["layers"]} >= {"features.conv2"}

@@ -1,0 +1,67 @@
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from sparseflow.cli import app
+from sparseflow.recipes import spike_bench, spike_train
+
+
+def _check(ok):
+    return {"show": "2", "name": "real spikes", "value": 3.5 if ok else None, "unit": "x", "target": ">= 3", "ok": ok}
+
+
+def test_bench_is_ok_only_if_every_check_holds(monkeypatch):
+    for checks, status in (([_check(True)], 0), ([_check(True), _check(False)], 1), ([], 1)):
+        monkeypatch.setattr(spike_bench, "bench", lambda config, checks=checks: {"checks": checks})
+        assert CliRunner().invoke(app, ["spike", "bench"]).exit_code == status
+
+
+def test_bench_prints_a_table_or_json(monkeypatch):
+    monkeypatch.setattr(spike_bench, "bench", lambda config: {"checks": [_check(True), _check(False)]})
+    output = CliRunner().invoke(app, ["spike", "bench"]).stdout
+    assert "real spikes" in output
+    assert "1 of 2 checks hold" in output
+    assert json.loads(CliRunner().invoke(app, ["spike", "bench", "--json"]).stdout)["checks"][1]["ok"] is False
+
+
+def test_bench_passes_its_options_on(monkeypatch):
+    seen = []
+    monkeypatch.setattr(spike_bench, "bench", lambda config: seen.append(config) or {"checks": [_check(True)]})
+    options = ["--threads", "2", "--threads", "1", "--suite", "layers", "--repeats", "5", "--no-compile"]
+    assert CliRunner().invoke(app, ["spike", "bench", *options]).exit_code == 0
+    assert seen == [spike_bench.SpikeBenchConfig(threads=(2, 1), suites=("layers",), repeats=5, compile=False)]
+
+
+def test_bench_names_an_unknown_target():
+    result = CliRunner().invoke(app, ["spike", "bench", "--target", "abacus"])
+    assert result.exit_code == 2
+    assert "abacus" in result.stderr
+
+
+def test_train_lets_options_override_the_file(monkeypatch, tmp_path):
+    seen = []
+    record = {"model": "csnn", "test_accuracy": 0.9, "test_images": 10, "dataset": "fashion_mnist"}
+    monkeypatch.setattr(spike_train, "train", lambda config: seen.append(config) or record)
+    path = tmp_path / "train.yaml"
+    path.write_text("model: csnn\nepochs: 5\nlr: 0.01\n")
+    result = CliRunner().invoke(app, ["spike", "train", str(path), "--epochs", "2", "--data", "x"])
+    assert result.exit_code == 0, result.output
+    assert "csnn: 90.00 % on 10 test images" in result.stdout
+    assert seen == [spike_train.SpikeTrainConfig(model="csnn", epochs=2, lr=0.01, data_path="x")]
+    assert json.loads(CliRunner().invoke(app, ["spike", "train", str(path), "--json"]).stdout) == record
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model", "vgg99"], "vgg99"),
+        (["missing.yaml"], "missing.yaml"),
+        ([], "data_path"),
+        (["--data", "/no"], "/no"),
+    ],
+)
+def test_train_names_what_is_wrong(arguments, message, tmp_path):
+    result = CliRunner().invoke(app, ["spike", "train", *arguments, "--out", str(tmp_path)])
+    assert result.exit_code == 2
+    assert message in result.stderr
