@@ -110,7 +110,6 @@ def measure(
             runners[name] = runner
 
     gc_was_on = gc.isenabled()
-    gc.collect()
     gc.disable()
     try:
         tell = on_round or _nobody
@@ -194,7 +193,7 @@ class _Runner:
             for _ in range(calls):
                 fn()
             return time.perf_counter() - begin
-        torch = sys.modules["torch"]
+        torch = _torch()
         with torch.cuda.device(self.device):
             start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
             torch.cuda.synchronize(self.device)
@@ -241,9 +240,14 @@ def _quantile(values: Iterable[float], q: float) -> float:
     return ordered[low] + (ordered[high] - ordered[low]) * (at - low)
 
 
+def _torch() -> Any:
+    """Return torch if the program uses it; timing plain functions does not import it."""
+    return sys.modules.get("torch")
+
+
 def _cuda_device(result: Any) -> Any:
     """Return the CUDA device of the first CUDA tensor in a result, or None."""
-    torch = sys.modules.get("torch")
+    torch = _torch()
     if torch is None or not torch.cuda.is_initialized():
         return None
     waiting = [result]
