@@ -172,8 +172,11 @@ def test_opcheck(kernel):
     constants = (2, 2.0, 1.0, 0.0, True, True)
     y = ops.conv_words(words, rows, bias, **sizes(weight_size, moves), **how(moves)).detach()
     for residual in (None, y, pack_spikes((y > 0).float())):
-        arguments = (words, rows, bias, y[:2].clone(), residual, list(weight_size), flat, *constants)
-        torch.library.opcheck(torch.ops.sparseflow.conv_lif.default, arguments)
+        rest = (y[:2].clone(), residual, list(weight_size), flat, *constants)
+        torch.library.opcheck(torch.ops.sparseflow.conv_lif.default, (words, rows, bias.detach(), *rest))
+        # opcheck's own loss adds integer to float outputs, so with a gradient only these three run.
+        some = ("test_schema", "test_faketensor", "test_autograd_registration")
+        torch.library.opcheck(torch.ops.sparseflow.conv_lif.default, (words, rows, bias, *rest), test_utils=some)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
