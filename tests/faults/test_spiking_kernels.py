@@ -32,7 +32,7 @@ def scatter_into_own_block(x, weight, block):
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-@pytest.mark.parametrize("where", [(3, 3), (4, 4), (3, 4), (0, 7), (7, 0)])
+@pytest.mark.parametrize("where", [(3, 3), (4, 4), (3, 4), (0, 3), (4, 0)])
 def test_an_active_block_reaches_into_its_silent_neighbours(layer, kernel, where):
     weight, _ = layer
     x = torch.zeros(1, 16, 8, 8)
