@@ -83,6 +83,8 @@ def _check(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> N
     if isinstance(model, torch.jit.ScriptModule):
         raise CaptureError(f"{type(model).__name__} is scripted: its inside cannot be seen; give the eager module")
     for name, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            raise CaptureError(f"{name} is scripted: what it reads and makes cannot be seen; give the eager module")
         if type(module).__name__ == "OptimizedModule":
             raise CaptureError(f"{name or 'the model'} is compiled; give the module before torch.compile")
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
@@ -144,11 +146,6 @@ def _module_notes(model: nn.Module, recorder: Recorder) -> list[str]:
         if id(module) in first and id(module) in ran:
             notes.append(f"{first[id(module)]} and {name} are one module")
         first.setdefault(id(module), name)
-    notes += [
-        f"{path} is scripted; its inside is not seen"
-        for path, module in recorder.ran.items()
-        if isinstance(module, torch.jit.ScriptModule)
-    ]
     return notes
 
 
@@ -164,13 +161,14 @@ def _merge(name: str, group: list[Call], calls: tuple[Call, ...]) -> Node:
     first = group[0]
     inputs = dict.fromkeys(calls[i].node for call in group for i, _ in call.inputs)
     inputs.pop(name, None)
-    primary = {calls[call.inputs[0][0]].node for call in group if call.inputs} - {name}
+    primary = {calls[call.inputs[0][0]].site for call in group if call.inputs} - {name}
+    shapes = {(call.input_shapes[:1], call.output_shapes[:1]) for call in group}
     nonzero = sum(call.nonzero[0] for call in group if call.nonzero)
     numel = sum(int(torch.Size(call.output_shapes[0]).numel()) for call in group if call.output_shapes)
     node = Node(
         name=name, target=first.target, kind=first.kind, op=first.op, inputs=tuple(inputs),
         input_shapes=first.input_shapes, output_shapes=first.output_shapes, attrs=first.attrs, params=first.params,
-        calls=len(group), shared=len(primary) > 1, source=first.source,
+        calls=len(group), shared=len(primary) > 1 or len(shapes) > 1, source=first.source,
         density=nonzero / numel if numel else None,
     )  # fmt: skip
     held = [call.values[0] for call in group if call.values]

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.hooks import RemovableHandle
 from torch.utils.weak import WeakTensorKeyDictionary
 
@@ -96,6 +97,25 @@ def _describe(tensor: torch.Tensor) -> tuple[int, str]:
     return nonzero, "counts" if whole and bool((tensor >= 0).all()) else "any"
 
 
+class _Births(TorchDispatchMode):
+    """Notes tensors that are made while nobody writes down calls: by operators that bypass torch functions."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.unseen: Any = WeakTensorKeyDictionary()
+        self.watched = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run one operator."""
+        result = func(*args, **(kwargs or {}))
+        if not self.watched:
+            for tensor in tensors_in(result):
+                self.unseen[tensor] = True
+        return result
+
+
 class Recorder(TorchFunctionMode):
     """Writes down the calls of one forward.
 
@@ -120,9 +140,11 @@ class Recorder(TorchFunctionMode):
         self._made: Any = WeakTensorKeyDictionary()
         self._scopes: list[str] = []
         self._inside_leaf = 0
+        self._births = _Births()
+        self._nearest: list[frozenset[str]] = []
         self._pending: tuple[list[torch.Tensor], tuple[Ref, ...], Versions] | None = None
         self._handles: list[RemovableHandle] = []
-        self._sites: dict[tuple[Any, ...], list[tuple[str, tuple[str, ...]]]] = {}
+        self._sites: dict[tuple[Any, ...], dict[frozenset[str], str]] = {}
         self._names: set[str] = set(self._paths.values()) | {"input", "output"}
 
     def __enter__(self) -> "Recorder":
@@ -133,12 +155,14 @@ class Recorder(TorchFunctionMode):
             after = self._leaf_after if leaf else self._scope_after
             self._handles.append(module.register_forward_pre_hook(before, with_kwargs=True))
             self._handles.append(module.register_forward_hook(after, with_kwargs=True))
+        self._births.__enter__()  # type: ignore[no-untyped-call]
         super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __exit__(self, *error: Any) -> None:
         """Stop to listen and take the hooks away."""
         super().__exit__(*error)  # type: ignore[no-untyped-call]
+        self._births.__exit__(*error)  # type: ignore[no-untyped-call]
         for handle in self._handles:
             handle.remove()
 
@@ -160,6 +184,13 @@ class Recorder(TorchFunctionMode):
         kwargs = kwargs or {}
         if self._inside_leaf:
             return func(*args, **kwargs)
+        self._births.watched += 1
+        try:
+            return self._listen(func, args, kwargs)
+        finally:
+            self._births.watched -= 1
+
+    def _listen(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         given = list(tensors_in((args, kwargs)))
         before = _versions(given)
         refs = self._known(given)
@@ -169,10 +200,8 @@ class Recorder(TorchFunctionMode):
         stem = function_stem(func)
         if not made and not written:
             self._left_torch(stem, refs)
-            return result
-        if not written and all(any(t is g for g in given) for t in made):
-            return result
-        self._function(func, stem, args, kwargs, given, refs, made, written)
+        elif written or not all(any(t is g for g in given) for t in made):
+            self._function(func, stem, args, kwargs, given, refs, made, written)
         return result
 
     def _function(
@@ -202,11 +231,11 @@ class Recorder(TorchFunctionMode):
         kind = "function" if refs else "constant"
         if kind == "constant" and any(id(t) in self._fixed for t in given):
             kind = "function"
-        name = self._site_name((_call_site(scope), stem), scope, stem, refs)
+        name, site = self._site_name((_call_site(scope), stem), scope, stem, refs)
         results = [t for t in made if not any(t is w for w in written)] if written else made
         call = self._append(
             name, kind, stem, getattr(func, "__name__", stem), given, refs, written[:1] or results, attrs=attrs,
-            params=self._params(stem, args, kwargs), written=bool(written),
+            params=self._params(stem, args, kwargs), written=bool(written), site=site,
         )  # fmt: skip
         if written:
             self._rewrite(written, call)
@@ -218,12 +247,14 @@ class Recorder(TorchFunctionMode):
             with torch._C.DisableTorchFunction():
                 given = list(tensors_in((args, kwargs)))
                 self._pending = (given, self._known(given), _versions(given))
+            self._births.watched += 1
         self._inside_leaf += 1
 
     def _leaf_after(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         self._inside_leaf -= 1
         if self._inside_leaf or self._pending is None:
             return
+        self._births.watched -= 1
         with torch._C.DisableTorchFunction():
             given, refs, before = self._pending
             written = [t for t, version in before if version >= 0 and t._version != version]
@@ -258,7 +289,7 @@ class Recorder(TorchFunctionMode):
         scope = (self._scopes[-1] if self._scopes else "") or type(self._model).__name__
         if stem in ("numpy", "array", "dlpack"):
             raise CaptureError(f"{scope} turns a tensor into a {stem} array, whose readers cannot be seen; use torch")
-        if stem in ("item", "tolist", "bool", "float", "int", "index"):
+        if stem in ("item", "tolist", "cast", "index", "equal", "allclose"):
             note = f"{scope} reads tensor values in Python; the graph holds for this sample's values"
             if note not in self.notes:
                 self.notes.append(note)
@@ -275,18 +306,18 @@ class Recorder(TorchFunctionMode):
         return tuple(found)
 
     def _adopt(self, tensor: torch.Tensor) -> Ref:
-        """Take in a tensor that no call made: a constant, unless it aliases one that a call did make."""
-        storage = None if tensor.is_sparse else tensor.untyped_storage()._cdata
+        """Take in a tensor that no call made: a constant, unless it was made just now where nobody could see."""
+        hidden = tensor in self._births.unseen
         with torch._C.DisableTorchFunction():
-            for other in list(self._made):
-                if not other.is_sparse and storage is not None and other.untyped_storage()._cdata == storage:
-                    scope = (self._scopes[-1] if self._scopes else "") or type(self._model).__name__
-                    raise CaptureError(
-                        f"{scope} reads a tensor of shape {tuple(tensor.shape)} that shares memory with another but was"
-                        " made where the recorder cannot see; make it with a torch function"
-                    )
-            name = self._unique("constant")
-            return (self._append(name, "constant", "constant", name, [], (), [tensor]).index, 0)
+            hidden = hidden or any(_shares(tensor, other) for other in list(self._made))
+        if hidden:
+            scope = (self._scopes[-1] if self._scopes else "") or type(self._model).__name__
+            raise CaptureError(
+                f"{scope} reads a tensor of shape {tuple(tensor.shape)} that was made where the recorder cannot see;"
+                " make it with a torch function"
+            )
+        name = self._unique("constant")
+        return (self._append(name, "constant", "constant", name, [], (), [tensor]).index, 0)
 
     def _params(self, stem: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, tuple[int, ...]]:
         found: dict[str, tuple[int, ...]] = {}
@@ -317,18 +348,16 @@ class Recorder(TorchFunctionMode):
                     self._append(name, "function", "alias", "alias", [other, target], refs, [other])
             self._made[target] = (call.index, 0)
 
-    def _site_name(self, site: tuple[Any, ...], scope: str, stem: str, refs: tuple[Ref, ...]) -> str:
-        """Fold calls from one place in the code that read the same nodes; name the others apart."""
-        reads = tuple(self.calls[i].node for i, _ in refs)
-        groups = self._sites.setdefault(site, [])
-        own = {name for name, _ in groups}
-        canonical = tuple("" if name in own else name for name in reads)
-        for name, earlier in groups:
-            if earlier == canonical:
-                return name
-        name = self._unique(f"{scope}.{stem}" if scope else stem)
-        groups.append((name, canonical))
-        return name
+    def _site_name(self, place: tuple[Any, ...], scope: str, stem: str, refs: tuple[Ref, ...]) -> tuple[str, str]:
+        """Fold calls from one place in the code with the same modules behind them; name the others apart.
+
+        Steps of a loop over time have the same modules behind them, turns of a loop over layers have not.
+        """
+        behind = frozenset[str]().union(*(self._nearest[i] for i, _ in refs))
+        groups = self._sites.setdefault(place, {})
+        if behind not in groups:
+            groups[behind] = self._unique(f"{scope}.{stem}" if scope else stem)
+        return groups[behind], next(iter(groups.values()))
 
     def _unique(self, name: str) -> str:
         candidate, n = name, 1
@@ -352,6 +381,7 @@ class Recorder(TorchFunctionMode):
         params: dict[str, tuple[int, ...]] | None = None,
         source: bool = False,
         written: bool = False,
+        site: str = "",
     ) -> Call:
         with torch._C.DisableTorchFunction():
             index = len(self.calls)
@@ -369,8 +399,11 @@ class Recorder(TorchFunctionMode):
                 output_shapes=tuple(tuple(t.shape) for t in made), nonzero=tuple(n for n, _ in stats),
                 values=tuple(v for _, v in stats), dtypes=tuple(str(t.dtype).removeprefix("torch.") for t in made),
                 attrs=attrs, params=params or {}, source=source, written=written,
+                site=site or node,
             )  # fmt: skip
             self.calls.append(call)
+            behind = frozenset[str]().union(*(self._nearest[i] for i, _ in refs))
+            self._nearest.append(frozenset({node}) if kind in ("module", "input") else behind)
             for slot, tensor in enumerate(made):
                 self._made[tensor] = (index, slot)
             return call

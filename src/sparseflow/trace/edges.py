@@ -21,6 +21,8 @@ _ADDS = frozenset({"add", "sum"})
 _ZEROS_SURVIVE = frozenset(
     {"avg_pool", "avg_pool1d", "avg_pool2d", "adaptive_avg_pool2d", "mean", "random_dropout", "neg", "abs", "tanh"}
 )  # fmt: skip
+# Tensors of zeros are spikes of no neuron.
+_ZEROS = frozenset({"zeros", "zeros_like", "new_zeros"})
 _LAYERS = ("conv", "linear")
 _RANK = {"spikes": 0, "counts": 1, "sparse": 2}
 
@@ -109,7 +111,12 @@ def _forms(capture: Capture) -> dict[Ref, _Form | None]:
     forms: dict[Ref, _Form | None] = {}
     for call in capture.calls:
         given = [forms.get(ref) for ref in call.inputs]
-        form = _Form("spikes", ((call.node, ()),)) if call.source else _passed(call, given)
+        if call.source:
+            form: _Form | None = _Form("spikes", ((call.node, ()),))
+        elif call.op in _ZEROS and not call.nonzero[0]:
+            form = _Form("spikes", ())
+        else:
+            form = _passed(call, given)
         for slot in range(1 if call.source else len(call.output_shapes)):
             forms[(call.index, slot)] = _checked(form, call, slot)
     return forms
@@ -136,7 +143,7 @@ def _passed(call: Call, given: list[_Form | None]) -> _Form | None:
     op, node, scalar = call.op, call.node, call.attrs.get("scalar")
     if not real:
         return None
-    if call.written and op not in ("add", "mul", "relu", "sub", "dropout"):
+    if call.written and op not in ("add", "mul", "relu", "sub", "dropout", "write"):
         return None
     if op == "rsub" and scalar == 1.0 and whole and real[0].structure == "spikes":
         return real[0].through(node, "bits")
@@ -157,7 +164,7 @@ def _passed(call: Call, given: list[_Form | None]) -> _Form | None:
         return first.through(node)
     if op == "upsample":
         return first.through(node, None if "nearest" in str(call.attrs.get("mode")) else "sparse")
-    if op in _JOINS:
+    if op in _JOINS or (op == "write" and len(given) == 2):
         return _union(real, node, _weakest(real))
     if op in ("maximum", "logical_or") and len(given) == 2:
         return _union(real, node, _weakest(real))

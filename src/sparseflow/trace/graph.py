@@ -30,10 +30,12 @@ class Call:
         nonzero: non-zero elements of each tensor it made.
         values: what each tensor it made holds: "spikes" (only 0 and 1), "counts"
             (only non-negative integers) or "any".
+        dtypes: type of each tensor it made, as "float32".
         attrs: operator attributes.
         params: shape of each parameter or buffer it read, by role.
         source: whether its first output comes from a spiking neuron.
         written: whether it wrote into its first input.
+        site: name of the first node at the same place in the code.
     """
 
     index: int
@@ -51,6 +53,7 @@ class Call:
     params: dict[str, tuple[int, ...]] = field(default_factory=dict)
     source: bool = False
     written: bool = False
+    site: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,5 +1,6 @@
 """Torch model and sample to `Workload`: shapes, costs and measured density of every operator."""
 
+from dataclasses import replace
 from typing import Any
 
 from rich.table import Table
@@ -65,14 +66,34 @@ def to_workload(found: Capture, *, name: str = "") -> Workload:
         calls.setdefault(call.node, []).append(call)
     kept = {node.name for node in found if node.kind in ("module", "function")}
     notes = list(found.notes)
-    layers = tuple(
-        _layer(node, calls[node.name], found, held, kept, notes) for node in found.nodes if node.name in kept
+    layers: list[Layer] = []
+    for node in found.nodes:
+        if node.name not in kept:
+            continue
+        before = {layer.name for layer in layers}
+        later = [user for user in node.inputs if user in kept and user not in before]
+        notes += [f"{node.name} reads {user} of the step before" for user in later]
+        shapes: dict[Any, list[Call]] = {}
+        for call in calls[node.name]:
+            shapes.setdefault((call.input_shapes[:1], call.output_shapes), []).append(call)
+        for n, group in enumerate(shapes.values()):
+            part = _part(node, group, f"{node.name}#{n + 1}" if n else node.name)
+            layers.append(_layer(part, group, found, held, before, notes))
+    return Workload(
+        name=name or found.model, layers=tuple(layers), captured_by=found.how, notes=tuple(dict.fromkeys(notes))
     )
-    return Workload(name=name or found.model, layers=layers, captured_by=found.how, notes=tuple(dict.fromkeys(notes)))
+
+
+def _part(node: Node, group: list[Call], name: str) -> Node:
+    """Return the node as if it had only these calls: one module may run on several shapes."""
+    first = group[0]
+    return replace(
+        node, name=name, calls=len(group), input_shapes=first.input_shapes, output_shapes=first.output_shapes
+    )
 
 
 def _layer(
-    node: Node, group: list[Call], found: Capture, held: dict[Ref, str], kept: set[str], notes: list[str]
+    node: Node, group: list[Call], found: Capture, held: dict[Ref, str], before: set[str], notes: list[str]
 ) -> Layer:
     operands = [
         *_inputs(node, group, found, held),
@@ -82,7 +103,7 @@ def _layer(
     attrs = {k: v for k, v in node.attrs.items() if v is not None}
     return Layer(
         name=node.name, op=node.op, operands=tuple(operands), attrs=tuple(sorted(attrs.items())),
-        uses=tuple(name for name in node.inputs if name in kept), repeat=node.calls,
+        uses=tuple(name for name in node.inputs if name in before), repeat=node.calls,
         flops=_flops(node, operands, notes),
     )  # fmt: skip
 
