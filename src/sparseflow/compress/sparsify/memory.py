@@ -1,0 +1,68 @@
+"""Remember kernel times in the record store, so that the same layer is not timed twice."""
+
+import torch
+
+from sparseflow.errors import RecordError
+from sparseflow.ir import Decision, Layer, Target
+from sparseflow.records import Key, Record, Store, source_hash
+
+__all__ = ["Memory"]
+
+
+class Memory:
+    """Kernel times by layer, kernel, target and thread count.
+
+    Args:
+        store: where they live; None remembers nothing.
+        target: the device they hold for.
+    """
+
+    def __init__(self, store: Store | None, target: Target) -> None:
+        self.store, self.target = store, target
+
+    def key(self, layer: Layer, kernel: str, form: str) -> Key:
+        """Return the key of one time."""
+        return Key(
+            layer=layer.key,
+            decision=Decision(kernel=kernel, fuse=form or None).key,
+            target=getattr(self.target, "key", self.target.name),
+            protocol=f"optimize threads={torch.get_num_threads()}",
+            source=source_hash(torch.__version__, _version()),
+        )
+
+    def recall(self, layer: Layer, kernels: tuple[str, ...], form: str = "") -> dict[str, float] | None:
+        """Return seconds by kernel if every one of them was timed before, else None."""
+        if self.store is None:
+            return None
+        times: dict[str, float] = {}
+        for kernel in kernels:
+            known = self.store.find(self.key(layer, kernel, form))
+            if not known or known[-1].value is None:
+                return None
+            times[kernel] = known[-1].value
+        return times
+
+    def keep(self, layer: Layer, times: dict[str, float], form: str = "") -> None:
+        """Store what was timed; a store that refuses is passed over, since times can be measured again."""
+        if self.store is None:
+            return
+        records = [
+            Record(
+                key=self.key(layer, kernel, form),
+                value=seconds,
+                name=layer.name,
+                decision={"kernel": kernel, "fuse": form},
+                run="optimize",
+            )
+            for kernel, seconds in times.items()
+        ]
+        try:
+            self.store.extend(records)
+        except RecordError:
+            self.store = None
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("sparseflow")

@@ -1,0 +1,258 @@
+"""Time every kernel of a layer on the input that it really gets."""
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, fx, nn
+
+from sparseflow.compress.sparsify.analyze import Site
+from sparseflow.compress.sparsify.fuse import Fused
+from sparseflow.compress.sparsify.layers import sparse_layer
+from sparseflow.compress.sparsify.memory import Memory
+from sparseflow.compress.sparsify.parity import REL_TOL, rel_error
+from sparseflow.compress.sparsify.policy import choose_kernel
+from sparseflow.compress.sparsify.regions import Region
+from sparseflow.compress.sparsify.replace import get_module
+from sparseflow.cost import measure
+from sparseflow.errors import UnsupportedError
+from sparseflow.ir import Workload
+from sparseflow.nn.spike_block import ConvBlock, ConvNeuronBlock, DenseBlock, NeuronBlock
+from sparseflow.nn.spikes import Spikes, unpack
+
+__all__ = ["Effort", "Timed", "time_blocks", "time_layers"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effort:
+    """How long to measure.
+
+    Args:
+        repeats: interleaved rounds.
+        budget_s: seconds for one layer; a full round always runs.
+        model_budget_s: seconds for the comparison of whole models.
+    """
+
+    repeats: int = 9
+    budget_s: float = 1.0
+    model_budget_s: float = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timed:
+    """Measured times of one layer or block, in seconds by name.
+
+    Args:
+        kernels: time by kernel name, "dense" included.
+        original: time of the modules as the model has them, eager, or None.
+        rel_err: largest difference of a kernel's output from the dense one's, over the largest output.
+        failures: kernels that did not run or were wrong, with the reason.
+    """
+
+    kernels: dict[str, float] = field(default_factory=dict)
+    original: float | None = None
+    rel_err: float = 0.0
+    failures: dict[str, str] = field(default_factory=dict)
+
+
+def time_layers(
+    model: nn.Module, args: tuple[Any, ...], sites: Sequence[Site], effort: Effort, memory: Memory
+) -> dict[str, Timed]:
+    """Time the drop-in kernels of every site while the model runs once on the sample.
+
+    A layer that runs several times, as in a loop over time steps, is timed on
+    the input of its middle run.
+
+    Args:
+        model: a copy that may run; its state is up to the caller.
+        args: arguments of its forward.
+        sites: the layers to time.
+        effort: how long to measure.
+        memory: times known from before.
+
+    Returns:
+        Times by layer name; a layer that did not run is missing.
+    """
+    timed: dict[str, Timed] = {}
+    handles = []
+
+    def listen(site: Site, module: nn.Module) -> Callable[..., None]:
+        seen = [0]
+
+        def hook(_: nn.Module, inputs: tuple[Any, ...]) -> None:
+            seen[0] += 1
+            if seen[0] == site.calls // 2 + 1 and inputs and isinstance(inputs[0], Tensor):
+                timed[site.name] = _time_layer(module, inputs[0], site, effort, memory)
+
+        return hook
+
+    try:
+        for site in sites:
+            module = get_module(model, site.name)
+            handles.append(module.register_forward_pre_hook(listen(site, module)))
+        model(*args)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return timed
+
+
+def _time_layer(module: nn.Module, x: Tensor, site: Site, effort: Effort, memory: Memory) -> Timed:
+    fns: dict[str, Callable[[], Any]] = {"dense": _bound(module.forward, x)}
+    expected = module.forward(x)
+    failures: dict[str, str] = {}
+    rel_err = 0.0
+    for kernel in site.kernels:
+        # The hook that calls this listens to the layer too, which would count as a reason to refuse it.
+        hooks, module._forward_pre_hooks = module._forward_pre_hooks, type(module._forward_pre_hooks)()
+        try:
+            twin = sparse_layer(module, kernel).eval()
+            error = rel_error(expected, twin(x))
+        except UnsupportedError as e:
+            failures[kernel] = str(e)
+            continue
+        finally:
+            module._forward_pre_hooks = hooks
+        if error > REL_TOL:
+            failures[kernel] = f"its output differs from the dense one by {error:.2g} of the largest value"
+            continue
+        rel_err = max(rel_err, error)
+        fns[kernel] = _bound(twin.forward, x)
+    known = memory.recall(site.layer, tuple(fns))
+    if known is None:
+        found = measure(fns, repeats=effort.repeats, budget_s=effort.budget_s, failures=failures)
+        known = {name: timing.median_s for name, timing in found.items()}
+        memory.keep(site.layer, known)
+    return Timed(kernels=known, original=known.get("dense"), rel_err=rel_err, failures=failures)
+
+
+def _bound(call: Callable[..., Any], *args: Any) -> Callable[[], Any]:
+    return lambda: call(*args)
+
+
+def time_blocks(
+    fused: Fused,
+    args: tuple[Any, ...],
+    modules: Mapping[str, nn.Module],
+    sites: Sequence[Site],
+    workload: Workload,
+    effort: Effort,
+    memory: Memory,
+    *,
+    margin: float,
+) -> dict[str, Timed]:
+    """Time the kernels of every block on its real input, and set each block to the fastest.
+
+    Args:
+        fused: a fused graph; its blocks' kernels are changed.
+        args: arguments of its forward.
+        modules: the traced model's modules by dotted path.
+        sites: layers with sparse kernels to try.
+        workload: what was traced.
+        effort: how long to measure.
+        memory: times known from before.
+        margin: by which fraction a kernel must beat the dense one.
+
+    Returns:
+        Times by name of the block's module.
+    """
+    tuner = _Tuner(fused, modules, sites, workload, effort, memory, margin)
+    tuner.run(*args)
+    return tuner.timed
+
+
+class _Tuner(fx.Interpreter):
+    def __init__(
+        self,
+        fused: Fused,
+        modules: Mapping[str, nn.Module],
+        sites: Sequence[Site],
+        workload: Workload,
+        effort: Effort,
+        memory: Memory,
+        margin: float,
+    ) -> None:
+        super().__init__(fused.graph_module)
+        self.fused, self.modules, self.workload = fused, modules, workload
+        self.kernels = {site.name: site.kernels for site in sites}
+        self.effort, self.memory, self.margin = effort, memory, margin
+        self.timed: dict[str, Timed] = {}
+
+    def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        block = self.fetch_attr(target)
+        region = self.fused.blocks.get(str(target))
+        if region is not None:
+            self.timed[str(target)] = self.time(block, region, args)
+        return super().call_module(target, args, kwargs)
+
+    def time(self, block: Any, region: Region, args: tuple[Any, ...]) -> Timed:
+        fns: dict[str, Callable[[], Any]] = {}
+        if isinstance(block, ConvBlock | ConvNeuronBlock | DenseBlock):
+            assert region.layer is not None
+            extra = self.kernels.get(str(region.layer.target), ())
+            for kernel in ("dense", *extra):
+                fns[kernel] = self.with_kernel(block, kernel, args)
+        else:
+            fns["native"] = self.with_kernel(block, None, args)
+        fns["original"] = self.original(block, region, args)
+        failures: dict[str, str] = {}
+        own = region.neuron if isinstance(block, NeuronBlock) else region.layer
+        assert own is not None
+        layer = self.workload.layer(str(own.target))
+        times = self.memory.recall(layer, tuple(fns), type(block).__name__)
+        if times is None:
+            found = measure(fns, repeats=self.effort.repeats, budget_s=self.effort.budget_s, failures=failures)
+            times = {name: timing.median_s for name, timing in found.items()}
+            self.memory.keep(layer, times, type(block).__name__)
+        original = times.pop("original", None)
+        if "native" not in fns:
+            block.kernel = choose_kernel(times, margin=self.margin)
+        return Timed(kernels=times, original=original, failures=failures)
+
+    def with_kernel(self, block: Any, kernel: str | None, args: tuple[Any, ...]) -> Callable[[], Any]:
+        neuron = block._membrane.neuron if isinstance(block, ConvNeuronBlock | NeuronBlock) else None
+        rest = None if neuron is None else neuron.v
+        # Each kernel gets a block of its own, so that none repacks weights inside the timer.
+        own = copy.copy(block)
+        if kernel is not None:
+            own._weights = copy.copy(block._weights)
+            own.kernel = kernel
+
+        def call() -> Any:
+            if neuron is not None:
+                neuron.v = rest
+            result = own(*args)
+            if neuron is not None:
+                neuron.v = rest
+            return result
+
+        return call
+
+    def original(self, block: Any, region: Region, args: tuple[Any, ...]) -> Callable[[], Any]:
+        """Return a call of the modules that the block stands for, on floats."""
+        x, *more = [unpack(a).contiguous() if isinstance(a, Spikes) else a for a in args]
+        layer = self.of(region.layer) if not isinstance(block, NeuronBlock) else None
+        bn = self.of(region.bn) if layer is not None else None
+        neuron = self.of(region.neuron) if not isinstance(block, DenseBlock) else None
+        repeat = self.of(region.repeat)
+        rest = None if neuron is None else neuron.v  # type: ignore[union-attr]
+
+        def call() -> Any:
+            y = x
+            for module in (layer, bn):
+                y = y if module is None else module(y)
+            for other in more:
+                y = y + other
+            y = y if repeat is None else repeat(y)
+            if neuron is not None:
+                neuron.v = rest  # type: ignore[union-attr]
+                y = neuron(y)
+                neuron.v = rest  # type: ignore[union-attr]
+            return y
+
+        return call
+
+    def of(self, node: fx.Node | None) -> nn.Module | None:
+        return None if node is None else self.modules[str(node.target)]
+
