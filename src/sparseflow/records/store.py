@@ -1,6 +1,7 @@
 """The append-only store of measurements: SQLite by default, PostgreSQL by URL."""
 
 import json
+import os
 import statistics
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -13,7 +14,6 @@ from sqlalchemy import Connection, Engine, Select, create_engine, event, func, i
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.orm import Session
-from sqlalchemy.pool import NullPool
 
 from sparseflow.errors import ConfigError, RecordError
 from sparseflow.ir.env import records_url
@@ -57,6 +57,7 @@ class Store:
     def __init__(self, url: str | Path | None = None) -> None:
         self.url = _normal(str(url) if url is not None else records_url())
         self._engine = _engine(self.url)
+        self._process = os.getpid()
         with self._guard():
             try:
                 self._create()
@@ -80,7 +81,7 @@ class Store:
         """
         now = datetime.now(UTC)
         rows = [_row(record, now) for record in records]
-        with self._guard(), Session(self._engine.execution_options(immediate=True)) as session:
+        with self._guard(), self._session(immediate=True) as session:
             session.add_all(rows)
             session.flush()
             kept = [_record(row) for row in rows]
@@ -156,7 +157,7 @@ class Store:
 
     def __len__(self) -> int:
         """Return the number of records."""
-        with self._guard(), Session(self._engine) as session:
+        with self._guard(), self._session() as session:
             return session.scalar(select(func.count()).select_from(Row)) or 0
 
     def __iter__(self) -> Iterator[Record]:
@@ -186,8 +187,15 @@ class Store:
         self.close()
 
     def _read(self, wanted: Select[Row]) -> list[Record]:
-        with self._guard(), Session(self._engine) as session:
+        with self._guard(), self._session() as session:
             return [_record(row) for row in session.scalars(wanted)]
+
+    def _session(self, *, immediate: bool = False) -> Session:
+        if self._process != os.getpid():
+            # Connections of the parent must not be used after a fork, nor closed.
+            self._engine.dispose(close=False)
+            self._process = os.getpid()
+        return Session(self._engine.execution_options(immediate=immediate))
 
     def _create(self) -> None:
         ours = set(Base.metadata.tables)
@@ -232,16 +240,14 @@ def _normal(url: str) -> str:
 
 def _engine(url: str) -> Engine:
     parsed = make_url(url)
-    sqlite_file = parsed.get_backend_name() == "sqlite" and parsed.database not in (None, "", ":memory:")
-    if sqlite_file:
+    if parsed.get_backend_name() == "sqlite" and parsed.database not in (None, "", ":memory:"):
         folder = Path(str(parsed.database)).parent
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as e:
             raise RecordError(f"cannot make folder {folder} for the record store: {e}; name another file") from e
     try:
-        # A pooled connection would not survive a fork; opening a file costs little.
-        engine = create_engine(url, poolclass=NullPool) if sqlite_file else create_engine(url)
+        engine = create_engine(url)
     except ModuleNotFoundError as e:
         raise ConfigError(f"record store URL needs package {e.name}: pip install 'sparseflow[postgres]'") from e
     except (ArgumentError, NoSuchModuleError) as e:
