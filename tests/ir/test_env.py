@@ -1,8 +1,10 @@
+import re
 from pathlib import Path
 
 import pytest
 
-from sparseflow.ir.env import cache_folder, records_url
+import sparseflow.ir.env
+from sparseflow.ir.env import cache_folder, cxx, records_url
 
 
 @pytest.fixture(autouse=True)
@@ -24,3 +26,17 @@ def test_records_live_in_the_cache_unless_told(monkeypatch: pytest.MonkeyPatch, 
     assert records_url() == str(tmp_path / "records.sqlite")
     monkeypatch.setenv("SPARSEFLOW_RECORDS", "postgresql+psycopg://host/name")
     assert records_url() == "postgresql+psycopg://host/name"
+
+
+def test_the_compiler_is_the_one_that_cxx_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "clang++-19")
+    assert cxx() == "clang++-19"
+    monkeypatch.delenv("CXX")
+    assert cxx() == ""
+
+
+def test_no_other_file_reads_the_environment() -> None:
+    here = Path(sparseflow.ir.env.__file__)
+    files = [p for p in here.parents[1].rglob("*.py") if p != here]
+    found = [p.name for p in files if re.search(r"\bos\.(environ|getenv)\b", p.read_text())]
+    assert found == []

@@ -125,7 +125,7 @@ def _writer(path, name, count):
 
 def test_processes_create_and_write_one_file_together(tmp_path):
     path = tmp_path / "r.sqlite"
-    writers = [_writer(path, str(n), 25) for n in range(3)]
+    writers = [_writer(path, str(n), 40) for n in range(2)]
     for w in writers:
         assert w.stdout.readline() == "ready\n"
     for w in writers:
@@ -134,7 +134,7 @@ def test_processes_create_and_write_one_file_together(tmp_path):
     for w in writers:
         w.communicate(timeout=60)
         assert w.returncode == 0
-    assert len(Store(path)) == 75
+    assert len(Store(path)) == 80
 
 
 def test_a_killed_writer_loses_nothing_that_it_reported(tmp_path):

@@ -4,7 +4,6 @@ A speed-up is quoted against the fastest of these, never against the slowest.
 """
 
 import copy
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from sparseflow.errors import MeasurementError
+from sparseflow.ir.env import cxx
 
 __all__ = ["DenseVariants", "compiler_available", "dense_variants"]
 
@@ -37,7 +37,7 @@ def compiler_available() -> bool:
     >>> isinstance(compiler_available(), bool)
     True
     """
-    return any(shutil.which(name) for name in (os.environ.get("CXX", ""), "g++", "clang++", "c++") if name)
+    return any(shutil.which(name) for name in (cxx(), "g++", "clang++", "c++") if name)
 
 
 def dense_variants(

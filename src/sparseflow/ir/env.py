@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-__all__ = ["cache_folder", "records_url"]
+__all__ = ["cache_folder", "cxx", "records_url"]
 
 
 def cache_folder() -> Path:
@@ -17,6 +17,11 @@ def cache_folder() -> Path:
         return Path(own).expanduser()
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base).expanduser() if base else Path.home() / ".cache") / "sparseflow"
+
+
+def cxx() -> str:
+    """Return the C++ compiler that `CXX` names, or an empty text; torch.compile heeds it."""
+    return os.environ.get("CXX", "")
 
 
 def records_url() -> str:
