@@ -22,7 +22,7 @@ from sparseflow.ir.env import cache_folder
 __all__ = ["describe_host"]
 
 SCHEMA = 1
-_WEEK_S = 7 * 24 * 3600.0
+_DAY_S = 24 * 3600.0
 _FEATURES = (
     "avx2", "fma", "avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_vnni", "avx_vnni", "avx512_vpopcntdq",
     "avx512_bf16", "avx512_fp16", "amx_tile", "amx_int8", "amx_bf16", "asimd", "sve", "asimddp",
@@ -31,12 +31,12 @@ _SIDE = 1024
 _COPIED_BYTES = 128 * 2**20
 
 
-def describe_host(*, name: str = "cpu", folder: Path | None = None, max_age_s: float = _WEEK_S) -> Target:
+def describe_host(*, name: str = "cpu", folder: Path | None = None, max_age_s: float = _DAY_S) -> Target:
     """Describe the machine that this process runs on.
 
     Cores are those that torch uses now; features come from the processor;
     memory from the operating system. Peak rates and bandwidth are the best of
-    a short measurement (under a second): a float32 matrix product of side
+    a short measurement (two seconds): a float32 matrix product of side
     1024 (and one in bfloat16 where the processor has it), a copy of 128 MiB,
     and one tiny addition for the cost of a call. The description is kept in a
     file for `max_age_s`, apart for each number of threads.
@@ -96,20 +96,22 @@ def _describe(name: str, threads: int) -> Target:
 def _product_rate(dtype: torch.dtype) -> float:
     a, b = (torch.ones(_SIDE, _SIDE, dtype=dtype) for _ in range(2))
     out = torch.empty(_SIDE, _SIDE, dtype=dtype)
-    seconds = measure({"product": lambda: torch.mm(a, b, out=out)}, warmup=2, repeats=8, budget_s=0.5)["product"].min_s
+    seconds = measure({"product": lambda: torch.mm(a, b, out=out)}, warmup=2, repeats=100, budget_s=0.5)[
+        "product"
+    ].min_s
     return 2.0 * _SIDE**3 / seconds
 
 
 def _copy_rate() -> float:
     source = torch.ones(_COPIED_BYTES, dtype=torch.uint8)
     copy = torch.empty_like(source)
-    seconds = measure({"copy": lambda: copy.copy_(source)}, warmup=1, repeats=5, budget_s=0.5)["copy"].min_s
+    seconds = measure({"copy": lambda: copy.copy_(source)}, warmup=1, repeats=20, budget_s=0.5)["copy"].min_s
     return 2.0 * _COPIED_BYTES / seconds
 
 
 def _call_s() -> float:
     a = torch.ones(1)
-    return measure({"add": lambda: a + a}, repeats=5, budget_s=0.1)["add"].min_s
+    return measure({"add": lambda: a + a}, repeats=100, budget_s=0.1)["add"].min_s
 
 
 def _read(file: Path, max_age_s: float) -> Target | None:
