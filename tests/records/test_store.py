@@ -55,6 +55,15 @@ def test_records_are_filtered_newest_first(store):
         store.records(colour="red")
 
 
+def test_a_device_is_found_with_and_without_its_hash(store):
+    targets = ["cpu", "cpu-12345678", "cpux-12345678", "c%u", "h200"]
+    store.extend(Record(key=key(target=t), value=1.0) for t in targets)
+    assert {r.key.target for r in store.records(device="cpu")} == {"cpu", "cpu-12345678"}
+    assert [r.key.target for r in store.records(device="cpu-12345678")] == ["cpu-12345678"]
+    assert [r.key.target for r in store.records(device="c%u")] == ["c%u"]
+    assert [r.key.target for r in store.records(target="cpu")] == ["cpu"]
+
+
 def test_ranking_takes_the_median_of_each_decision_and_skips_failures(store):
     values = {"lucky": [1.0, 9.0, 9.0], "steady": [2.0, 2.5, 3.0], "slow": [20.0]}
     for decision, measured in values.items():

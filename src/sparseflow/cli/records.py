@@ -35,7 +35,7 @@ def list_(
     """
     from sparseflow.records import Store, list_json, list_table
 
-    only = {name: value for name, value in (("layer", layer), ("target", target)) if value is not None}
+    only = {name: value for name, value in (("layer", layer), ("device", target)) if value is not None}
     with Store(store) as opened:
         found = opened.records(limit=limit, failed=failed, **only)
         if json_:

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from sqlalchemy import Connection, Engine, Select, create_engine, event, func, inspect, select
+from sqlalchemy import Connection, Engine, Select, create_engine, event, func, inspect, or_, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.orm import Session
@@ -23,7 +23,7 @@ from sparseflow.records.record import Key, Record
 __all__ = ["Store"]
 
 _BUSY_S = 30
-_FIELDS = ("layer", "target", "protocol", "source", "name", "run", "unit")
+_FIELDS = ("layer", "decision", "target", "protocol", "source", "name", "run", "unit")
 
 
 class Store:
@@ -106,7 +106,8 @@ class Store:
             limit: at most so many.
             failed: True for failures alone, False for values alone.
             **only: equality by layer, decision, target, protocol, source,
-                name, run or unit.
+                name, run or unit; `device` takes a target's name with or
+                without the hash that tells machines apart.
 
         Raises:
             ConfigError: an unknown filter.
@@ -284,9 +285,12 @@ def _mend(message: str, url: str) -> str:
 def _filtered(only: dict[str, str]) -> Select[Row]:
     wanted = select(Row)
     for name, value in only.items():
-        if name not in (*_FIELDS, "decision"):
-            raise ConfigError(f"records have no filter {name!r}; there are {', '.join(('decision', *_FIELDS))}")
-        wanted = wanted.where(getattr(Row, "decision_key" if name == "decision" else name) == value)
+        if name == "device":
+            wanted = wanted.where(or_(Row.target == value, Row.target.startswith(f"{value}-", autoescape=True)))
+        elif name in _FIELDS:
+            wanted = wanted.where(getattr(Row, "decision_key" if name == "decision" else name) == value)
+        else:
+            raise ConfigError(f"records have no filter {name!r}; there are device, {', '.join(_FIELDS)}")
     return wanted
 
 
