@@ -1,5 +1,14 @@
-"""Torch model and sample to workload: true edges, shapes, costs and measured density."""
+"""Torch model and sample to workload: true edges, shapes, costs and measured density.
 
+The room is called like its main function, and can be called like it too:
+`sparseflow.trace(model, sample)` stands beside `sparseflow.trace.register(cls)`.
+"""
+
+import sys
+from types import ModuleType
+from typing import Any
+
+from sparseflow.ir import Workload
 from sparseflow.trace._capture import capture
 from sparseflow.trace.edges import SpikeEdge, spike_edges, structures
 from sparseflow.trace.graph import Call, Capture, Node
@@ -22,3 +31,11 @@ __all__ = [
     "table",
     "trace",
 ]
+
+
+class _Room(ModuleType):
+    def __call__(self, *args: Any, **kwargs: Any) -> Workload:
+        return trace(*args, **kwargs)
+
+
+sys.modules[__name__].__class__ = _Room

@@ -14,6 +14,7 @@ from torch.utils.hooks import RemovableHandle
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from sparseflow.errors import CaptureError
+from sparseflow.trace._state import state_tensors
 from sparseflow.trace._stems import function_attrs, function_stem, module_attrs, module_stem
 from sparseflow.trace.graph import Call, Ref
 from sparseflow.trace.registry import is_spike_source
@@ -98,21 +99,21 @@ def _describe(tensor: torch.Tensor) -> tuple[int, str]:
 
 
 class _Births(TorchDispatchMode):
-    """Notes tensors that are made while nobody writes down calls: by operators that bypass torch functions."""
+    """Notes every tensor that any operator derives from one that a call made, seen or not."""
 
-    def __init__(self) -> None:
+    def __init__(self, made: Any) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.unseen: Any = WeakTensorKeyDictionary()
-        self.watched = 0
+        self.derived: Any = WeakTensorKeyDictionary()
+        self._made = made
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Run one operator."""
         result = func(*args, **(kwargs or {}))
-        if not self.watched:
+        if any(t in self._made or t in self.derived for t in tensors_in((args, kwargs))):
             for tensor in tensors_in(result):
-                self.unseen[tensor] = True
+                self.derived[tensor] = True
         return result
 
 
@@ -140,7 +141,7 @@ class Recorder(TorchFunctionMode):
         self._made: Any = WeakTensorKeyDictionary()
         self._scopes: list[str] = []
         self._inside_leaf = 0
-        self._births = _Births()
+        self._births = _Births(self._made)
         self._nearest: list[frozenset[str]] = []
         self._pending: tuple[list[torch.Tensor], tuple[Ref, ...], Versions] | None = None
         self._handles: list[RemovableHandle] = []
@@ -184,13 +185,6 @@ class Recorder(TorchFunctionMode):
         kwargs = kwargs or {}
         if self._inside_leaf:
             return func(*args, **kwargs)
-        self._births.watched += 1
-        try:
-            return self._listen(func, args, kwargs)
-        finally:
-            self._births.watched -= 1
-
-    def _listen(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         given = list(tensors_in((args, kwargs)))
         before = _versions(given)
         refs = self._known(given)
@@ -247,14 +241,12 @@ class Recorder(TorchFunctionMode):
             with torch._C.DisableTorchFunction():
                 given = list(tensors_in((args, kwargs)))
                 self._pending = (given, self._known(given), _versions(given))
-            self._births.watched += 1
         self._inside_leaf += 1
 
     def _leaf_after(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         self._inside_leaf -= 1
         if self._inside_leaf or self._pending is None:
             return
-        self._births.watched -= 1
         with torch._C.DisableTorchFunction():
             given, refs, before = self._pending
             written = [t for t, version in before if version >= 0 and t._version != version]
@@ -306,8 +298,14 @@ class Recorder(TorchFunctionMode):
         return tuple(found)
 
     def _adopt(self, tensor: torch.Tensor) -> Ref:
-        """Take in a tensor that no call made: a constant, unless it was made just now where nobody could see."""
-        hidden = tensor in self._births.unseen
+        """Take in a tensor that no call made: state of a leaf, or a constant unless it was derived unseen."""
+        for path, module in self.ran.items():
+            if any(tensor is held for held in state_tensors(module)):
+                call = next(call for call in reversed(self.calls) if call.target == path)
+                node = f"{path}.state" if path else "state"
+                return (self._append(node, "function", "state", "state", [], ((call.index, 0),), [tensor]).index, 0)
+        wrapped = torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+        hidden = wrapped or tensor in self._births.derived
         with torch._C.DisableTorchFunction():
             hidden = hidden or any(_shares(tensor, other) for other in list(self._made))
         if hidden:

@@ -9,7 +9,7 @@ from torch import nn
 
 from sparseflow.trace.registry import is_spike_source
 
-__all__ = ["quiet", "reset_state"]
+__all__ = ["quiet", "reset_state", "state_tensors"]
 
 _NESTED = ("_memories", "_buffers", "_parameters")
 
@@ -30,7 +30,8 @@ def reset_state(model: nn.Module) -> None:
                 break
 
 
-def _tensors(module: nn.Module) -> Iterator[torch.Tensor]:
+def state_tensors(module: nn.Module) -> Iterator[torch.Tensor]:
+    """Yield the tensors that a module holds itself: parameters, buffers, memories, plain attributes."""
     for key, value in module.__dict__.items():
         inner = value.values() if key in _NESTED and isinstance(value, dict) else (value,)
         yield from (v for v in inner if isinstance(v, torch.Tensor))
@@ -51,7 +52,7 @@ class _Snapshot:
                 inner = module.__dict__.get(key)
                 if isinstance(inner, dict):
                     self._dicts.append((inner, dict(inner)))
-            for tensor in _tensors(module):
+            for tensor in state_tensors(module):
                 if not isinstance(tensor, nn.Parameter) and not tensor.is_inference():
                     self._values.setdefault(id(tensor), (tensor, tensor.detach().clone(), tensor._version))
 
