@@ -1,11 +1,27 @@
 """sparseflow takes a PyTorch model and makes it measurably cheaper on real hardware, with proof."""
 
-from importlib.metadata import version
+import importlib
+from typing import TYPE_CHECKING, Any
 
-# The room of this name comes first: importing it later would bind it over the function.
-import sparseflow.trace  # noqa: F401  # isort: skip
-from sparseflow.api import optimize, trace
+if TYPE_CHECKING:
+    from sparseflow.api import optimize, trace
 
 __all__ = ["__version__", "optimize", "trace"]
 
-__version__ = version("sparseflow")
+
+def __getattr__(name: str) -> Any:
+    """Load a door or a room on its first use, so that the command line starts without torch."""
+    if name == "__version__":
+        return importlib.import_module("importlib.metadata").version("sparseflow")
+    if name == "optimize":
+        return importlib.import_module("sparseflow.api").optimize
+    try:
+        return importlib.import_module(f"sparseflow.{name}")
+    except ModuleNotFoundError as e:
+        if e.name != f"sparseflow.{name}":
+            raise
+        raise AttributeError(f"module 'sparseflow' has no attribute {name!r}") from None
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
