@@ -17,7 +17,7 @@ class SparseLayer(nn.Module):
     """Mixin for a layer with a weight; it comes before the torch class among the bases."""
 
     kernels: tuple[str, ...] = ("dense",)
-    weight: nn.Parameter
+    weight: Tensor
     _rows: Tensor | None
 
     def _setup(self, kernel: str) -> None:

@@ -58,7 +58,7 @@ class FusedNet(nn.Module):
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        self._graph[0]._apply(fn, recurse)
+        self._graph[0]._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return self
 
 

@@ -1,6 +1,6 @@
 """SparseConv2d: a convolution that takes its time from the spikes it is given."""
 
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from torch import Tensor, nn
 
@@ -68,7 +68,8 @@ class SparseConv2d(SparseLayer, nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         """Return the convolution of every step."""
         if x.dim() == 5:
-            return self._step(x.flatten(0, 1)).unflatten(0, (x.shape[0], x.shape[1]))
+            y = self._step(x.flatten(0, 1))
+            return y.view(x.shape[0], x.shape[1], *y.shape[1:])
         return self._step(x)
 
     def _step(self, x: Tensor) -> Tensor:
@@ -94,7 +95,7 @@ class SparseConv2d(SparseLayer, nn.Conv2d):
 
     def extra_repr(self) -> str:
         """Return the arguments of the convolution, and the kernel."""
-        return f"{super().extra_repr()}, kernel={self.kernel!r}"
+        return f"{cast(Any, super()).extra_repr()}, kernel={self.kernel!r}"
 
 
 def zeros_around(conv: nn.Conv2d) -> Pair:

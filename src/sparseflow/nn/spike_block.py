@@ -116,7 +116,7 @@ class ConvBlock(_Layer):
     def forward(self, spikes: Spikes) -> Tensor:
         """Return `[*lead, C_out, Ho, Wo]`, or `[*lead, K_out]` of a linear layer."""
         y = self._convolved(spikes)
-        return y.view(*spikes.lead, -1) if self.linear else y.unflatten(0, spikes.lead)
+        return y.view(*spikes.lead, -1) if self.linear else y.view(*spikes.lead, *y.shape[1:])
 
 
 class DenseBlock(_Layer):
@@ -135,7 +135,10 @@ class DenseBlock(_Layer):
                 return F.linear(x, w.weight.flatten(1), w.bias)
             y = self._run(x.reshape(-1, x.shape[-1], 1, 1))
             return y.view(*x.shape[:-1], -1)
-        return self._run(x) if x.dim() == 4 else self._run(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+        if x.dim() == 4:
+            return self._run(x)
+        y = self._run(x.flatten(0, 1))
+        return y.view(*x.shape[:2], *y.shape[1:])
 
     def _run(self, x: Tensor) -> Tensor:
         w = self._weights
@@ -265,19 +268,23 @@ class NeuronBlock(nn.Module):
         """Return the spikes of every step."""
         m = self._membrane
         params = m.refresh()
-        if self.repeat:
-            x = x.unsqueeze(0).expand(self.repeat, *x.shape)
-        steps = x.shape[0] if m.steps_in_lead else 1
-        lead = tuple(x.shape[:2]) if m.steps_in_lead else (x.shape[0],)
-        flat = x.flatten(0, 1) if m.steps_in_lead else x
-        if not self.packed:
-            v0 = m.read((flat.shape[0] // steps, *flat.shape[1:]))
-            spikes, v = lif(flat, params, steps=steps, v0=v0)
-            m.write(v, False)
-            return spikes.view(x.shape)
-        features = flat.dim() == 2
+        repeat, sequence = self.repeat > 0, m.steps_in_lead
+        if repeat:
+            steps, flat = self.repeat, x
+            lead: tuple[int, ...] = (self.repeat, x.shape[0])
+        else:
+            steps = x.shape[0] if sequence else 1
+            lead = tuple(x.shape[:2]) if sequence else (x.shape[0],)
+            flat = x.flatten(0, 1) if sequence else x
+        features = self.packed and flat.dim() == 2
         flat = flat[:, :, None, None] if features else flat
-        words, v = lif_pack(flat, params, steps=steps, v0=m.read((flat.shape[0] // steps, *flat.shape[1:])))
+        samples = flat.shape[0] if repeat else flat.shape[0] // steps
+        v0 = m.read((samples, *flat.shape[1:]))
+        if not self.packed:
+            spikes, v = lif(flat, params, steps=steps, v0=v0, repeat=repeat)
+            m.write(v, False)
+            return spikes.view(*lead, *flat.shape[1:])
+        words, v = lif_pack(flat, params, steps=steps, v0=v0, repeat=repeat)
         m.write(v, features)
         return Spikes(words, flat.shape[1], lead, features)
 

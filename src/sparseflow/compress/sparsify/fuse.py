@@ -12,8 +12,8 @@ from sparseflow.compress.sparsify.regions import Facts, Region, emits_bits, find
 from sparseflow.errors import UnsupportedError
 from sparseflow.nn import spikes as packed
 from sparseflow.nn.layers import Repeat
-from sparseflow.nn.spike_block import ConvBlock, ConvNeuronBlock, DenseBlock, NeuronBlock
 from sparseflow.nn.sparse_conv import zeros_around
+from sparseflow.nn.spike_block import ConvBlock, ConvNeuronBlock, DenseBlock, NeuronBlock
 from sparseflow.ops.lif import LIFParams
 from sparseflow.trace import neuron_params
 
@@ -120,12 +120,12 @@ class _Fuser:
                 return None
             leading = 2 if self.steps_lead(region) else 1
             rest = shape[leading:]
-            return rest if len(rest) == 3 else (rest[0], 1, 1) if len(rest) == 1 else None  # type: ignore[return-value]
+            return _map(rest) if len(rest) == 3 else (rest[0], 1, 1) if len(rest) == 1 else None
         before = self.maps.get(node.args[0]) if node.args and isinstance(node.args[0], fx.Node) else None
         if before is None:
             module = self.modules.get(str(node.target)) if node.op == "call_module" else None
             if module is not None and emits_bits(module, self.facts[node]) and len(shape) in (4, 5):
-                return shape[-3:]  # type: ignore[return-value]
+                return _map(shape[-3:])
             return None
         return self.carried(node, shape, before)
 
@@ -137,7 +137,7 @@ class _Fuser:
         flat = len(self.facts[source].shape or ()) < 4
         if isinstance(module, nn.MaxPool2d):
             plain = not (flat or module.return_indices or module.ceil_mode) and module.dilation in (1, (1, 1))
-            return shape[-3:] if plain else None  # type: ignore[return-value]
+            return _map(shape[-3:]) if plain else None
         if isinstance(module, nn.Identity | nn.Dropout | nn.Dropout2d | nn.Dropout3d) or (
             module is None and name in _SAME and node.op != "get_attr"
         ):
@@ -200,10 +200,11 @@ class _Fuser:
         name = getattr(node.target, "__name__", str(node.target))
         if module is not None or name in _SAME:
             return self.words[source]
-        rest = fx.map_arg(node.args[1:], self.as_float)
-        function = packed.flatten if name == "flatten" else packed.reshape
-        sizes = rest[0] if function is packed.reshape and len(rest) == 1 and not isinstance(rest[0], int) else rest
-        return self.graph.call_function(function, (self.words[source], *sizes))
+        rest: Any = fx.map_arg(node.args[1:], self.as_float)
+        if name == "flatten":
+            return self.graph.call_function(packed.flatten, (self.words[source], *rest))
+        sizes = rest[0] if len(rest) == 1 and isinstance(rest[0], list | tuple) else rest
+        return self.graph.call_function(packed.reshape, (self.words[source], *sizes))
 
     def emit_region(self, node: fx.Node, region: Region) -> None:
         if region.layer is None:
@@ -255,3 +256,8 @@ class _Fuser:
         self.blocks[name] = block
         self.stands_for[name] = region
         return self.graph.create_node("call_module", name, inputs)
+
+
+def _map(sizes: tuple[int, ...]) -> Map:
+    channels, height, width = sizes
+    return channels, height, width

@@ -113,9 +113,7 @@ def _without_sample(base: nn.Module, report: Report, policy: str) -> tuple[nn.Mo
     notes = ["no sample was given: each layer times its kernels on its first input, and nothing is fused"]
     if policy == "block":
         notes.append("the block rule needs the size of feature maps: without a sample it takes every layer")
-    return made, replace(
-        report, captured_by="fx", layers=rows, refusals=tuple(refusals), fallbacks=tuple(notes)
-    )
+    return made, replace(report, captured_by="fx", layers=rows, refusals=tuple(refusals), fallbacks=tuple(notes))
 
 
 def _op(module: nn.Module) -> str:
@@ -212,7 +210,9 @@ class _Job:
         dense = kernels["dense"]
         for kernel, seconds in kernels.items():
             if kernel != "dense":
-                reason = f"measured {seconds * 1e6:.0f} us against {dense * 1e6:.0f} us dense: not {self.margin:.0%} faster"
+                reason = (
+                    f"measured {seconds * 1e6:.0f} us against {dense * 1e6:.0f} us dense: not {self.margin:.0%} faster"
+                )
                 self.refusals.append(Refusal(layer=name, what=kernel, reason=reason))
 
     def refuse_failures(self, name: str, found: Timed) -> None:

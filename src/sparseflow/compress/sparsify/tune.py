@@ -236,7 +236,7 @@ class _Tuner(fx.Interpreter):
         bn = self.of(region.bn) if layer is not None else None
         neuron = self.of(region.neuron) if not isinstance(block, DenseBlock) else None
         repeat = self.of(region.repeat)
-        rest = None if neuron is None else neuron.v  # type: ignore[union-attr]
+        rest = None if neuron is None else neuron.v
 
         def call() -> Any:
             y = x
@@ -246,13 +246,12 @@ class _Tuner(fx.Interpreter):
                 y = y + other
             y = y if repeat is None else repeat(y)
             if neuron is not None:
-                neuron.v = rest  # type: ignore[union-attr]
+                neuron.v = rest
                 y = neuron(y)
-                neuron.v = rest  # type: ignore[union-attr]
+                neuron.v = rest
             return y
 
         return call
 
-    def of(self, node: fx.Node | None) -> nn.Module | None:
+    def of(self, node: fx.Node | None) -> Any:
         return None if node is None else self.modules[str(node.target)]
-
