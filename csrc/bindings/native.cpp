@@ -6,4 +6,5 @@ NB_MODULE(_native, m) {
   bind_pack(m);
   bind_lif(m);
   bind_conv(m);
+  bind_amx(m);
 }

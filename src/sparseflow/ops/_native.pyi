@@ -249,3 +249,40 @@ def conv_lif(
         threads: OpenMP threads.
         isa: instruction set, see above.
     """
+
+def tiles_refusal() -> str | None:
+    """Return why this machine or build cannot multiply tiles (AMX), or None; asks for permission at the first call."""
+
+def tiles_size(cout: int, cin: int, kh: int, kw: int) -> int:
+    """Return the number of bytes of the weight packed for tiles."""
+
+def pack_tiles(weight: int, tiles: int, cout: int, cin: int, kh: int, kw: int) -> None:
+    """Pack a contiguous finite `[cout, cin, kh, kw]` weight as three signed bytes a weight and a scale a channel."""
+
+def tile_conv_words(
+    words: int,
+    tiles: int,
+    bias: int,
+    residual: int,
+    out: int,
+    geometry: ConvGeometry,
+    channels_last: bool,
+    threads: int,
+) -> None:
+    """As `conv_words`, with tiles from `pack_tiles`; groups == 1, cin*kh*kw < 65536. Absent in builds without AMX."""
+
+def tile_conv_lif(
+    words: int,
+    tiles: int,
+    bias: int,
+    residual: int,
+    residual_words: int,
+    v0: int,
+    words_out: int,
+    v: int,
+    geometry: ConvGeometry,
+    steps: int,
+    config: LIFConfig,
+    threads: int,
+) -> None:
+    """As `conv_lif`, with tiles from `pack_tiles`; groups == 1, cin*kh*kw < 65536. Absent in builds without AMX."""

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from sparseflow.errors import ConfigError, UnsupportedError
-from sparseflow.ops.conv2d_spike import cpp
+from sparseflow.ops.conv2d_spike import amx, cpp
 
 __all__ = ["kernel_of", "pack_weight"]
 
@@ -15,10 +15,11 @@ def pack_weight(weight: Tensor, groups: int = 1, *, kernel: str = "auto") -> Ten
     Args:
         weight: `[Cout, Cin/groups, kh, kw]`; a copy is taken, without gradient.
         groups: groups of the convolution.
-        kernel: "event", "dense" (the plain weight), or "auto": "event" where it runs, else "dense".
+        kernel: "event", "amx", "dense" (the plain weight), or "auto": "event" where it runs, else "dense".
 
     Returns:
-        An opaque tensor that `kernel_of` can tell: float32 1-D for "event", the weight for "dense".
+        An opaque tensor that `kernel_of` can tell: float32 1-D for "event", int8 for "amx", the
+        weight for "dense".
 
     Raises:
         UnsupportedError: the named kernel rejects this weight; says why.
@@ -34,9 +35,11 @@ def pack_weight(weight: Tensor, groups: int = 1, *, kernel: str = "auto") -> Ten
         kernel = "event" if cpp.refusal(weight) is None and bool(torch.isfinite(weight).all()) else "dense"
     if kernel == "event":
         return cpp.pack(weight, groups)
+    if kernel == "amx":
+        return amx.pack(weight, groups)
     if kernel == "dense":
         return weight.clone()
-    raise UnsupportedError(f"pack_weight: no kernel {kernel!r}; it has dense, event and auto")
+    raise UnsupportedError(f"pack_weight: no kernel {kernel!r}; it has dense, event, amx and auto")
 
 
 def kernel_of(rows: Tensor) -> str:
@@ -45,4 +48,6 @@ def kernel_of(rows: Tensor) -> str:
     >>> kernel_of(torch.ones(2, 1, 3, 3))
     'dense'
     """
-    return "dense" if rows.ndim == 4 else "event"
+    if rows.ndim == 4:
+        return "dense"
+    return "amx" if rows.dtype == torch.int8 else "event"

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sparseflow.errors import UnsupportedError
 from sparseflow.ops._library import channels_last, dense_layout
-from sparseflow.ops.conv2d_spike import cpp, reference
+from sparseflow.ops.conv2d_spike import amx, cpp, reference
 from sparseflow.ops.conv2d_spike._rows import kernel_of, pack_weight
 from sparseflow.ops.conv2d_spike.reference import Geometry, Pair
 from sparseflow.ops.conv2d_spike.space import choose
@@ -23,6 +23,10 @@ def _empty(like: Tensor, m: int, channels: int, size: Pair, last: bool) -> Tenso
     if not last:
         return like.new_empty((m, channels, *size))
     return like.new_empty((m, *size, channels)).permute(0, 3, 1, 2)
+
+
+def _floats(rows: Tensor) -> Tensor:
+    return rows if rows.dtype != torch.int8 else rows.new_empty(0, dtype=torch.float32)
 
 
 @torch.library.custom_op("sparseflow::spike_conv2d", mutates_args=())
@@ -43,8 +47,8 @@ def _sparse(
     """Run a compiled kernel, or return None for the dense one."""
     if kernel == "dense" or x.numel() == 0:
         return None
-    if kernel not in ("auto", "event"):
-        raise UnsupportedError(f"spike_conv2d: no kernel {kernel!r}; it has auto, dense and event")
+    if kernel not in ("auto", "event", "amx"):
+        raise UnsupportedError(f"spike_conv2d: no kernel {kernel!r}; it has auto, dense, event and amx")
     reason = cpp.refusal(x, weight, bias)
     if reason is not None:
         if kernel == "auto":
@@ -56,15 +60,22 @@ def _sparse(
     if counts is None:
         return None
     odd, nonzero = counts
-    if kernel == "auto" and choose(nonzero / x.numel(), odd == 0) == "dense":
+    if kernel == "auto":
+        at_hand = "event" if rows is None else kernel_of(rows)
+        kernel = choose(nonzero / x.numel(), odd == 0, at_hand)
+        if kernel == "event" and at_hand != "event" and not bool(torch.isfinite(weight).all()):
+            kernel = "dense"
+    if kernel == "dense":
         return None
-    if rows is None or kernel_of(rows) != "event":
+    if kernel == "amx" and odd:
+        raise UnsupportedError(f"spike_conv2d: kernel 'amx' takes spikes; {odd} of {x.numel()} inputs are not 0 or 1")
+    if rows is None or kernel_of(rows) != kernel:
         rows = pack_weight(weight, moves.groups, kernel=kernel)
-        if kernel_of(rows) == "dense":
-            return None
     out = _empty(x, m, weight.shape[0], moves.output((h, w), weight.shape[2:]), channels_last(x))
     shape = (tuple(x.shape), tuple(weight.shape), moves)
-    if odd == 0:
+    if kernel == "amx":
+        amx.conv_words(words, rows, bias, out, shape)
+    elif odd == 0:
         cpp.conv_words(words, rows, bias, out, shape)
     else:
         cpp.conv_values(x, rows, bias, out, shape)
@@ -100,19 +111,20 @@ spike_conv2d.register_autograd(_differentiate_conv, setup_context=_save_conv)
 def conv_words(words: Tensor, rows: Tensor, bias: Tensor | None, weight: list[int], geometry: list[int]) -> Tensor:
     """Run `sparseflow.ops.conv2d_spike.conv_words` on checked operands; `weight` is the weight's shape."""
     moves, (m, h, w, _) = Geometry.of(geometry), words.shape
-    out = _empty(rows, m, weight[0], moves.output((h, w), weight[2:]), True)
+    out = _empty(_floats(rows), m, weight[0], moves.output((h, w), weight[2:]), True)
     if kernel_of(rows) == "dense":
         return out.copy_(reference.conv_words(words, rows, bias, moves))
     if m > 0:
         _require("conv_words", words, rows, bias)
-        cpp.conv_words(words, rows, bias, out, _shape(words, weight, moves))
+        run = amx.conv_words if kernel_of(rows) == "amx" else cpp.conv_words
+        run(words, rows, bias, out, _shape(words, weight, moves))
     return out
 
 
 def _require(what: str, *operands: Tensor | None) -> None:
     reason = cpp.refusal(*operands)
     if reason is not None:
-        raise UnsupportedError(f"{what}: kernel 'event' cannot run: {reason}")
+        raise UnsupportedError(f"{what}: the compiled kernels cannot run: {reason}")
 
 
 def _shape(words: Tensor, weight: list[int], moves: Geometry) -> cpp.Shape:
@@ -123,7 +135,7 @@ def _shape(words: Tensor, weight: list[int], moves: Geometry) -> cpp.Shape:
 @conv_words.register_fake
 def _(words: Tensor, rows: Tensor, bias: Any, weight: list[int], geometry: list[int]) -> Tensor:
     size = Geometry.of(geometry).output(words.shape[1:3], weight[2:])
-    return _empty(rows, words.shape[0], weight[0], size, True)
+    return _empty(_floats(rows), words.shape[0], weight[0], size, True)
 
 
 @torch.library.custom_op("sparseflow::conv_words_backward", mutates_args=())
@@ -185,14 +197,15 @@ def conv_lif(
         return out.copy_(values[0]), v.copy_(values[1])
     if words.shape[0] > 0:
         _require("conv_lif", words, rows, bias, v0, residual)
-        cpp.conv_lif(words, rows, bias, params, steps, v0, residual, out, v, _shape(words, weight, moves))
+        run = amx.conv_lif if kernel_of(rows) == "amx" else cpp.conv_lif
+        run(words, rows, bias, params, steps, v0, residual, out, v, _shape(words, weight, moves))
     return out, v
 
 
 def _empty_lif(words: Tensor, rows: Tensor, weight: list[int], moves: Geometry, steps: int) -> tuple[Tensor, Tensor]:
     m, h, w, _ = words.shape
     size = moves.output((h, w), weight[2:])
-    return words.new_empty((m, *size, -(-weight[0] // WORD))), _empty(rows, m // steps, weight[0], size, True)
+    return words.new_empty((m, *size, -(-weight[0] // WORD))), _empty(_floats(rows), m // steps, weight[0], size, True)
 
 
 @conv_lif.register_fake

@@ -155,7 +155,11 @@ def check(case: Case, kernel: str = "event") -> Outcome:
         "dilation": moves.dilation,
         "groups": moves.groups,
     }
-    sizes: dict[str, Any] = {"channels": case.channels, "out_channels": case.out_channels, "kernel_size": case.kernel_size}
+    sizes: dict[str, Any] = {
+        "channels": case.channels,
+        "out_channels": case.out_channels,
+        "kernel_size": case.kernel_size,
+    }
     try:
         rows = ops.pack_weight(weight, moves.groups, kernel=kernel)
     except UnsupportedError as e:

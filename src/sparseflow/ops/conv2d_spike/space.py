@@ -6,24 +6,28 @@ from sparseflow.ir import Layer, Target
 from sparseflow.ops._formulas import flops
 from sparseflow.ops._library import ABSENT
 from sparseflow.ops._op import Kernel, Op
+from sparseflow.ops.conv2d_spike import amx
 
-__all__ = ["OP", "choose", "event_bytes", "event_flops", "refuses_event"]
+__all__ = ["OP", "amx_flops", "choose", "event_bytes", "event_flops", "refuses_amx", "refuses_event"]
 
 # Densities below which the event kernel beat the best dense convolution.
 CROSSOVER_BITS = 0.30
 CROSSOVER_VALUES = 0.20
 
 
-def choose(density: float, binary: bool) -> str:
+def choose(density: float, binary: bool, at_hand: str = "event") -> str:
     """Return the kernel that "auto" takes.
 
     Args:
         density: fraction of inputs that are not zero.
         binary: every input is 0 or 1.
+        at_hand: the kernel that the weight is packed for.
 
-    >>> choose(0.1, True), choose(0.9, True)
-    ('event', 'dense')
+    >>> choose(0.1, True), choose(0.9, True), choose(0.9, True, "amx")
+    ('event', 'dense', 'amx')
     """
+    if binary and at_hand == "amx":
+        return "amx"
     return "event" if density < (CROSSOVER_BITS if binary else CROSSOVER_VALUES) else "dense"
 
 
@@ -39,6 +43,26 @@ def refuses_event(layer: Layer, target: Target) -> str | None:
     if x.structure == "dense":
         return "the input is dense: no spiking layer in front of it"
     return ABSENT
+
+
+def refuses_amx(layer: Layer, target: Target) -> str | None:
+    """Return why the tile kernel rejects a layer, or None; weights are looked at when they are packed."""
+    x, weight = layer.operand("input"), layer.operand("weight")
+    refusal = refuses_event(layer, target)
+    if refusal is not None or x is None or weight is None:
+        return refusal or "the layer's weight is not known"
+    if x.structure != "spikes":
+        return f"takes spikes; the input is {x.structure!r}"
+    if "amx_int8" not in target.features:
+        return f"target {target.name!r} does not list the feature amx_int8"
+    shape = (*weight.shape, 1, 1)[:4]
+    return amx.machine_refusal() or amx.size_refusal(shape, layer.attr("groups", 1))
+
+
+def amx_flops(layer: Layer) -> Any:
+    """Return the operations of the tile kernel: three byte products a multiply-add, at any density."""
+    shapes = {o.role: o.shape for o in reversed(layer.operands) if o.role != "bias"}
+    return 3 * flops(layer.op, shapes, dict(layer.attrs))
 
 
 def event_flops(layer: Layer) -> Any:
@@ -64,6 +88,13 @@ OP = Op(
             summary="adds the weight rows of set bits, in registers, without atomics",
             refuses=refuses_event,
             flops=event_flops,
+            bytes=event_bytes,
+        ),
+        Kernel(
+            name="amx",
+            summary="multiplies spikes by weights of three bytes in int8 matrix tiles",
+            refuses=refuses_amx,
+            flops=amx_flops,
             bytes=event_bytes,
         ),
     ),

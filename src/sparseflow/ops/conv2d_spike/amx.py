@@ -1,0 +1,142 @@
+"""Compiled tile kernel: int8 matrix tiles (Intel AMX) on spikes and weights of three bytes."""
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from sparseflow.errors import ConfigError, UnsupportedError
+from sparseflow.ops._library import ABSENT, native, pointer
+from sparseflow.ops.conv2d_spike import cpp
+from sparseflow.ops.lif.cpp import config
+from sparseflow.ops.lif.reference import LIFParams
+
+__all__ = ["conv_lif", "conv_words", "machine_refusal", "pack", "size_refusal", "weight_refusal"]
+
+# The sum of the middle bytes of a window, times 256, must fit into 32 bits.
+MOST_INPUTS = 65535
+# Weights are rounded to 1 / (127 * 2^16) of their channel's largest. The error of a sum, relative to the norm of
+# the weights in it, is then spread / (sqrt(12) * 127 * 2^16): 1e-6, the noise of a float32 sum, at this spread.
+MOST_SPREAD = 28.0
+
+
+@lru_cache(maxsize=1)
+def machine_refusal() -> str | None:
+    """Return why this machine or installation has no tiles, or None."""
+    if native is None:
+        return ABSENT
+    return native.tiles_refusal()  # type: ignore[no-any-return]
+
+
+def size_refusal(weight: tuple[int, ...], groups: int) -> str | None:
+    """Return why the kernel rejects a weight's shape, or None."""
+    if groups != 1:
+        return f"tiles need all channels in one group; the layer has {groups}"
+    if weight[1] * weight[2] * weight[3] > MOST_INPUTS:
+        return f"a window of {weight[1] * weight[2] * weight[3]} inputs could overflow 32-bit sums"
+    return None
+
+
+def weight_refusal(weight: Tensor) -> str | None:
+    """Return why the kernel rejects a weight's values, or None.
+
+    >>> weight_refusal(torch.ones(2, 3, 1, 1))
+    """
+    if not bool(torch.isfinite(weight).all()):
+        return "the weight holds NaN or infinities"
+    flat = weight.flatten(1)
+    spread = flat.abs().amax(1) / flat.square().mean(1).sqrt().clamp_min(torch.finfo(torch.float32).tiny)
+    worst = int(spread.argmax())
+    if float(spread[worst]) > MOST_SPREAD:
+        return (
+            f"output channel {worst} has a weight {float(spread[worst]):.0f} times the channel's root mean square; "
+            f"past {MOST_SPREAD:.0f} three bytes a weight are less exact than float32"
+        )
+    return None
+
+
+def refusal(weight: Tensor, groups: int) -> str | None:
+    """Return why the kernel rejects a weight, or None."""
+    return (
+        cpp.refusal(weight) or machine_refusal() or size_refusal(tuple(weight.shape), groups) or weight_refusal(weight)
+    )
+
+
+def pack(weight: Tensor, groups: int) -> Tensor:
+    """Return the tiles of a `[Cout, Cin, kh, kw]` float32 weight, as int8.
+
+    Raises:
+        UnsupportedError: no AMX here, groups, or weights too far apart.
+    """
+    reason = refusal(weight, groups)
+    if reason is not None:
+        raise UnsupportedError(f"pack_weight: kernel 'amx' cannot take this weight: {reason}")
+    weight = weight.contiguous()
+    tiles = weight.new_empty(native.tiles_size(*weight.shape), dtype=torch.int8)
+    native.pack_tiles(weight.data_ptr(), tiles.data_ptr(), *weight.shape)
+    return tiles
+
+
+def check_tiles(tiles: Tensor, shape: cpp.Shape) -> None:
+    """Refuse tiles of another geometry, or a machine that cannot multiply them."""
+    _, weight, moves = shape
+    reason = machine_refusal() or size_refusal(weight, moves.groups)
+    if reason is not None:
+        raise UnsupportedError(f"kernel 'amx' cannot run: {reason}")
+    want = native.tiles_size(*weight)
+    if tiles.shape != (want,) or tiles.dtype != torch.int8:
+        raise ConfigError(
+            f"tiles are {str(tiles.dtype).removeprefix('torch.')} {tuple(tiles.shape)}; a weight of shape {weight} "
+            f"packs to int8 ({want},): pack it with pack_weight"
+        )
+
+
+def conv_words(words: Tensor, tiles: Tensor, bias: Tensor | None, out: Tensor, shape: cpp.Shape) -> None:
+    """Fill `out`, `[M, Cout, Ho, Wo]` in either layout, from packed spikes."""
+    check_tiles(tiles, shape)
+    words, bias = words.contiguous(), None if bias is None else bias.contiguous()
+    native.tile_conv_words(
+        words.data_ptr(),
+        tiles.data_ptr(),
+        pointer(bias),
+        0,
+        out.data_ptr(),
+        cpp.geometry(shape),
+        not out.is_contiguous(),
+        torch.get_num_threads(),
+    )
+
+
+def conv_lif(
+    words: Tensor,
+    tiles: Tensor,
+    bias: Tensor | None,
+    params: LIFParams,
+    steps: int,
+    v0: Tensor | None,
+    residual: Tensor | None,
+    words_out: Tensor,
+    v: Tensor,
+    shape: cpp.Shape,
+) -> None:
+    """Fill `words_out` and `v`, the latter with channels last in memory."""
+    check_tiles(tiles, shape)
+    words, bias = words.contiguous(), None if bias is None else bias.contiguous()
+    v0 = None if v0 is None else v0.contiguous(memory_format=torch.channels_last)
+    packed = residual is not None and residual.dtype == torch.int32
+    if residual is not None:
+        residual = residual.contiguous(memory_format=torch.contiguous_format if packed else torch.channels_last)
+    native.tile_conv_lif(
+        words.data_ptr(),
+        tiles.data_ptr(),
+        pointer(bias),
+        0 if packed else pointer(residual),
+        pointer(residual) if packed else 0,
+        pointer(v0),
+        words_out.data_ptr(),
+        v.data_ptr(),
+        cpp.geometry(shape),
+        steps,
+        config(params),
+        torch.get_num_threads(),
+    )
