@@ -92,7 +92,7 @@ def test_unknown_number(store):
         store.get(7)
 
 
-def test_memory_store_serves_many_threads():
+def test_a_store_in_memory():
     store = Store("sqlite://")
     store.append(Record(key=key(), value=1.0))
     assert len(store) == 1
@@ -218,12 +218,6 @@ def test_a_place_that_cannot_be_written(tmp_path):
         Store(tmp_path / "file" / "r.sqlite")
     with pytest.raises(RecordError, match="name another one with SPARSEFLOW_RECORDS"):
         Store(tmp_path)
-
-
-@pytest.mark.parametrize("url", ["", "nonsense://x", "://"])
-def test_urls_that_cannot_be_understood(url):
-    with pytest.raises(ConfigError, match="URL"):
-        Store(url)
 
 
 def test_the_environment_names_the_default(tmp_path, monkeypatch):

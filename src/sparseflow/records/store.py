@@ -8,21 +8,20 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
-from sqlalchemy import Connection, Engine, Select, create_engine, event, func, inspect, or_, select
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy import Select, func, inspect, or_, select
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from sparseflow.errors import ConfigError, RecordError
 from sparseflow.ir.env import records_url
+from sparseflow.records._connection import connect, mend, normal
 from sparseflow.records._schema import SCHEMA, Base, Info, Row
 from sparseflow.records.record import Key, Record
 
 __all__ = ["Store"]
 
-_BUSY_S = 30
 _FIELDS = ("layer", "decision", "target", "protocol", "source", "name", "run", "unit")
 
 
@@ -32,7 +31,8 @@ class Store:
     Records are only ever added; the database itself refuses an update or a
     deletion. Any number of processes may write at the same time (SQLite:
     write-ahead log and a wait of 30 s). A method may be called from any
-    thread; after a fork parent and child may both go on.
+    thread; after a fork parent and child may both go on. A store in memory,
+    `sqlite://`, belongs to the thread that made it.
 
     Args:
         url: path of an SQLite file, or an SQLAlchemy URL such as
@@ -55,8 +55,8 @@ class Store:
     """
 
     def __init__(self, url: str | Path | None = None) -> None:
-        self.url = _normal(str(url) if url is not None else records_url())
-        self._engine = _engine(self.url)
+        self._url = normal(str(url) if url is not None else records_url())
+        self._engine = connect(self._url)
         self._process = os.getpid()
         with self._guard():
             try:
@@ -166,12 +166,16 @@ class Store:
         return iter(self._read(select(Row).order_by(Row.id)))
 
     @property
+    def url(self) -> str:
+        """URL that opens the same store."""
+        return self._url.render_as_string(hide_password=False)
+
+    @property
     def place(self) -> str:
         """Path or URL for people, without a password."""
-        parsed = make_url(self.url)
-        if parsed.get_backend_name() == "sqlite":
-            return f"record store {parsed.database or 'in memory'}"
-        return f"record store {parsed.render_as_string(hide_password=True)}"
+        if self._url.get_backend_name() == "sqlite":
+            return f"record store {self._url.database or 'in memory'}"
+        return f"record store {self._url.render_as_string(hide_password=True)}"
 
     def close(self) -> None:
         """Give back every connection; the store may still be used."""
@@ -222,64 +226,7 @@ class Store:
         try:
             yield
         except SQLAlchemyError as e:
-            raise RecordError(f"{self.place}: {_mend(str(getattr(e, 'orig', None) or e), self.url)}") from e
-
-
-def _normal(url: str) -> str:
-    if not url:
-        raise ConfigError("the URL of the record store is empty; give a path or an SQLAlchemy URL")
-    if "://" not in url:
-        url = f"sqlite:///{Path(url).expanduser().absolute()}"
-    elif url.startswith("postgresql://"):
-        url = url.replace("postgresql://", "postgresql+psycopg://", 1)
-    try:
-        make_url(url)
-    except ArgumentError as e:
-        raise ConfigError(f"cannot understand record store URL {url!r}: {e}") from e
-    return url
-
-
-def _engine(url: str) -> Engine:
-    parsed = make_url(url)
-    if parsed.get_backend_name() == "sqlite" and parsed.database not in (None, "", ":memory:"):
-        folder = Path(str(parsed.database)).parent
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as e:
-            raise RecordError(f"cannot make folder {folder} for the record store: {e}; name another file") from e
-    try:
-        engine = create_engine(url)
-    except ModuleNotFoundError as e:
-        raise ConfigError(f"record store URL needs package {e.name}: pip install 'sparseflow[postgres]'") from e
-    except (ArgumentError, NoSuchModuleError) as e:
-        raise ConfigError(f"cannot use record store URL {parsed.render_as_string(hide_password=True)!r}: {e}") from e
-    if parsed.get_backend_name() == "sqlite":
-        event.listen(engine, "connect", _prepare_sqlite)
-        event.listen(engine, "begin", _begin_sqlite)
-    return engine
-
-
-def _prepare_sqlite(connection: Any, _: Any) -> None:
-    # The driver's own transactions begin too late to hold a lock; `_begin_sqlite` begins them.
-    connection.isolation_level = None
-    for pragma in (f"busy_timeout={_BUSY_S * 1000}", "journal_mode=WAL", "synchronous=NORMAL"):
-        connection.execute(f"PRAGMA {pragma}")
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    immediate = connection.get_execution_options().get("immediate", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
-
-
-def _mend(message: str, url: str) -> str:
-    path = make_url(url).database
-    if any(sign in message for sign in ("not a database", "malformed", "disk image", "disk I/O error")):
-        return f"damaged ({message}); move it away (mv {path} {path}.damaged), a new one is made at the next run"
-    if "readonly" in message or "unable to open" in message:
-        return f"cannot be written ({message}); free the file or name another one with SPARSEFLOW_RECORDS"
-    if "locked" in message:
-        return f"held by another process for more than {_BUSY_S} s ({message}); try again"
-    return f"{message.strip()}; check the URL, the server and your rights"
+            raise RecordError(f"{self.place}: {mend(str(getattr(e, 'orig', None) or e), self._url)}") from e
 
 
 def _filtered(only: dict[str, str]) -> Select[Row]:
