@@ -1,0 +1,231 @@
+"""`sparseflow spike bench`: every figure of the CPU claim, from one command."""
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from sparseflow import data
+from sparseflow.cost.dense import compiler_available
+from sparseflow.errors import ConfigError
+from sparseflow.nn import models
+from sparseflow.recipes.checks import Check, checks_body
+from sparseflow.recipes.spike_bench.correct import correctness_checks
+from sparseflow.recipes.spike_bench.layers import IID_CASES, LayerRow, geomean, iid_spikes, time_layer
+from sparseflow.recipes.spike_bench.network import NetworkRow, spiking_inputs, time_network
+from sparseflow.report.environment import describe
+from sparseflow.report.files import prepare_folder, write_atomic
+
+__all__ = ["SUITES", "SpikeBenchConfig", "bench"]
+
+SUITES = ("layers", "network", "correct")
+DENSITY_BOUNDS = ((0.20, 1.0), (0.05, 4.0), (0.01, 8.0))
+PROTOCOL = (
+    "Both sides run in one process and in interleaved rounds; a ratio is the median of the per-round ratios. "
+    "The dense side is the fastest of eager, compiled and compiled with frozen weights, each contiguous and "
+    "channels_last, in float32. Layers get float spikes and return floats: packing, layout and unpacking are inside "
+    "the timer. Networks get images and return logits; neuron state is reset inside the timer. The kernel and the "
+    "dense variant are chosen in a measurement of their own, and only a second measurement is quoted."
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpikeBenchConfig:
+    """What to measure.
+
+    Args:
+        target: "cpu".
+        threads: thread counts, each measured in turn.
+        suites: any of "layers", "network", "correct".
+        checkpoint: shipped name or path of the trained network.
+        batches: images a forward in the network suite.
+        real_batch: images whose spikes feed the layer suite.
+        repeats: rounds of a quoted measurement.
+        configurations: random configurations of the correctness suite.
+        compile: let the dense side use torch.compile.
+        out: file for the JSON, or None.
+        seed: seed of weights and synthetic spikes.
+
+    Raises:
+        ConfigError: an unknown target or suite, or a count below 1.
+    """
+
+    target: str = "cpu"
+    threads: tuple[int, ...] = (2, 1)
+    suites: tuple[str, ...] = SUITES
+    checkpoint: str = "spiking_vgg9_cifar10"
+    batches: tuple[int, ...] = (16, 1)
+    real_batch: int = 8
+    repeats: int = 30
+    configurations: int = 200
+    compile: bool = True
+    out: str | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the fields."""
+        if self.target != "cpu":
+            raise ConfigError(f"target is {self.target!r}; this bench measures 'cpu'")
+        unknown = set(self.suites) - set(SUITES)
+        if unknown or not self.suites:
+            raise ConfigError(f"suites are {self.suites}; expected some of {', '.join(SUITES)}")
+        for name in ("threads", "batches"):
+            if not getattr(self, name) or min(getattr(self, name)) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; expected numbers from 1")
+        for name in ("real_batch", "repeats", "configurations"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; expected at least 1")
+
+
+def bench(config: SpikeBenchConfig, *, progress: bool = True) -> dict[str, Any]:
+    """Measure and hold every figure against its target.
+
+    Args:
+        config: what to measure.
+        progress: show progress bars.
+
+    Returns:
+        `{"checks": [...], "ok": ..., "layers": [...], "networks": [...], ...}`.
+
+    Raises:
+        ConfigError: more threads asked for than the machine has cores.
+        DataError: the checkpoint or the images cannot be read.
+    """
+    began = time.perf_counter()
+    if config.out is not None:
+        prepare_folder(Path(config.out).parent)
+    compile = config.compile and compiler_available()
+    layers: list[LayerRow] = []
+    networks: list[NetworkRow] = []
+    checks: list[Check] = []
+    for threads in config.threads:
+        with _threads(threads):
+            if "layers" in config.suites:
+                rows = [*_iid(config, compile, progress), *_real(config, compile, progress)]
+                layers += rows
+                checks += _layer_checks(rows, threads)
+            if "network" in config.suites:
+                found = _networks(config, compile, progress)
+                networks += found
+                checks += [
+                    Check(
+                        show="2",
+                        name=f"{row.model}, batch {row.batch}, {threads} threads, over {row.dense}",
+                        value=row.ratio,
+                        unit="x",
+                        rule=">=",
+                        bound=2.5,
+                    )
+                    for row in found
+                ]
+    details: dict[str, Any] = {}
+    if "correct" in config.suites:
+        more, details = correctness_checks(config.checkpoint, config.configurations, config.seed, progress=progress)
+        checks += more
+    body = checks_body(
+        checks,
+        bench="spike-cpu",
+        protocol=PROTOCOL,
+        config=asdict(config),
+        environment=describe(),
+        layers=[row.to_dict() for row in layers],
+        networks=[row.to_dict() for row in networks],
+        correctness=details,
+        wall_s=time.perf_counter() - began,
+    )
+    if config.out is not None:
+        write_atomic(config.out, json.dumps(body, indent=1, allow_nan=False))
+    return body
+
+
+def _iid(config: SpikeBenchConfig, compile: bool, progress: bool) -> list[LayerRow]:
+    rows = []
+    jobs = [(case, density) for case in IID_CASES for density, _ in DENSITY_BOUNDS]
+    for case, density in _bar(jobs, "i.i.d. spikes", progress):
+        shape = (4 * case.batch, case.channels, case.size, case.size)
+        x = iid_spikes(shape, density, config.seed)
+        rows.append(
+            time_layer(
+                case.build(config.seed), x, name=case.name, spikes="i.i.d.", repeats=config.repeats, compile=compile
+            )
+        )
+    return rows
+
+
+def _real(config: SpikeBenchConfig, compile: bool, progress: bool) -> list[LayerRow]:
+    model, _ = models.load_checkpoint(config.checkpoint)
+    subset = data.cifar10_subset()
+    x = subset.normalize(subset.images[: config.real_batch])
+    return [
+        time_layer(layer, y, name=name, spikes="trained", repeats=config.repeats, compile=compile)
+        for name, (layer, y) in _bar(
+            list(spiking_inputs(model.eval(), x).items()), "spikes of the trained network", progress
+        )
+    ]
+
+
+def _networks(config: SpikeBenchConfig, compile: bool, progress: bool) -> list[NetworkRow]:
+    model, _ = models.load_checkpoint(config.checkpoint)
+    subset = data.cifar10_subset()
+    return [
+        time_network(
+            model.eval(),
+            subset.normalize(subset.images[:batch]),
+            name=config.checkpoint,
+            repeats=config.repeats,
+            compile=compile,
+        )
+        for batch in _bar(list(config.batches), "whole network", progress)
+    ]
+
+
+def _layer_checks(rows: list[LayerRow], threads: int) -> list[Check]:
+    checks = [
+        Check(
+            show="2",
+            name=f"trained spikes, geomean of {len(real)} layers, {threads} threads",
+            value=geomean(row.ratio for row in real),
+            unit="x",
+            rule=">=",
+            bound=3.0,
+        )
+        for real in [[row for row in rows if row.spikes == "trained"]]
+    ]
+    for density, bound in DENSITY_BOUNDS:
+        some = [row for row in rows if row.spikes == "i.i.d." and abs(row.density - density) < 0.2 * density]
+        checks.append(
+            Check(
+                show="2",
+                name=f"i.i.d. {1 - density:.0%} sparse, geomean of {len(some)} layers, {threads} threads",
+                value=geomean(row.ratio for row in some),
+                unit="x",
+                rule=">=",
+                bound=bound,
+            )
+        )
+    return checks
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Run with `count` threads; compiled code holds its count, so caches are dropped on both sides."""
+    before = torch.get_num_threads()
+    torch._dynamo.reset()
+    torch.set_num_threads(count)
+    try:
+        with torch._inductor.config.patch(fx_graph_cache=False):
+            yield
+    finally:
+        torch.set_num_threads(before)
+        torch._dynamo.reset()
+
+
+def _bar(items: list[Any], what: str, progress: bool) -> Iterator[Any]:
+    threads = torch.get_num_threads()
+    yield from tqdm(items, desc=f"{what}, {threads} threads", disable=None if progress else True)

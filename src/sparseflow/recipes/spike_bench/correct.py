@@ -1,0 +1,141 @@
+"""Correctness figures: random configurations, and the shipped network on all shipped images."""
+
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from sparseflow import data
+from sparseflow.compress.sparsify import optimize
+from sparseflow.nn import models
+from sparseflow.nn.functional import reset_net
+from sparseflow.ops.conv2d_spike.check import RELATIVE, check, draw
+from sparseflow.recipes.checks import Check
+
+__all__ = ["KERNELS", "correctness_checks"]
+
+KERNELS = ("event", "amx")
+BATCH = 50
+
+
+def correctness_checks(
+    checkpoint: str, configurations: int, seed: int, *, progress: bool = True
+) -> tuple[list[Check], dict[str, Any]]:
+    """Compare every kernel with dense float32, and the optimised network with the dense one.
+
+    Args:
+        checkpoint: shipped name or path of the trained network.
+        configurations: random configurations a kernel.
+        seed: the first configuration.
+        progress: show progress bars.
+
+    Returns:
+        The checks, and the figures behind them by kernel and for the network.
+    """
+    checks: list[Check] = []
+    details: dict[str, Any] = {}
+    for kernel in KERNELS:
+        more, figures = _configurations(kernel, configurations, seed, progress)
+        checks += more
+        details[kernel] = figures
+    more, details["network"] = _network(checkpoint, progress)
+    return checks + more, details
+
+
+def _configurations(kernel: str, count: int, seed: int, progress: bool) -> tuple[list[Check], dict[str, Any]]:
+    seeds = tqdm(range(seed, seed + count), desc=f"{kernel} configurations", disable=None if progress else True)
+    outcomes = [check(draw(s), kernel) for s in seeds]
+    ran = [o for o in outcomes if o.refusal is None]
+    figures: dict[str, Any] = {
+        "configurations": len(ran),
+        "refused": len(outcomes) - len(ran),
+        "reasons": sorted({o.refusal for o in outcomes if o.refusal})[:5],
+        "neuron_steps": sum(o.spikes for o in ran),
+        "ambiguous": sum(o.ambiguous for o in ran),
+    }
+    if not ran:
+        return [], figures
+    values = (
+        ("spikes that differ from dense outside |h-threshold| < 1e-5", sum(o.wrong for o in ran), "spikes", "==", 0.0),
+        ("largest relative error of a float output", max(o.error for o in ran), "relative", "<=", RELATIVE),
+        ("configurations not bit-identical on repeat", sum(not o.repeatable for o in ran), "runs", "==", 0.0),
+    )
+    checks = [
+        Check(show="3", name=f"{kernel}, {len(ran)} configurations: {what}", value=v, unit=unit, rule=rule, bound=bound)
+        for what, v, unit, rule, bound in values
+    ]
+    if kernel == "event":
+        enough = Check(
+            show="3",
+            name="random configurations that the event kernel ran",
+            value=len(ran),
+            unit="runs",
+            rule=">=",
+            bound=count,
+        )
+        checks.append(enough)
+    return checks, figures
+
+
+def _network(checkpoint: str, progress: bool) -> tuple[list[Check], dict[str, Any]]:
+    model, record = models.load_checkpoint(checkpoint)
+    model.eval()
+    images = data.cifar10_subset()
+    first = images.normalize(images.images[:BATCH])
+    optimized, report = optimize(model, first, report=True)
+    changed = right = wrong_repeat = 0
+    batches = list(images.batches(BATCH))
+    for x, y in tqdm(batches, desc="shipped network", disable=None if progress else True):
+        with torch.no_grad():
+            reset_net(model)
+            dense = model(x)
+            reset_net(optimized)
+            ours = optimized(x)
+            reset_net(optimized)
+            again = optimized(x)
+        changed += int((dense.argmax(-1) != ours.argmax(-1)).sum())
+        right += int((ours.argmax(-1) == y).sum())
+        wrong_repeat += int(not torch.equal(ours, again))
+    reset_net(model)
+    figures = {
+        "images": len(images),
+        "accuracy": right / len(images),
+        "replaced": sum(layer.kernel != "dense" for layer in report.layers),
+        "test_accuracy": record.get("test_accuracy"),
+        "density": record.get("density"),
+    }
+    densities = record.get("density", {}).values()
+    checks = [
+        Check(
+            show="3", name="shipped images whose top-1 class changed", value=changed, unit="images", rule="==", bound=0
+        ),
+        Check(
+            show="3", name="batches not bit-identical on repeat", value=wrong_repeat, unit="runs", rule="==", bound=0
+        ),
+        Check(show="3", name="layers replaced", value=figures["replaced"], unit="layers", rule=">=", bound=1),
+        Check(
+            show="build",
+            name="accuracy of the shipped network, all test images",
+            value=float(record.get("test_accuracy", float("nan"))),
+            unit="fraction",
+            rule=">=",
+            bound=0.90,
+        ),
+        Check(
+            show="build",
+            name="lowest layer density",
+            value=min(densities, default=float("nan")),
+            unit="fraction",
+            rule=">=",
+            bound=0.02,
+        ),
+        Check(
+            show="build",
+            name="highest layer density",
+            value=max(densities, default=float("nan")),
+            unit="fraction",
+            rule="<=",
+            bound=0.40,
+        ),
+    ]
+    return checks, figures
