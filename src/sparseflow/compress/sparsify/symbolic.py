@@ -70,11 +70,7 @@ def _keeps_zeros(node: fx.Node, module: nn.Module | None) -> bool:
     if node.op == "call_module":
         return isinstance(module, _MODULES)
     target: Any = node.target
-    if node.op == "call_function":
-        scalar = any(isinstance(a, int | float) for a in node.args) and target in (
-            operator.add,
-            operator.iadd,
-            torch.add,
-        )
-        return target in _FUNCTIONS and not scalar
-    return node.op == "call_method" and target in _METHODS
+    adds = target in (operator.add, operator.iadd, torch.add, "add", "add_")
+    if adds and any(isinstance(a, int | float) for a in node.args):
+        return False
+    return target in (_FUNCTIONS if node.op == "call_function" else _METHODS)
