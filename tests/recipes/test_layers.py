@@ -23,6 +23,7 @@ def test_the_inputs_of_layers_are_seen_and_the_network_is_left_as_it_was():
         "features.conv1": (1, 3, 32, 32),
         "features.conv2": (3, 8, 16, 16),
         "classifier.fc1": (3, 4096),
+        "features.sn1": (3, 8, 32, 32),
     }
     assert not any(m._forward_pre_hooks for m in model.modules())
     assert torch.equal(model(x), before)
@@ -35,7 +36,8 @@ def test_stages_say_what_each_layer_receives():
     found = stages(model, Report(model="m", target="cpu", layers=rows), inputs, images)
     assert [s.receives for s in found] == ["floats", "bits", "bits", "floats", "floats"]
     assert [s.detail for s in found[:3]] == ["3×3, 3 → 8", "3×3, 8 → 16", "linear, 4096 → 16"]
-    assert [s.png is not None for s in found] == [True, True, True, False, False]
+    assert found[3].detail == "LIFNode"
+    assert [s.png is not None for s in found] == [True, True, True, True, False]
     assert found[1].kernel == "event"
 
 

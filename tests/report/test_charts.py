@@ -4,7 +4,7 @@ import pytest
 
 from sparseflow.ir import LayerReport, Report
 from sparseflow.report import Run
-from sparseflow.report.charts import density_rows, layer_rows, scatter, variant_rows
+from sparseflow.report.charts import density_rows, gain, layer_rows, scatter, variant_rows
 
 
 def test_variants_are_sorted_and_scaled_to_the_slowest(run):
@@ -23,6 +23,20 @@ def test_layer_rows_share_one_scale_and_keep_dense_layers_grey(run):
     assert rows["features.0.conv"]["chosen"] == pytest.approx(100 * 9.4 / 31, abs=0.01)
     assert not rows["stem"]["faster"]
     assert rows["stem"]["speedup"] == "dense"
+
+
+def test_a_whole_block_marks_the_dense_kernel_and_counts_against_the_best_dense_time():
+    x = LayerReport(
+        name="a", op="conv2d", kernel="event", dense_s=8.0, kernel_s=1.0,
+        timings_s={"original": 8.0, "dense": 4.0, "event": 1.0},
+    )  # fmt: skip
+    (row,) = layer_rows((x,))
+    assert (row["dense"], row["chosen"], row["mark"], row["speedup"]) == (100.0, 12.5, 50.0, "4.00×")
+    assert gain(replace(x, kernel_s=None)) is None
+
+
+def test_without_spikes_every_known_density_is_drawn():
+    assert len(density_rows((LayerReport(name="a", op="conv2d", density=1.0), LayerReport(name="b", op="add")))) == 1
 
 
 def test_untimed_layers_have_no_time_bar():

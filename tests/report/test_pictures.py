@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from sparseflow.errors import DataError
-from sparseflow.report.pictures import image_png, spikes_png
+from sparseflow.report.pictures import image_png, maps_png
 
 
 def _open(png):
@@ -21,20 +21,26 @@ def test_an_image_survives():
 def test_spikes_show_the_first_channels_in_order():
     maps = np.zeros((16, 16, 16), np.float32)
     maps[1, 2, 3] = 1
-    alpha = _open(spikes_png(maps))[..., 3]
+    alpha = _open(maps_png(maps))[..., 3]
     assert alpha.shape == (3 * 17 - 1, 3 * 17 - 1)
     assert np.argwhere(alpha).tolist() == [[2, 17 + 3]]
 
 
+def test_other_numbers_are_grey_and_fade():
+    picture = _open(maps_png(np.array([[[1.0, -0.5, 0.0]]], np.float32), spikes=False))
+    assert picture[0, :, 3].tolist() == [255, 127, 0]
+    assert np.ptp(picture[0, 0, :3]) < 40
+
+
 def test_features_become_a_square_and_silence_stays_clear():
-    assert _open(spikes_png(np.ones(10, np.float32))).shape == (4, 4, 4)
-    assert _open(spikes_png(np.zeros((1, 4, 4), np.float32)))[..., 3].max() == 0
+    assert _open(maps_png(np.ones(10, np.float32))).shape == (4, 4, 4)
+    assert _open(maps_png(np.zeros((1, 4, 4), np.float32)))[..., 3].max() == 0
 
 
 @pytest.mark.parametrize("shape", [(2, 3), (0,), (0, 4, 4)])
 def test_other_shapes_are_refused(shape):
-    with pytest.raises(DataError, match="spikes are"):
-        spikes_png(np.zeros(shape, np.float32))
+    with pytest.raises(DataError, match="maps are"):
+        maps_png(np.zeros(shape, np.float32))
 
 
 def test_an_image_of_floats_is_refused():

@@ -4,7 +4,7 @@ import pytest
 
 from sparseflow.ir import Report
 from sparseflow.report import Run, headline
-from sparseflow.report.words import count, percent, ratio, seconds
+from sparseflow.report.words import count, figure, percent, ratio, seconds
 
 
 @pytest.mark.parametrize(
@@ -13,6 +13,12 @@ from sparseflow.report.words import count, percent, ratio, seconds
 )
 def test_seconds(value, text):
     assert seconds(value).replace("\u202f", " ") == text
+
+
+def test_figures_of_a_comparison():
+    assert figure("top1", 1.0)[1] == percent(1.0)
+    assert figure("spikes", 31490048.0) == ("spikes compared", count(31490048))
+    assert figure("logits_error", 3.1e-6) == ("logits error", "3.1e-06")
 
 
 def test_small_words():

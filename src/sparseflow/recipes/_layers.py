@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from sparseflow.data import ImageSet
 from sparseflow.ir import LayerReport, Report
 from sparseflow.nn.functional import reset_net
-from sparseflow.report import Stage, image_png, spikes_png
+from sparseflow.report import Stage, image_png, maps_png
 
 __all__ = ["Inputs", "first_image_inputs", "stages"]
 
@@ -32,13 +32,14 @@ def first_image_inputs(model: nn.Module, x: Tensor, names: Iterable[str]) -> Inp
     handles = []
     for name in names:
         module = modules.get(name)
-        if not isinstance(module, nn.Conv2d | nn.Linear):
+        if module is None:
             continue
 
-        def keep(layer: nn.Module, args: tuple[Any, ...], name: str = name) -> None:
-            y = args[0].detach()
-            kept = 3 if isinstance(layer, nn.Conv2d) else 1
-            found[name] = y.reshape(-1, *y.shape[y.dim() - kept :]).clone()
+        def keep(_: nn.Module, args: tuple[Any, ...], name: str = name) -> None:
+            if args and isinstance(args[0], Tensor) and args[0].dim() > 1:
+                y = args[0].detach()
+                kept = 3 if y.dim() >= 4 else 1
+                found[name] = y.reshape(-1, *y.shape[y.dim() - kept :]).clone()
 
         handles.append(module.register_forward_pre_hook(keep))
     try:
@@ -70,7 +71,7 @@ def _stage(row: LayerReport, module: nn.Module | None, x: Tensor | None, images:
     png = None
     if x is not None:
         is_image = x.shape[1:] == images.images.shape[1:] and not spikes
-        png = image_png(images.images[0].numpy()) if is_image else spikes_png(x[-1].numpy())
+        png = image_png(images.images[0].numpy()) if is_image else maps_png(x[-1].numpy(), spikes=spikes)
     return Stage(
         name=row.name,
         detail=_detail(module),
@@ -88,4 +89,4 @@ def _detail(module: nn.Module | None) -> str:
         return f"{height}×{width}, {module.in_channels} → {module.out_channels}{stride}"
     if isinstance(module, nn.Linear):
         return f"linear, {module.in_features} → {module.out_features}"
-    return ""
+    return "" if module is None else type(module).__name__

@@ -31,7 +31,7 @@ from sparseflow.report.words import percent, ratio, seconds
 __all__ = ["DemoConfig", "demo"]
 
 _OURS = "sparseflow"
-_SAMPLES = 24
+_SAMPLES = 27
 _FIRST_ROUNDS = 3
 _NEAR = 1.3
 

@@ -3,7 +3,7 @@
 from sparseflow.report.environment import describe
 from sparseflow.report.files import prepare_folder, write_atomic
 from sparseflow.report.page import render, write_run
-from sparseflow.report.pictures import image_png, spikes_png
+from sparseflow.report.pictures import image_png, maps_png
 from sparseflow.report.run import Accuracy, Run, Sample, Stage, Variant
 from sparseflow.report.words import headline
 
@@ -16,9 +16,9 @@ __all__ = [
     "describe",
     "headline",
     "image_png",
+    "maps_png",
     "prepare_folder",
     "render",
-    "spikes_png",
     "write_atomic",
     "write_run",
 ]

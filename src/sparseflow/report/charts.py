@@ -8,7 +8,7 @@ from sparseflow.ir import LayerReport
 from sparseflow.report.run import Run, Variant
 from sparseflow.report.words import percent, ratio, seconds
 
-__all__ = ["Point", "Scatter", "density_rows", "layer_rows", "scatter", "variant_rows"]
+__all__ = ["Point", "Scatter", "density_rows", "gain", "layer_rows", "scatter", "variant_rows"]
 
 Row = dict[str, Any]
 
@@ -41,28 +41,47 @@ def variant_rows(run: Run) -> list[Row]:
     return rows
 
 
+def gain(x: LayerReport) -> float | None:
+    """Return the chosen kernel's speed against the best dense time known: as it came, or our dense kernel.
+
+    >>> gain(LayerReport(name="a", op="conv2d", dense_s=3.0, kernel_s=1.0, timings_s={"dense": 2.0}))
+    2.0
+    """
+    known = [t for t in (x.dense_s, x.timings_s.get("dense")) if t]
+    return min(known) / x.kernel_s if known and x.kernel_s else None
+
+
 def layer_rows(layers: tuple[LayerReport, ...]) -> list[Row]:
-    """Return a pair of bars, dense and chosen, for every layer that was timed."""
+    """Return a pair of bars, as it came and chosen, for every layer that was timed."""
     timed = [x for x in layers if x.dense_s is not None]
     top = max((max(x.dense_s or 0.0, x.kernel_s or 0.0) for x in timed), default=0.0)
-    return [
-        {
-            "name": x.name,
-            "kernel": x.kernel,
-            "faster": x.kernel != "dense",
-            "dense": _share(x.dense_s or 0.0, top),
-            "chosen": _share((x.kernel_s if x.kernel_s is not None else x.dense_s) or 0.0, top),
-            "dense_label": seconds(x.dense_s),
-            "chosen_label": seconds(x.kernel_s if x.kernel_s is not None else x.dense_s),
-            "speedup": ratio(x.speedup) if x.kernel != "dense" else "dense",
-        }
-        for x in timed
-    ]
+    return [_layer_row(x, x.kernel_s if x.kernel_s is not None else x.dense_s, top) for x in timed]
+
+
+def _layer_row(x: LayerReport, chosen_s: float | None, top: float) -> Row:
+    dense_kernel = x.timings_s.get("dense")
+    marked = dense_kernel if "original" in x.timings_s and x.kernel != "dense" else None
+    tip = f"{x.name}: {seconds(x.dense_s)} as it came, {seconds(chosen_s)} by {x.kernel}"
+    return {
+        "name": x.name,
+        "kernel": x.kernel,
+        "faster": x.kernel != "dense",
+        "dense": _share(x.dense_s or 0.0, top),
+        "chosen": _share(chosen_s or 0.0, top),
+        "mark": None if marked is None else min(_share(marked, top), 100.0),
+        "tip": tip + (f", {seconds(marked)} by our dense kernel" if marked is not None else ""),
+        "label": seconds(chosen_s),
+        "speedup": ratio(gain(x)) if x.kernel != "dense" else "dense",
+    }
 
 
 def density_rows(layers: tuple[LayerReport, ...]) -> list[Row]:
-    """Return one bar for every layer whose input density is known, on a scale that ends at a round share."""
+    """Return one bar for every layer that spikes reach, on a scale that ends at a round share.
+
+    Without any spikes, every layer whose input density is known has its bar.
+    """
     known = [x for x in layers if x.density is not None]
+    known = [x for x in known if x.source] or known
     top = max((x.density or 0.0 for x in known), default=0.0)
     end = next((e for e in (0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8) if top <= e), 1.0)
     return [

@@ -65,7 +65,12 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     env.filters.update(
-        seconds=words.seconds, ratio=words.ratio, percent=words.percent, count=words.count, uri=_data_uri
+        gain=charts.gain,
+        seconds=words.seconds,
+        ratio=words.ratio,
+        percent=words.percent,
+        count=words.count,
+        uri=_data_uri,
     )
     return env
 
@@ -89,6 +94,8 @@ def _view(run: Run) -> dict[str, Any]:
         "variants": charts.variant_rows(run),
         "layer_times": charts.layer_rows(layers),
         "densities": charts.density_rows(layers),
+        "marked": any("original" in x.timings_s for x in layers),
+        "parity": [words.figure(name, value) for name, value in run.report.parity.items()],
         "scatter": charts.scatter(layers),
         "several": any(len(x.timings_s.keys() - {"dense", x.kernel}) for x in layers),
         "data": run.to_dict(),

@@ -9,9 +9,10 @@ from PIL import Image
 
 from sparseflow.errors import DataError
 
-__all__ = ["image_png", "spikes_png"]
+__all__ = ["image_png", "maps_png"]
 
 _SPIKE = (20, 160, 148)
+_FLOAT = (116, 130, 144)
 _SIDE = 48
 
 
@@ -27,8 +28,8 @@ def image_png(pixels: NDArray[np.uint8]) -> bytes:
     return _png(Image.fromarray(rows[..., 0] if rows.shape[2] == 1 else rows))
 
 
-def spikes_png(maps: NDArray[np.float32]) -> bytes:
-    """Return the first channels of a spike tensor side by side as PNG.
+def maps_png(maps: NDArray[np.float32], *, spikes: bool = True) -> bytes:
+    """Return the first channels of a tensor side by side as PNG.
 
     As many channels as fill a square of about 48 pixels are shown in their
     order, none is chosen. A pixel is coloured where its value is not zero,
@@ -36,12 +37,13 @@ def spikes_png(maps: NDArray[np.float32]) -> bytes:
 
     Args:
         maps: `[C, H, W]`, or `[K]` features, which are laid out as a square.
+        spikes: colour them as spikes rather than as any numbers.
 
     Raises:
         DataError: another number of dimensions, or nothing in it.
     """
     if maps.ndim not in (1, 3) or maps.size == 0:
-        raise DataError(f"spikes are [C, H, W] or [K]; got {maps.shape}")
+        raise DataError(f"maps are [C, H, W] or [K]; got {maps.shape}")
     if maps.ndim == 1:
         side = math.ceil(math.sqrt(maps.size))
         maps = np.pad(maps, (0, side * side - maps.size)).reshape(1, side, side)
@@ -52,8 +54,9 @@ def spikes_png(maps: NDArray[np.float32]) -> bytes:
         top, left = i // across * (height + 1), i % across * (width + 1)
         sheet[top : top + height, left : left + width] = np.abs(maps[i])
     peak = float(sheet.max())
-    alpha = np.where(sheet > 0, 96 + 159 * sheet / (peak or 1.0), 0).astype(np.uint8)
-    colour = np.broadcast_to(np.array(_SPIKE, np.uint8), (*sheet.shape, 3))
+    faint = 96 if spikes else 0
+    alpha = np.where(sheet > 0, faint + (255 - faint) * sheet / (peak or 1.0), 0).astype(np.uint8)
+    colour = np.broadcast_to(np.array(_SPIKE if spikes else _FLOAT, np.uint8), (*sheet.shape, 3))
     return _png(Image.fromarray(np.dstack([colour, alpha])))
 
 

@@ -2,9 +2,17 @@
 
 from sparseflow.report.run import Run
 
-__all__ = ["count", "headline", "percent", "ratio", "seconds"]
+__all__ = ["count", "figure", "headline", "percent", "ratio", "seconds"]
 
 _NARROW = "\u202f"
+_PARITY = {
+    "rel_err": "largest difference of the outputs, over the largest output",
+    "layer_rel_err": "the same for a layer fed the same input",
+    "top1": "same decision on the sample",
+    "spikes": "spikes compared",
+    "mismatches": "spikes that differ",
+    "near": "spikes on the threshold, either way right",
+}
 
 
 def seconds(value: float | None) -> str:
@@ -46,6 +54,18 @@ def count(value: float) -> str:
     '12\u202f000'
     """
     return f"{round(value):,}".replace(",", _NARROW)
+
+
+def figure(name: str, value: float) -> tuple[str, str]:
+    """Return a figure of a comparison as label and text.
+
+    >>> figure("mismatches", 0.0), figure("some_error", 1.25e-6)
+    (('spikes that differ', '0'), ('some error', '1.25e-06'))
+    """
+    label = _PARITY.get(name, name.replace("_", " "))
+    if name == "top1":
+        return label, percent(value)
+    return label, count(value) if value == round(value) and abs(value) < 1e15 else f"{value:.3g}"
 
 
 def headline(run: Run) -> str:
