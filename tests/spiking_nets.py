@@ -55,7 +55,7 @@ class Residual(nn.Module):
         self.conv1, self.bn1, self.sn1 = Conv2d(16, 16, 3, padding=1), BatchNorm2d(16), lif()
         self.conv2, self.bn2, self.sn2 = Conv2d(16, 16, 3, padding=1), BatchNorm2d(16), lif()
         self.down = nn.Sequential(Conv2d(16, 16, 1), BatchNorm2d(16)) if down else None
-        self.conv3, self.sn3 = Conv2d(16, 16, 1), lif()
+        self.conv3, self.sn3 = Conv2d(16, 16, 1), LIFNode(v_threshold=0.1, step_mode="m")
         self.pool = AdaptiveAvgPool2d((1, 1))
         self.fc = nn.Linear(16, 5)
 
@@ -83,5 +83,6 @@ NEURONS: dict[str, Callable[[], nn.Module]] = {
 def chain(neuron: Callable[[], nn.Module] = lif, batch: int = 2) -> tuple[nn.Module, Tensor]:
     """Return a firing `Chain` and a batch for it."""
     model = alive(Chain(neuron), torch.randn(8, 3, 8, 8))
-    nn.init.normal_(model.head[1].weight, std=0.2)  # type: ignore[index, union-attr, arg-type]
+    nn.init.normal_(model.features[8].weight, std=0.3)  # type: ignore[index, union-attr, arg-type]
+    nn.init.normal_(model.head[1].weight, std=0.3)  # type: ignore[index, union-attr, arg-type]
     return model, torch.randn(batch, 3, 8, 8)
