@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 import yaml
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -300,7 +300,7 @@ def train(config: SpikeTrainConfig, *, progress: bool = True) -> dict[str, Any]:
         "density": density,
         "parameters": sum(p.numel() for p in model.parameters()),
         "train_s": time.perf_counter() - began,
-        "config": asdict(config),
+        "config": {k: v for k, v in asdict(config).items() if k not in ("data_path", "out")},
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "cpu",
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
         "commit": _commit(),
@@ -389,7 +389,7 @@ def _save_state(
             if isinstance(value, Tensor):
                 tensors[f"optimizer.{index}.{key}"] = value.detach().cpu().contiguous()
     partial = out / ".state.safetensors.partial"
-    save_file(tensors, partial, {"config": _identity(config), "epoch": str(epoch)})
+    partial.write_bytes(save(tensors, {"config": _identity(config), "epoch": str(epoch)}))
     partial.replace(out / "state.safetensors")
 
 
