@@ -90,11 +90,19 @@ def _check(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> N
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         if isinstance(tensor, nn.UninitializedParameter):
             raise CaptureError(f"{name} has no shape yet; run the model once before")
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+        if not _finite(tensor):
             raise DataError(f"weight {name!r} holds NaN or infinity; load or train proper weights first")
     for n, tensor in enumerate(tensors_in((args, kwargs))):
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+        if not _finite(tensor):
             raise DataError(f"tensor {n} of the sample holds NaN or infinity; give a finite batch")
+
+
+def _finite(tensor: torch.Tensor) -> bool:
+    """Tell whether no element is NaN or infinite; a finite sum settles it in one pass."""
+    if not tensor.is_floating_point():
+        return True
+    total = tensor.detach().sum(dtype=torch.float64)
+    return bool(torch.isfinite(total)) or bool(torch.isfinite(tensor).all())
 
 
 def _record(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Recorder, list[torch.Tensor]]:

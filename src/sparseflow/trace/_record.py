@@ -92,10 +92,25 @@ def _describe(tensor: torch.Tensor) -> tuple[int, str]:
     if tensor.dtype is torch.bool:
         return int(tensor.count_nonzero()), "spikes"
     nonzero = int(tensor.count_nonzero())
+    if not _whole(_head(tensor)):
+        return nonzero, "any"
     if int((tensor == 1).sum()) == nonzero:
         return nonzero, "spikes"
-    whole = not tensor.is_floating_point() or bool((tensor == tensor.round()).all())
-    return nonzero, "counts" if whole and bool((tensor >= 0).all()) else "any"
+    return nonzero, "counts" if _whole(tensor) else "any"
+
+
+def _head(tensor: torch.Tensor) -> torch.Tensor:
+    """Return one row, which mostly tells that a tensor holds no counts."""
+    while tensor.ndim > 1:
+        tensor = tensor[0]
+    return tensor
+
+
+def _whole(tensor: torch.Tensor) -> bool:
+    """Tell whether all elements are non-negative integers."""
+    if tensor.is_floating_point() and not bool((tensor == tensor.round()).all()):
+        return False
+    return bool((tensor >= 0).all())
 
 
 class _Births(TorchDispatchMode):
