@@ -5,7 +5,7 @@ from typing import Any, Literal, overload
 
 from torch import nn
 
-from sparseflow.compress import Effort, sparsify
+from sparseflow.compress import Effort, optimize_spiking
 from sparseflow.hardware import load_target
 from sparseflow.ir import Report, Target
 from sparseflow.records import Store
@@ -103,7 +103,7 @@ def optimize(
     """
     device = target if isinstance(target, Target) else load_target(target)
     records = store if store is None or isinstance(store, Store) else Store(store)
-    made, found = sparsify(
+    made, found = optimize_spiking(
         model,
         sample,
         target=device,

@@ -57,7 +57,7 @@ def test_a_missing_compiler_is_noted(small, tmp_path, monkeypatch):
     assert not any("compiled" in v["name"] for v in body["variants"])
 
 
-@pytest.mark.parametrize("where", ["load_checkpoint", "sparsify", "dense_variants", "measure"])
+@pytest.mark.parametrize("where", ["load_checkpoint", "optimize_spiking", "dense_variants", "measure"])
 def test_an_interrupt_at_any_time_leaves_no_file(small, tmp_path, monkeypatch, where):
     def interrupted(*_, **__):
         raise KeyboardInterrupt

@@ -2,8 +2,8 @@
 
 from sparseflow.compress.sparsify.apply import Sparsify
 from sparseflow.compress.sparsify.fold import fold_bn
-from sparseflow.compress.sparsify.optimize import sparsify
+from sparseflow.compress.sparsify.optimize import optimize_spiking
 from sparseflow.compress.sparsify.policy import select_block_size
 from sparseflow.compress.sparsify.tune import Effort
 
-__all__ = ["Effort", "Sparsify", "fold_bn", "select_block_size", "sparsify"]
+__all__ = ["Effort", "Sparsify", "fold_bn", "optimize_spiking", "select_block_size"]

@@ -27,7 +27,7 @@ from sparseflow.trace._leaf_tracer import leaf_trace
 from sparseflow.trace._state import quiet
 from sparseflow.trace.workload import to_workload
 
-__all__ = ["sparsify"]
+__all__ = ["optimize_spiking"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +41,7 @@ class _Candidate:
     parity: Parity = field(default_factory=Parity)
 
 
-def sparsify(
+def optimize_spiking(
     model: nn.Module,
     sample: Any = None,
     *,
@@ -222,15 +222,20 @@ class _Job:
         """Return the model as fused blocks on packed spikes, or None with a refusal."""
         if not self.fuse or self.policy == "block":
             return None
-        model = copy.deepcopy(self.base)
         try:
             if self.target.kind != "cpu":
                 raise UnsupportedError(f"fused blocks run on CPUs; target {self.target.name!r} is a {self.target.kind}")
-            found = capture(model, self.sample)
-            fused = fused_graph(model, found, self.sample, {})
-        except (UnsupportedError, CaptureError) as e:
+            return self.fuse_and_time()
+        except UnsupportedError as e:
             self.refusals.append(Refusal(layer="", what="fuse", reason=str(e)))
-            return None
+        except Exception as e:
+            # The original still runs: whatever breaks a fused form is a reason not to use it, said in the report.
+            self.refusals.append(Refusal(layer="", what="fuse", reason=f"failed: {type(e).__name__}: {e}"))
+        return None
+
+    def fuse_and_time(self) -> _Candidate:
+        model = copy.deepcopy(self.base)
+        fused = fused_graph(model, capture(model, self.sample), self.sample, {})
         modules = dict(model.named_modules())
         with quiet(model):
             timed = time_blocks(

@@ -165,11 +165,13 @@ def _charge(x: Tensor, v: Tensor, params: LIFParams) -> Tensor:
 
 
 def rel_error(a: Tensor, b: Tensor) -> float:
-    """Return max |a - b| / max |a|, or max |a - b| where `a` is all zero.
+    """Return max |a - b| / max |a|, or max |a - b| where `a` is all zero; infinite for other shapes.
 
     >>> rel_error(torch.tensor([2.0, -4.0]), torch.tensor([2.0, -3.0]))
     0.25
     """
+    if a.shape != b.shape:
+        return float("inf")
     if a.numel() == 0:
         return 0.0
     if not a.is_floating_point():

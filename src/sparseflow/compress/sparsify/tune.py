@@ -109,8 +109,8 @@ def _time_layer(module: nn.Module, x: Tensor, site: Site, effort: Effort, memory
         try:
             twin = sparse_layer(module, kernel).eval()
             error = rel_error(expected, twin(x))
-        except UnsupportedError as e:
-            failures[kernel] = str(e)
+        except Exception as e:
+            failures[kernel] = str(e) if isinstance(e, UnsupportedError) else f"{type(e).__name__}: {e}"
             continue
         finally:
             module._forward_pre_hooks = hooks

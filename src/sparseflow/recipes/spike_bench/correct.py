@@ -6,7 +6,8 @@ import torch
 from tqdm import tqdm
 
 from sparseflow import data
-from sparseflow.compress.sparsify import optimize
+from sparseflow.compress import optimize_spiking
+from sparseflow.hardware import load_target
 from sparseflow.nn import models
 from sparseflow.nn.functional import reset_net
 from sparseflow.ops.conv2d_spike.check import RELATIVE, check, draw
@@ -82,7 +83,7 @@ def _network(checkpoint: str, progress: bool) -> tuple[list[Check], dict[str, An
     model.eval()
     images = data.cifar10_subset()
     first = images.normalize(images.images[:BATCH])
-    optimized, report = optimize(model, first, report=True)
+    optimized, report = optimize_spiking(model, first, target=load_target("cpu"))
     changed = right = wrong_repeat = 0
     batches = list(images.batches(BATCH))
     for x, y in tqdm(batches, desc="shipped network", disable=None if progress else True):

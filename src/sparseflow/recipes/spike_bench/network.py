@@ -6,9 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sparseflow.compress.sparsify import optimize
+from sparseflow.compress import optimize_spiking
 from sparseflow.cost.dense import dense_variants
 from sparseflow.cost.measure import measure, ratio
+from sparseflow.hardware import load_target
 from sparseflow.nn.functional import reset_net
 
 __all__ = ["NetworkRow", "spiking_inputs", "time_network"]
@@ -62,7 +63,7 @@ def time_network(model: nn.Module, x: Tensor, *, name: str, repeats: int, compil
         compile: let the dense side use torch.compile.
     """
     dense = dense_variants(model, x, reset=reset_net, compile=compile)
-    optimized, report = optimize(model, x, report=True)
+    optimized, report = optimize_spiking(model, x, target=load_target("cpu"))
 
     def run() -> Any:
         reset_net(optimized)

@@ -1,0 +1,39 @@
+"""Times are found again by layer, kernel, target and threads, and by nothing less."""
+
+from pathlib import Path
+
+import torch
+
+from sparseflow.compress.sparsify.memory import Memory
+from sparseflow.hardware import load_target
+from sparseflow.records import Store
+from sparseflow.trace import trace
+from tests.spiking_nets import chain
+
+
+def test_recalls_what_was_kept(tmp_path: Path) -> None:
+    target = load_target("cpu", describe=False)
+    model, x = chain()
+    workload = trace(model, x)
+    layer, other = workload.layer("features.4"), workload.layer("features.8")
+    memory = Memory(Store(tmp_path / "records.sqlite"), target)
+    assert memory.recall(layer, ("dense", "event")) is None
+    memory.keep(layer, {"dense": 2.0, "event": 1.0})
+    again = Memory(Store(tmp_path / "records.sqlite"), target)
+    assert again.recall(layer, ("dense", "event")) == {"dense": 2.0, "event": 1.0}
+    assert again.recall(layer, ("dense", "event", "amx")) is None
+    assert again.recall(layer, ("dense",), "ConvNeuronBlock") is None
+    assert again.recall(other, ("dense",)) is None
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)
+    assert again.recall(layer, ("dense",)) is None
+    torch.set_num_threads(threads)
+    assert Memory(Store(tmp_path / "records.sqlite"), load_target("h200")).recall(layer, ("dense",)) is None
+
+
+def test_without_a_store() -> None:
+    memory = Memory(None, load_target("h200"))
+    model, x = chain()
+    layer = trace(model, x).layer("features.4")
+    memory.keep(layer, {"dense": 1.0})
+    assert memory.recall(layer, ("dense",)) is None
