@@ -8,6 +8,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
 OP ?=
+ONLY ?=
 # A pull that only changes Python needs no install: the package is editable. These files need one.
 NATIVE := CMakeLists.txt $(shell find csrc)
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet -c constraints.txt
@@ -18,6 +19,7 @@ BUILD_TOOLS := scikit-build-core nanobind cmake ninja setuptools
 
 help:
 	@sed -n '1,3s/^# //p' Makefile
+	@echo "make test ONLY=...   some gates, as ONLY='mypy-strict pairing'"
 	@echo "make bench OP=name   tests first, then the figures of one benchmark, as OP=spike-cpu"
 	@echo "make docs            build the documentation into site/"
 	@echo "make tables          renew the tables in README.md from benchmarks/results"
@@ -48,7 +50,7 @@ run: env
 	$(BIN)/sparseflow demo
 
 test check: env-dev
-	$(BIN)/python -m tools.gates --jobs $(JOBS)
+	$(BIN)/python -m tools.gates --jobs $(JOBS) $(if $(ONLY),--only $(ONLY))
 
 bench: env-dev
 	$(BIN)/python -m benchmarks.run $(OP)

@@ -50,14 +50,14 @@ def gates(jobs: int) -> tuple[Gate, ...]:
     tool = str(Path(python).parent)
     pytest = (python, "-m", "pytest", "-q")
     return (
-        Gate(name="ruff check", command=(f"{tool}/ruff", "check", "--quiet", ".")),
-        Gate(name="ruff format", command=(f"{tool}/ruff", "format", "--check", "--quiet", ".")),
+        Gate(name="ruff-check", command=(f"{tool}/ruff", "check", "--quiet", ".")),
+        Gate(name="ruff-format", command=(f"{tool}/ruff", "format", "--check", "--quiet", ".")),
         Gate(name="pairing", command=(python, "-m", "tools.check_pairing")),
         Gate(name="results", command=(python, "-m", "benchmarks.verify")),
         Gate(name="tables", command=(python, "-m", "tools.render_tables", "--check")),
         Gate(name="lint-imports", command=(f"{tool}/lint-imports", "--no-cache")),
-        Gate(name="mypy strict", command=(f"{tool}/mypy",)),
-        Gate(name="docs build", command=(f"{tool}/mkdocs", "build", "--strict", "--quiet")),
+        Gate(name="mypy-strict", command=(f"{tool}/mypy",)),
+        Gate(name="docs-build", command=(f"{tool}/mkdocs", "build", "--strict", "--quiet")),
         Gate(
             name="doctests",
             command=(

@@ -40,6 +40,6 @@ def test_an_unknown_gate_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_promised_gates_are_all_there() -> None:
     names = [g.name for g in gates.gates(2)]
     assert names[-1] == "pytest"
-    assert {"ruff check", "ruff format", "mypy strict", "lint-imports", "doctests", "pairing", "docs build"} < set(
+    assert {"ruff-check", "ruff-format", "mypy-strict", "lint-imports", "doctests", "pairing", "docs-build"} < set(
         names
     )
