@@ -24,6 +24,7 @@ def test_figures_of_a_comparison():
 def test_small_words():
     assert ratio(None) == percent(None) == "–"
     assert ratio(123.4) == "123×"
+    assert ratio(0.00033) == "0.00033×"
     assert count(999) == "999"
 
 

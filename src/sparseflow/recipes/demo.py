@@ -283,7 +283,7 @@ def _protocol(config: DemoConfig, timings: dict[str, Timing], images: ImageSet) 
         "Each dense variant gets its input in the layout it likes best, prepared outside the timer.",
         "The kernels were chosen on one batch of images; the times are from another.",
         f"Accuracy counts top-1 answers on {len(images)} real test images, each classified by both networks.",
-        f"Both sides use {torch.get_num_threads()} thread(s) of the same process.",
+        f"Threads of both sides, in one process: {torch.get_num_threads()}.",
     )
 
 

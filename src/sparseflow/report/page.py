@@ -94,6 +94,7 @@ def _view(run: Run) -> dict[str, Any]:
         "variants": charts.variant_rows(run),
         "layer_times": charts.layer_rows(layers),
         "densities": charts.density_rows(layers),
+        "predicted": any(x.predicted_s for x in layers),
         "marked": any("original" in x.timings_s for x in layers),
         "parity": [words.figure(name, value) for name, value in run.report.parity.items()],
         "scatter": charts.scatter(layers),

@@ -94,4 +94,6 @@ def _speed(value: float | None) -> str:
 def _digits(value: float) -> str:
     if value >= 99.95:
         return f"{value:.0f}"
-    return f"{value:.1f}" if value >= 9.995 else f"{value:.2f}"
+    if value >= 9.995:
+        return f"{value:.1f}"
+    return f"{value:.2f}" if value >= 0.0995 or value == 0 else f"{value:.2g}"
