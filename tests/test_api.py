@@ -26,7 +26,8 @@ def test_report_and_target() -> None:
     made, report = optimize(model, x, target=host, report=True, effort=QUICK)
     assert isinstance(report, Report)
     assert report.target == "cpu"
-    assert report.dense_s is not None and report.dense_s > 0
+    assert report.dense_s is not None
+    assert report.dense_s > 0
     assert report.to_dict()["layers"]
     assert torch.is_tensor(made(x))
 

@@ -43,7 +43,8 @@ class _Witness:
             mine = self.model.get_submodule(name).v
             assert torch.equal(torch.as_tensor(mine), torch.as_tensor(v))
         for module in self.model.modules():
-            assert not module._forward_pre_hooks and not module._forward_hooks
+            assert not module._forward_pre_hooks
+            assert not module._forward_hooks
 
 
 def test_it_used_to_change_the_model_in_place() -> None:
@@ -62,7 +63,8 @@ def test_it_used_to_have_no_never_slower_guarantee() -> None:
     model = nn.Sequential(nn.Conv2d(2, 2, 1), IFNode(v_threshold=0.1), nn.Conv2d(2, 2, 1)).eval()
     _, report = _optimize(model, torch.rand(1, 2, 1, 1), fuse=False)
     assert all(row.kernel == "dense" or (row.speedup or 0) > 1.02 for row in report.layers)
-    assert report.dense_s is not None and report.optimized_s is not None
+    assert report.dense_s is not None
+    assert report.optimized_s is not None
     assert report.optimized_s <= report.dense_s
 
 
@@ -120,7 +122,8 @@ def test_no_spiking_neuron() -> None:
     model = nn.Sequential(nn.Conv2d(3, 3, 3), nn.ReLU()).eval()
     made, report = _optimize(model, torch.zeros(1, 3, 8, 8))
     assert type(made) is nn.Sequential
-    assert report.refusals[0].layer == "" and "no spiking neuron" in report.refusals[0].reason
+    assert report.refusals[0].layer == ""
+    assert "no spiking neuron" in report.refusals[0].reason
 
 
 def test_wrong_sample_shape() -> None:
@@ -161,7 +164,7 @@ def test_a_module_used_twice() -> None:
 
 
 def test_a_scripted_module() -> None:
-    with pytest.warns(DeprecationWarning):
+    with pytest.warns(DeprecationWarning, match="jit"):
         scripted = torch.jit.script(nn.Sequential(nn.Conv2d(1, 1, 1), nn.ReLU()))
     for sample in (torch.zeros(1, 1, 4, 4), None):
         with pytest.raises(CaptureError, match="scripted"):
@@ -191,7 +194,8 @@ def test_ctrl_c_in_the_middle(monkeypatch: pytest.MonkeyPatch) -> None:
     model, x = chain()
     witness = _Witness(model)
     for place in ("tune.measure", "optimize.compare_blocks", "optimize.measure"):
-        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        with monkeypatch.context() as patch:
             patch.setattr(f"sparseflow.compress.sparsify.{place}", interrupt)
-            _optimize(model, x)
+            with pytest.raises(KeyboardInterrupt):
+                _optimize(model, x)
         witness.check()

@@ -51,7 +51,8 @@ def test_shares_parameters_and_state_dict() -> None:
     sparse(_spikes(1, 4, 8, 8))
     assert sparse.state_dict().keys() == conv.state_dict().keys()
     assert "kernel='event'" in repr(sparse)
-    assert isinstance(conv, nn.Conv2d) and not isinstance(conv, SparseConv2d)
+    assert isinstance(conv, nn.Conv2d)
+    assert not isinstance(conv, SparseConv2d)
 
 
 @pytest.mark.parametrize("how", ["load", "in place", "data", "parameter", "move", "copy"])
@@ -94,7 +95,9 @@ def test_gradients_in_both_modes() -> None:
         y = x.detach().clone().requires_grad_()
         sparse(x).square().sum().backward()
         conv(y).square().sum().backward()
-        assert x.grad is not None and y.grad is not None and sparse.weight.grad is not None
+        assert x.grad is not None
+        assert y.grad is not None
+        assert sparse.weight.grad is not None
         assert_near(x.grad, y.grad, "conv2d_spike_gradient")
         assert conv.weight.grad is not None
         assert_near(sparse.weight.grad, conv.weight.grad, "conv2d_spike_gradient")
