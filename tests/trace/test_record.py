@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from sparseflow.trace import capture
+from sparseflow.trace import Weight, capture
 from sparseflow.trace._record import is_leaf, tensors_in
 
 
@@ -90,7 +90,7 @@ def test_parameters_in_functions_are_operands_not_edges() -> None:
 
     node = capture(Scale(), torch.rand(2, 3)).node("linear")
     assert node.inputs == ("input",)
-    assert node.params == {"weight": (4, 3)}
+    assert node.params == {"weight": Weight((4, 3), "float32", 1.0)}
 
 
 def test_leaves() -> None:

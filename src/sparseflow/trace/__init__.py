@@ -10,10 +10,12 @@ from typing import Any
 
 from sparseflow.ir import Workload
 from sparseflow.trace._capture import capture
+from sparseflow.trace._leaf_tracer import leaf_trace
+from sparseflow.trace._state import quiet
 from sparseflow.trace.edges import SpikeEdge, spike_edges, structures
-from sparseflow.trace.graph import Call, Capture, Node
+from sparseflow.trace.graph import Call, Capture, Node, Weight
 from sparseflow.trace.registry import SpikeOpRegistry, is_spike_source, neuron_op, neuron_params, register
-from sparseflow.trace.workload import table, trace
+from sparseflow.trace.workload import table, to_workload, trace
 
 __all__ = [
     "Call",
@@ -21,14 +23,18 @@ __all__ = [
     "Node",
     "SpikeEdge",
     "SpikeOpRegistry",
+    "Weight",
     "capture",
     "is_spike_source",
+    "leaf_trace",
     "neuron_op",
     "neuron_params",
+    "quiet",
     "register",
     "spike_edges",
     "structures",
     "table",
+    "to_workload",
     "trace",
 ]
 

@@ -16,7 +16,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from sparseflow.errors import CaptureError
 from sparseflow.trace._state import state_tensors
 from sparseflow.trace._stems import function_attrs, function_stem, module_attrs, module_stem
-from sparseflow.trace.graph import Call, Ref
+from sparseflow.trace.graph import Call, Ref, Weight
 from sparseflow.trace.registry import is_spike_source
 
 __all__ = ["Recorder", "is_leaf", "tensors_in"]
@@ -74,10 +74,14 @@ def _call_site(scope: str) -> tuple[Any, ...]:
     """Return the code positions between here and the module whose forward runs."""
     frame: FrameType | None = sys._getframe(2)
     places: list[Any] = [scope]
-    while frame is not None and frame.f_code.co_name != "_call_impl" and len(places) < 24:
-        places.append((frame.f_code, frame.f_lasti))
+    while frame is not None and frame.f_code.co_name != "_call_impl" and len(places) < 64:
+        places.append((id(frame.f_code), frame.f_lasti))
         frame = frame.f_back
     return tuple(places)
+
+
+def _dtype(tensor: torch.Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 def _shares(one: torch.Tensor, other: torch.Tensor) -> bool:
@@ -158,6 +162,7 @@ class Recorder(TorchFunctionMode):
         self._inside_leaf = 0
         self._births = _Births(self._made)
         self._nearest: list[frozenset[str]] = []
+        self._weights: dict[int, Weight] = {}
         self._pending: tuple[list[torch.Tensor], tuple[Ref, ...], Versions] | None = None
         self._handles: list[RemovableHandle] = []
         self._sites: dict[tuple[Any, ...], dict[frozenset[str], str]] = {}
@@ -267,10 +272,7 @@ class Recorder(TorchFunctionMode):
             written = [t for t, version in before if version >= 0 and t._version != version]
             path = self._paths[id(module)]
             self.ran[path] = module
-            params = {
-                name: tuple(value.shape)
-                for name, value in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False))
-            }
+            params = dict((*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)))
             made = list(tensors_in(output))
             stem, attrs = module_stem(module), module_attrs(module)
             if isinstance(module, nn.Upsample):
@@ -332,14 +334,22 @@ class Recorder(TorchFunctionMode):
         name = self._unique("constant")
         return (self._append(name, "constant", "constant", name, [], (), [tensor]).index, 0)
 
-    def _params(self, stem: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, tuple[int, ...]]:
-        found: dict[str, tuple[int, ...]] = {}
+    def _params(self, stem: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, torch.Tensor]:
+        found: dict[str, torch.Tensor] = {}
         weighty = stem.startswith("conv") or stem in ("linear", "batch_norm", "layer_norm", "embedding")
         for n, (key, value) in enumerate((*((str(i), a) for i, a in enumerate(args)), *kwargs.items())):
             if isinstance(value, torch.Tensor) and id(value) in self._fixed and value not in self._made:
                 named = ("input", "weight", "bias")[n] if weighty and key.isdigit() and n < 3 else key
-                found[f"arg{key}" if named.isdigit() else named] = tuple(value.shape)
+                found[f"arg{key}" if named.isdigit() else named] = value
         return found
+
+    def _weighed(self, params: dict[str, torch.Tensor]) -> dict[str, Weight]:
+        for tensor in params.values():
+            if id(tensor) not in self._weights:
+                known = tensor.numel() and not (tensor.is_sparse or tensor.is_quantized)
+                density = int(tensor.count_nonzero()) / tensor.numel() if known else None
+                self._weights[id(tensor)] = Weight(tuple(tensor.shape), _dtype(tensor), density)
+        return {name: self._weights[id(tensor)] for name, tensor in params.items()}
 
     def _rewrite(self, written: list[torch.Tensor], call: Call) -> None:
         """Let every live tensor that overlaps a written one come from the write."""
@@ -391,7 +401,7 @@ class Recorder(TorchFunctionMode):
         made: list[torch.Tensor],
         *,
         attrs: dict[str, Any] | None = None,
-        params: dict[str, tuple[int, ...]] | None = None,
+        params: dict[str, torch.Tensor] | None = None,
         source: bool = False,
         written: bool = False,
         site: str = "",
@@ -410,8 +420,8 @@ class Recorder(TorchFunctionMode):
             call = Call(
                 index=index, node=node, kind=kind, op=op, target=target, inputs=refs, input_shapes=shapes,
                 output_shapes=tuple(tuple(t.shape) for t in made), nonzero=tuple(n for n, _ in stats),
-                values=tuple(v for _, v in stats), dtypes=tuple(str(t.dtype).removeprefix("torch.") for t in made),
-                attrs=attrs, params=params or {}, source=source, written=written,
+                values=tuple(v for _, v in stats), dtypes=tuple(_dtype(t) for t in made),
+                attrs=attrs, params=self._weighed(params or {}), source=source, written=written,
                 site=site or node,
             )  # fmt: skip
             self.calls.append(call)

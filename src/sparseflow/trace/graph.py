@@ -8,10 +8,25 @@ from torch import fx
 
 from sparseflow.errors import CaptureError
 
-__all__ = ["Call", "Capture", "Node"]
+__all__ = ["Call", "Capture", "Node", "Weight"]
 
 Ref = tuple[int, int]
 """A tensor: the index of the call that made it, and which of its outputs it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """A parameter or buffer that a call read.
+
+    Args:
+        shape: its shape.
+        dtype: its type, as "float32".
+        density: fraction of non-zero elements, or None if it has none or is not plain.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+    density: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +47,7 @@ class Call:
             (only non-negative integers) or "any".
         dtypes: type of each tensor it made, as "float32".
         attrs: operator attributes.
-        params: shape of each parameter or buffer it read, by role.
+        params: parameters and buffers it read, by name.
         source: whether its first output comes from a spiking neuron.
         written: whether it wrote into its first input.
         site: name of the first node at the same place in the code.
@@ -50,7 +65,7 @@ class Call:
     values: tuple[str, ...]
     dtypes: tuple[str, ...] = ()
     attrs: dict[str, Any] = field(default_factory=dict)
-    params: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    params: dict[str, Weight] = field(default_factory=dict)
     source: bool = False
     written: bool = False
     site: str = ""
@@ -69,7 +84,7 @@ class Node:
         input_shapes: shapes that its first call read.
         output_shapes: shapes that its first call made.
         attrs: operator attributes.
-        params: shape of each weight by role.
+        params: parameters and buffers by name.
         calls: how often it ran in one forward; time steps of a loop.
         shared: whether its calls read from different places of the model.
         density: fraction of non-zero elements of its first output, over all calls.
@@ -85,7 +100,7 @@ class Node:
     input_shapes: tuple[tuple[int, ...], ...] = ()
     output_shapes: tuple[tuple[int, ...], ...] = ()
     attrs: dict[str, Any] = field(default_factory=dict)
-    params: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    params: dict[str, Weight] = field(default_factory=dict)
     calls: int = 1
     shared: bool = False
     density: float | None = None

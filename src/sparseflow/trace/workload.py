@@ -10,7 +10,7 @@ from sparseflow import ops
 from sparseflow.ir import FLOAT32, Layer, Operand, Precision, Workload
 from sparseflow.trace._capture import capture
 from sparseflow.trace.edges import structures
-from sparseflow.trace.graph import Call, Capture, Node, Ref
+from sparseflow.trace.graph import Call, Capture, Node, Ref, Weight
 
 __all__ = ["table", "to_workload", "trace"]
 
@@ -97,7 +97,7 @@ def _layer(
 ) -> Layer:
     operands = [
         *_inputs(node, group, found, held),
-        *(_weight(role, shape, group[0]) for role, shape in node.params.items()),
+        *(_weight(name, weight) for name, weight in node.params.items()),
         *_outputs(node, group, held),
     ]
     attrs = {k: v for k, v in node.attrs.items() if v is not None}
@@ -152,12 +152,12 @@ def _operand(role: str, refs: list[Ref], calls: Any, held: dict[Ref, str]) -> Op
     )
 
 
-def _weight(name: str, shape: tuple[int, ...], call: Call) -> Operand:
-    precision = _PRECISIONS.get(call.dtypes[0], FLOAT32) if call.dtypes and "float" in call.dtypes[0] else FLOAT32
-    if name.endswith("bias"):
-        return Operand(role="bias", shape=shape, precision=precision)
-    role = "state" if name.startswith(("running", "num_batches")) else "weight"
-    return Operand(role=role, shape=shape, precision=precision)
+def _weight(name: str, weight: Weight) -> Operand:
+    precision = _PRECISIONS.get(weight.dtype, FLOAT32)
+    if name.startswith(("running", "num_batches")):
+        return Operand(role="state", shape=weight.shape, precision=precision)
+    role = "bias" if name.endswith("bias") else "weight"
+    return Operand(role=role, shape=weight.shape, precision=precision, density=weight.density)
 
 
 def _flops(node: Node, operands: list[Operand], notes: list[str]) -> float:
