@@ -8,7 +8,7 @@ refused.
 
 import pickletools
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,8 +46,8 @@ def _until_mark(stack: list[Any]) -> list[Any]:
 def _walk(raw: bytes, path: Path) -> Any:
     stack: list[Any] = []
     memo: dict[int, Any] = {}
-    for opcode, arg, _ in pickletools.genops(raw):
-        op = opcode.name
+    for opcode, value, _ in pickletools.genops(raw):
+        op, arg = opcode.name, cast(Any, value)
         if op in ("PROTO", "FRAME"):
             continue
         if op == "STOP":
@@ -55,9 +55,9 @@ def _walk(raw: bytes, path: Path) -> Any:
         if op in _VALUES:
             stack.append(arg)
         elif op in ("BINPUT", "LONG_BINPUT"):
-            memo[int(arg)] = stack[-1]  # type: ignore[call-overload]
+            memo[arg] = stack[-1]
         elif op in ("BINGET", "LONG_BINGET"):
-            stack.append(memo[int(arg)])  # type: ignore[call-overload]
+            stack.append(memo[arg])
         elif op == "MARK":
             stack.append(_MARK)
         elif op == "EMPTY_DICT":

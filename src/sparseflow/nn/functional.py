@@ -1,5 +1,7 @@
 """Functions over whole spiking networks."""
 
+from typing import Any, cast
+
 from torch import nn
 
 from sparseflow.errors import ConfigError
@@ -32,4 +34,4 @@ def set_step_mode(net: nn.Module, step_mode: str) -> None:
         raise ConfigError(f"step_mode is {step_mode!r}; expected 's' or 'm'")
     for module in net.modules():
         if hasattr(module, "step_mode"):
-            module.step_mode = step_mode
+            cast(Any, module).step_mode = step_mode

@@ -16,7 +16,8 @@ __all__ = ["AdaptiveAvgPool2d", "AvgPool2d", "BatchNorm2d", "Conv2d", "MaxPool2d
 def _fold(call: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     if x.ndim != 5:
         return call(x)
-    return call(x.flatten(0, 1)).unflatten(0, (x.shape[0], x.shape[1]))
+    y = call(x.flatten(0, 1))
+    return y.view(x.shape[0], x.shape[1], *y.shape[1:])
 
 
 class Conv2d(nn.Conv2d):

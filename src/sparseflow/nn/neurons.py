@@ -79,7 +79,7 @@ class ATan:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return 1 where x >= 0, else 0."""
-        return cast(Tensor, _ATanStep.apply(x, self.alpha))
+        return cast(Tensor, _ATanStep.apply(x, self.alpha))  # type: ignore[no-untyped-call]
 
     def __repr__(self) -> str:
         return f"ATan(alpha={self.alpha})"
@@ -97,7 +97,7 @@ class Sigmoid:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return 1 where x >= 0, else 0."""
-        return cast(Tensor, _SigmoidStep.apply(x, self.alpha))
+        return cast(Tensor, _SigmoidStep.apply(x, self.alpha))  # type: ignore[no-untyped-call]
 
     def __repr__(self) -> str:
         return f"Sigmoid(alpha={self.alpha})"
@@ -193,7 +193,7 @@ class SpikingNode(nn.Module):
         self.v = v
         self.v_seq = torch.stack(voltages) if self.store_v_seq else None
         # cat keeps channels_last, stack does not.
-        return torch.cat(spikes).unflatten(0, (x.shape[0], x.shape[1]))
+        return torch.cat(spikes).view(x.shape)
 
     def extra_repr(self) -> str:
         """Return the arguments that differ between layers."""

@@ -43,7 +43,7 @@ class SpikeTrainConfig:
 
     Args:
         model: name for `nn.models.build`.
-        model_args: its arguments.
+        model_args: its arguments; channels, size and classes follow from the images.
         dataset: "cifar10" or "fashion_mnist".
         data_path: folder of the data set; None takes the data set's default place.
         out: folder for `checkpoint.safetensors`, `state.safetensors` and `metrics.jsonl`.
@@ -60,7 +60,7 @@ class SpikeTrainConfig:
         rate_low: input density below which a layer is pushed up.
         rate_high: input density above which a layer is pushed down.
         rate_weight: weight of both pushes; 0 for none.
-        amp: "bfloat16" or "none".
+        amp: "bfloat16", "none", or "auto" for bfloat16 on CUDA only.
         compile: compile the training step.
         device: "auto", "cpu" or "cuda".
         seed: seed of weights, order and augmentation.
@@ -90,7 +90,7 @@ class SpikeTrainConfig:
     rate_low: float = 0.03
     rate_high: float = 0.06
     rate_weight: float = 0.05
-    amp: str = "bfloat16"
+    amp: str = "auto"
     compile: bool = False
     device: str = "auto"
     seed: int = 0
@@ -105,7 +105,7 @@ class SpikeTrainConfig:
         choices = {
             "dataset": ("cifar10", "fashion_mnist"),
             "optimizer": ("sgd", "adamw"),
-            "amp": ("bfloat16", "none"),
+            "amp": ("auto", "bfloat16", "none"),
             "device": ("auto", "cpu", "cuda"),
         }
         for name, allowed in choices.items():
@@ -168,8 +168,8 @@ class _Rated(nn.Module):
 
 def fed_layers(model: nn.Module) -> list[tuple[str, nn.Module]]:
     """Return the convolutions and linear layers after the first, which spikes feed."""
-    layers = [(name, m) for name, m in model.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)]
-    return layers[1:]
+    fed = (nn.Conv2d, nn.Linear)
+    return [(name, module) for name, module in model.named_modules() if issubclass(type(module), fed)][1:]
 
 
 def evaluate(model: nn.Module, images: ImageSet, *, batch_size: int = 500) -> tuple[float, dict[str, float]]:
@@ -235,7 +235,8 @@ def train(config: SpikeTrainConfig, *, progress: bool = True) -> dict[str, Any]:
     out.mkdir(parents=True, exist_ok=True)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        model = models.build(config.model, **config.model_args)
+        arguments = _arguments(config, train_set)
+        model = models.build(config.model, **arguments)
     layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format
     model = model.to(device=device, memory_format=layout)  # type: ignore[call-overload]
     optimizer = _optimizer(config, model)
@@ -243,6 +244,7 @@ def train(config: SpikeTrainConfig, *, progress: bool = True) -> dict[str, Any]:
     rated = _Rated(model)
     call = torch.compile(rated, mode="default") if config.compile else rated
     pixels, labels = train_set.images.to(device), train_set.labels.to(device)
+    half = config.amp == "bfloat16" or (config.amp == "auto" and device.type == "cuda")
     steps = max(1, len(train_set) // config.batch_size)
     names = [name for name, _ in fed_layers(model)]
     began = time.perf_counter()
@@ -258,13 +260,13 @@ def train(config: SpikeTrainConfig, *, progress: bool = True) -> dict[str, Any]:
                 for group in optimizer.param_groups:
                     group["lr"] = lr
                 reset_net(model)
-                with torch.autocast(device.type, torch.bfloat16, enabled=config.amp == "bfloat16"):
+                with torch.autocast(device.type, torch.bfloat16, enabled=half):
                     logits, rates = call(x.contiguous(memory_format=layout))
                 loss = F.cross_entropy(logits.float(), y, label_smoothing=config.label_smoothing)
                 push = F.relu(rates / config.rate_high - 1).square() + F.relu(1 - rates / config.rate_low).square()
                 penalty = config.rate_weight * push.sum()
                 optimizer.zero_grad(set_to_none=True)
-                (loss + penalty).backward()
+                torch.autograd.backward(loss + penalty)
                 optimizer.step()
                 with torch.no_grad():
                     sums += torch.stack([loss, penalty, (logits.argmax(1) == y).float().mean()])
@@ -306,11 +308,16 @@ def train(config: SpikeTrainConfig, *, progress: bool = True) -> dict[str, Any]:
         "commit": _commit(),
         "command": " ".join(sys.argv),
     }
-    save_checkpoint(
-        out / "checkpoint.safetensors", model, name=config.model, arguments=config.model_args, record=record
-    )
+    save_checkpoint(out / "checkpoint.safetensors", model, name=config.model, arguments=arguments, record=record)
     _write(out / "checkpoint.json", json.dumps(record, indent=2))
     return record
+
+
+def _arguments(config: SpikeTrainConfig, images: ImageSet) -> dict[str, Any]:
+    _, channels, side, _ = images.images.shape
+    given = {"in_channels": channels, "image_size": side, "num_classes": len(images.classes)}
+    taken = models.arguments(config.model)
+    return {**{k: v for k, v in given.items() if k in taken}, **config.model_args}
 
 
 def _load(config: SpikeTrainConfig, split: str) -> ImageSet:
@@ -355,7 +362,7 @@ def _augmented(
     channel = torch.arange(pixels.shape[1], device=device).view(1, -1, 1, 1)
     # A smaller last batch would be compiled anew, so it is left out.
     whole = len(order) - len(order) % config.batch_size or len(order)
-    for index in order[:whole].split(config.batch_size):
+    for index in torch.split(order[:whole], config.batch_size):
         n = len(index)
         draw = torch.rand(5, n, 1, generator=g, device=device)
         rows = grid + (draw[0] * (2 * pad + 1)).long()

@@ -1,6 +1,7 @@
 """Networks by name, and their checkpoints."""
 
 from collections.abc import Callable
+from inspect import signature
 from typing import Any
 
 from torch import nn
@@ -24,6 +25,7 @@ __all__ = [
     "Checkpoint",
     "SpikingResNet",
     "SpikingVGG",
+    "arguments",
     "build",
     "checkpoints",
     "csnn",
@@ -52,18 +54,32 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(_BUILDERS))
 
 
+def arguments(name: str) -> tuple[str, ...]:
+    """Return the names of the arguments that `build(name, ...)` takes.
+
+    Raises:
+        ConfigError: unknown name.
+    """
+    return tuple(signature(_builder(name)).parameters)
+
+
 def build(name: str, **arguments: Any) -> nn.Module:
     """Build a network by name with fresh weights.
 
     Raises:
         ConfigError: unknown name, or arguments that its builder does not take.
     """
-    if name not in _BUILDERS:
-        raise ConfigError(f"no network {name!r}; there are {', '.join(names())}")
+    builder = _builder(name)
     try:
-        return _BUILDERS[name](**arguments)
+        return builder(**arguments)
     except TypeError as e:
         raise ConfigError(f"network {name!r}: {e}") from e
+
+
+def _builder(name: str) -> Callable[..., nn.Module]:
+    if name not in _BUILDERS:
+        raise ConfigError(f"no network {name!r}; there are {', '.join(names())}")
+    return _BUILDERS[name]
 
 
 def load_checkpoint(name_or_path: str) -> tuple[nn.Module, dict[str, Any]]:

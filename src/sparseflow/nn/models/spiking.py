@@ -30,12 +30,17 @@ Neuron = Callable[[], nn.Module]
 
 _VGG9 = (64, 64, "P", 128, 128, "P", 256, 256, 256, "P")
 _VGG11 = (64, "P", 128, "P", 256, 256, "P", 512, 512, "P", 512, 512)
-# Linear weights start as if one input in ten fired, so that no neuron starts dead.
-_EXPECTED_DENSITY = 0.1
 
 
 def _lif() -> nn.Module:
     return LIFNode(tau=2.0, detach_reset=True, step_mode="m")
+
+
+def _fc1(fan_in: int, width: int) -> nn.Linear:
+    # No batch norm follows, so the weights start as if one input in ten fired: no neuron starts dead.
+    layer = nn.Linear(fan_in, width)
+    nn.init.normal_(layer.weight, std=(2.0 / (0.1 * fan_in)) ** 0.5)
+    return layer
 
 
 class SpikingVGG(nn.Module):
@@ -89,12 +94,11 @@ class SpikingVGG(nn.Module):
         self.classifier = nn.Sequential(
             OrderedDict(
                 flatten=nn.Flatten(2),
-                fc1=nn.Linear(fan_in, hidden),
+                fc1=_fc1(fan_in, hidden),
                 sn=neuron(),
                 fc2=nn.Linear(hidden, num_classes),
             )
         )
-        nn.init.normal_(self.classifier.fc1.weight, std=(2.0 / (_EXPECTED_DENSITY * fan_in)) ** 0.5)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits `[N, classes]`."""
@@ -173,7 +177,7 @@ class SpikingResNet(nn.Module):
         neuron: makes one multi-step neuron.
 
     Raises:
-        ConfigError: unknown block or stem.
+        ConfigError: unknown block or stem, or not four stages.
     """
 
     def __init__(
@@ -192,6 +196,8 @@ class SpikingResNet(nn.Module):
         super().__init__()
         if block not in ("basic", "bottleneck"):
             raise ConfigError(f"block is {block!r}; expected 'basic' or 'bottleneck'")
+        if len(layers) != 4:
+            raise ConfigError(f"layers is {tuple(layers)}; expected the blocks of four stages")
         if stem not in ("cifar", "imagenet"):
             raise ConfigError(f"stem is {stem!r}; expected 'cifar' or 'imagenet'")
         kind: type[_Basic] | type[_Bottleneck] = _Basic if block == "basic" else _Bottleneck
@@ -201,14 +207,15 @@ class SpikingResNet(nn.Module):
         self.repeat = Repeat(steps)
         self.sn1 = neuron()
         self.maxpool = MaxPool2d(3, 2, 1) if large else nn.Identity()
-        inplanes = width
+        inplanes, stages = width, []
         for stage, count in enumerate(layers):
             blocks: list[nn.Module] = []
             planes = width * 2**stage
             for i in range(count):
                 blocks.append(kind(inplanes, planes, 2 if stage and not i else 1, neuron, sew))
                 inplanes = planes * kind.expansion
-            setattr(self, f"layer{stage + 1}", nn.Sequential(*blocks))
+            stages.append(nn.Sequential(*blocks))
+        self.layer1, self.layer2, self.layer3, self.layer4 = stages
         self.avgpool = AdaptiveAvgPool2d((1, 1))
         self.flatten = nn.Flatten(2)
         self.fc = nn.Linear(inplanes, num_classes)
@@ -267,12 +274,11 @@ class CSNN(nn.Module):
         self.classifier = nn.Sequential(
             OrderedDict(
                 flatten=nn.Flatten(2),
-                fc1=nn.Linear(fan_in, channels * 8),
+                fc1=_fc1(fan_in, channels * 8),
                 sn=neuron(),
                 fc2=nn.Linear(channels * 8, num_classes),
             )
         )
-        nn.init.normal_(self.classifier.fc1.weight, std=(2.0 / (_EXPECTED_DENSITY * fan_in)) ** 0.5)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits `[N, classes]`."""

@@ -1,0 +1,86 @@
+import pytest
+import torch
+
+from sparseflow import data
+from sparseflow.errors import ConfigError, DataError
+from sparseflow.nn import models
+from sparseflow.nn.models.checkpoint import round_half
+from sparseflow.recipes.spike_train import evaluate
+
+ARGUMENTS = {"channels": 4, "image_size": 8}
+
+
+@pytest.fixture
+def saved(tmp_path):
+    model = models.build("csnn", **ARGUMENTS)
+    round_half(model)
+    path = tmp_path / "sub" / "net.safetensors"
+    models.save_checkpoint(path, model, name="csnn", arguments=ARGUMENTS, record={"test_accuracy": 0.5})
+    return path, model
+
+
+def test_what_is_saved_is_what_is_loaded(saved):
+    path, model = saved
+    loaded, record = models.load_checkpoint(str(path))
+    assert record == {"test_accuracy": 0.5}
+    assert not loaded.training
+    for key, value in model.state_dict().items():
+        assert loaded.state_dict()[key].dtype == value.dtype
+        assert torch.equal(loaded.state_dict()[key], value)
+    assert [p.name for p in path.parent.iterdir()] == ["net.safetensors"]
+
+
+def test_weights_that_float16_would_change_are_refused(tmp_path):
+    model = models.build("csnn", **ARGUMENTS)
+    with pytest.raises(ConfigError, match="round_half"):
+        models.save_checkpoint(tmp_path / "a.safetensors", model, name="csnn", arguments=ARGUMENTS, record={})
+    assert not list(tmp_path.iterdir())
+
+
+def test_values_beyond_float16_are_refused():
+    model = models.build("csnn", **ARGUMENTS)
+    torch.nn.init.constant_(model.classifier.fc2.bias, 1e6)
+    with pytest.raises(ConfigError, match=r"fc2\.bias"):
+        round_half(model)
+
+
+def test_missing_names_what_there_is():
+    with pytest.raises(DataError, match="spiking_vgg9_cifar10"):
+        models.load_checkpoint("spiking_vgg19")
+
+
+@pytest.mark.parametrize("keep", [0, 5, 300])
+def test_damaged(saved, keep):
+    path, _ = saved
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(DataError, match="damaged"):
+        models.load_checkpoint(str(path))
+
+
+def test_foreign_safetensors(tmp_path):
+    from safetensors.torch import save
+
+    path = tmp_path / "foreign.safetensors"
+    path.write_bytes(save({"a": torch.zeros(2)}))
+    with pytest.raises(DataError, match="not a checkpoint"):
+        models.load_checkpoint(str(path))
+
+
+def test_weights_of_another_network(saved, tmp_path):
+    _, model = saved
+    path = tmp_path / "other.safetensors"
+    models.save_checkpoint(path, model, name="csnn", arguments={**ARGUMENTS, "channels": 8}, record={})
+    with pytest.raises(DataError, match="does not fit"):
+        models.load_checkpoint(str(path))
+
+
+def test_the_shipped_network_is_alive_and_right():
+    assert models.checkpoints() == ("spiking_vgg9_cifar10",)
+    model, record = models.load_checkpoint("spiking_vgg9_cifar10")
+    assert record["test_accuracy"] >= 0.91
+    assert record["test_images"] == 10_000
+    assert all(0.02 <= density <= 0.40 for density in record["density"].values())
+    accuracy, density = evaluate(model, data.cifar10_subset().take(200), batch_size=50)
+    assert abs(accuracy - record["test_accuracy"]) < 0.06
+    for name, value in density.items():
+        assert value == pytest.approx(record["density"][name], rel=0.1)
