@@ -35,7 +35,7 @@ def train(
     **Examples**
 
     - `sparseflow spike train --data ~/cifar10 --out runs/vgg9`
-    - `sparseflow spike train configs/spike_train.yaml --epochs 5`
+    - `sparseflow spike train configs/spike_csnn_fashion_mnist.yaml --epochs 1`
     - `sparseflow spike train --model csnn --dataset fashion_mnist --epochs 2`
     """
     import json
