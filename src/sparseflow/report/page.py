@@ -98,6 +98,6 @@ def _view(run: Run) -> dict[str, Any]:
         "marked": any("original" in x.timings_s for x in layers),
         "parity": [words.figure(name, value) for name, value in run.report.parity.items()],
         "scatter": charts.scatter(layers),
-        "several": any(len(x.timings_s.keys() - {"dense", x.kernel}) for x in layers),
+        "several": any(len(x.timings_s.keys() - {"dense", "original", x.kernel}) for x in layers),
         "data": run.to_dict(),
     }
