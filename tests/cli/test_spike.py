@@ -45,18 +45,18 @@ def test_train_lets_options_override_the_file(monkeypatch, tmp_path):
     monkeypatch.setattr(spike_train, "train", lambda config: seen.append(config) or record)
     path = tmp_path / "train.yaml"
     path.write_text("model: csnn\nepochs: 5\nlr: 0.01\n")
-    result = CliRunner().invoke(app, ["spike", "train", "--config", str(path), "--epochs", "2", "--data", "x"])
+    result = CliRunner().invoke(app, ["spike", "train", str(path), "--epochs", "2", "--data", "x"])
     assert result.exit_code == 0, result.output
     assert "csnn: 90.00 % on 10 test images" in result.stdout
     assert seen == [spike_train.SpikeTrainConfig(model="csnn", epochs=2, lr=0.01, data_path="x")]
-    assert json.loads(CliRunner().invoke(app, ["spike", "train", "--config", str(path), "--json"]).stdout) == record
+    assert json.loads(CliRunner().invoke(app, ["spike", "train", str(path), "--json"]).stdout) == record
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--model", "vgg99"], "vgg99"),
-        (["--config", "missing.yaml"], "missing.yaml"),
+        (["missing.yaml"], "missing.yaml"),
         ([], "data_path"),
         (["--data", "/no"], "/no"),
     ],

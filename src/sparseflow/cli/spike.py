@@ -15,7 +15,8 @@ app = make_app("Train spiking networks, and measure what the spiking kernels rea
 @app.command()
 def train(
     config: Annotated[
-        Path | None, typer.Option(metavar="FILE.yaml", help="Settings; other options override.", show_default=False)
+        Path | None,
+        typer.Argument(metavar="[CONFIG.yaml]", help="Settings; options override them.", show_default=False),
     ] = None,
     model: Annotated[str | None, typer.Option(help="Network of the zoo.", show_default=False)] = None,
     dataset: Annotated[str | None, typer.Option(help="cifar10 or fashion_mnist.", show_default=False)] = None,
