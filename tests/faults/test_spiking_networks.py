@@ -1,6 +1,7 @@
 """Earlier figures came from dead networks: nearly all-zero spikes look fast and compute nothing."""
 
 import torch
+
 from sparseflow import data
 from sparseflow.nn import models
 from sparseflow.recipes.spike_train import evaluate
