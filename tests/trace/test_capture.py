@@ -122,6 +122,24 @@ def test_turns_of_a_loop_over_layers_are_different_nodes() -> None:
     assert found.node("add_1").inputs == ("add", "relu_1")
 
 
+def test_turns_of_a_loop_over_weights_are_different_nodes() -> None:
+    class Weights(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weights = nn.ParameterList(torch.rand(3, 3) for _ in range(3))
+            self.plain = [torch.ones(3), torch.ones(3)]
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            for weight in self.weights:
+                x = F.linear(x, weight)
+            for scale in self.plain:
+                x = x * scale
+            return x
+
+    found = capture(Weights(), torch.rand(1, 3))
+    assert [n.name for n in found if n.op in ("linear", "mul")] == ["linear", "linear_1", "linear_2", "mul", "mul_1"]
+
+
 def test_explicit_state_of_snntorch_and_norse() -> None:
     snn = pytest.importorskip("snntorch")
     norse = pytest.importorskip("norse.torch")

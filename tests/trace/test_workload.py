@@ -143,6 +143,12 @@ def test_an_operator_without_formula_is_noted() -> None:
     assert any("'lstm' has no flop formula" in note for note in found.notes)
 
 
+def test_a_neuron_with_weights_of_its_own_is_noted() -> None:
+    norse = pytest.importorskip("norse.torch")
+    found = trace(norse.LIFRecurrentCell(3, 4), torch.rand(2, 3))
+    assert any("weights of its own" in note for note in found.notes)
+
+
 def test_feedback_is_noted_and_the_order_stays_valid() -> None:
     class Recurrent(nn.Module):
         def __init__(self) -> None:

@@ -27,9 +27,8 @@ def leaf_trace(model: nn.Module) -> fx.GraphModule:
     Raises:
         CaptureError: the model's Python reads values or shapes of tensors.
     """
-    tracer = LeafTracer()
     try:
-        return fx.GraphModule(tracer.root if hasattr(tracer, "root") else model, tracer.trace(model))
+        return fx.GraphModule(model, LeafTracer().trace(model))
     except Exception as e:
         raise CaptureError(f"symbolic trace of {type(model).__name__} failed: {type(e).__name__}: {e}") from e
 

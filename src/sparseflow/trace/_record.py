@@ -245,11 +245,13 @@ class Recorder(TorchFunctionMode):
         kind = "function" if refs else "constant"
         if kind == "constant" and any(id(t) in self._fixed for t in given):
             kind = "function"
-        name, site = self._site_name((_call_site(scope), stem), scope, stem, refs)
+        behind = self._behind(refs).union(self._fixed[id(t)][0] for t in given if id(t) in self._fixed)
+        name, site = self._site_name((_call_site(scope), stem), scope, stem, behind)
         results = [t for t in made if not any(t is w for w in written)] if written else made
         call = self._append(
             name, kind, stem, getattr(func, "__name__", stem), given, refs, written[:1] or results, attrs=attrs,
             params=self._params(stem, args, kwargs), written=bool(written), site=site,
+            behind=behind,
         )  # fmt: skip
         if written:
             self._rewrite(written, call)
@@ -371,12 +373,15 @@ class Recorder(TorchFunctionMode):
                     self._append(name, "function", "alias", "alias", [other, target], refs, [other])
             self._made[target] = (call.index, 0)
 
-    def _site_name(self, place: tuple[Any, ...], scope: str, stem: str, refs: tuple[Ref, ...]) -> tuple[str, str]:
-        """Fold calls from one place in the code with the same modules behind them; name the others apart.
+    def _behind(self, refs: tuple[Ref, ...]) -> frozenset[str]:
+        """Return the modules, inputs, constants and parameters that tensors come from, functions passed through."""
+        return frozenset[str]().union(*(self._nearest[i] for i, _ in refs))
+
+    def _site_name(self, place: tuple[Any, ...], scope: str, stem: str, behind: frozenset[str]) -> tuple[str, str]:
+        """Fold calls from one place in the code with the same things behind them; name the others apart.
 
         Steps of a loop over time have the same modules behind them, turns of a loop over layers have not.
         """
-        behind = frozenset[str]().union(*(self._nearest[i] for i, _ in refs))
         groups = self._sites.setdefault(place, {})
         if behind not in groups:
             groups[behind] = self._unique(f"{scope}.{stem}" if scope else stem)
@@ -405,6 +410,7 @@ class Recorder(TorchFunctionMode):
         source: bool = False,
         written: bool = False,
         site: str = "",
+        behind: frozenset[str] = frozenset(),
     ) -> Call:
         with torch._C.DisableTorchFunction():
             index = len(self.calls)
@@ -425,8 +431,8 @@ class Recorder(TorchFunctionMode):
                 site=site or node,
             )  # fmt: skip
             self.calls.append(call)
-            behind = frozenset[str]().union(*(self._nearest[i] for i, _ in refs))
-            self._nearest.append(frozenset({node}) if kind in ("module", "input") else behind)
+            passed = kind == "function"
+            self._nearest.append((behind or self._behind(refs)) if passed else frozenset({node}))
             for slot, tensor in enumerate(made):
                 self._made[tensor] = (index, slot)
             return call

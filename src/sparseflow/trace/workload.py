@@ -166,6 +166,8 @@ def _flops(node: Node, operands: list[Operand], notes: list[str]) -> float:
         shapes.setdefault(operand.role, operand.shape)
     if node.op == "multihead_attention":
         return _attention_module(shapes, node.attrs)
+    if node.op in _STATEFUL and any(len(weight.shape) > 1 for weight in node.params.values()):
+        notes.append(f"{node.name} holds weights of its own, whose products count 0")
     if node.op == "neuron":
         return ops.flops("lif", shapes)
     if node.op in ("rsub", "maximum", "minimum", "logical_and", "logical_or"):
