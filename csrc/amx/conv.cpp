@@ -11,8 +11,10 @@
 namespace sparseflow {
 namespace {
 
-constexpr int64_t kPixels = 16;           // rows of a tile
-constexpr int64_t kPanelBytes = 640 << 10;  // inputs of a block, which share a 2 MB L2 with one panel of weights
+constexpr int64_t kPixels = 16;  // rows of a tile
+constexpr int64_t kInputBytes = 640 << 10;  // tiles of inputs of a unit, which share a 2 MB L2 with one panel of weights
+
+constexpr int64_t kCached = 1 << 19;  // floats of output that may still be in a cache when they are read
 
 struct alignas(64) TileConfig {
   uint8_t palette = 1, start_row = 0, reserved[14] = {};
@@ -21,7 +23,10 @@ struct alignas(64) TileConfig {
 };
 
 // Tiles 0-2 and 3-5 sum the high, middle and low bytes of two groups of 16 pixels; 6 holds inputs, 7 weights.
-inline void multiply(const uint8_t* a0, const uint8_t* a1, const int8_t* b, int64_t chunks, int32_t* sums) {
+// between(j) is called for every chunk, for work that runs beside the multiplications.
+template <class Between>
+inline void multiply(const uint8_t* a0, const uint8_t* a1, const int8_t* b, int64_t chunks, int32_t* sums,
+                     const Between& between) {
   // GCC's tile loads do not say that they read memory.
   asm volatile("" ::: "memory");
   _tile_zero(0);
@@ -44,6 +49,7 @@ inline void multiply(const uint8_t* a0, const uint8_t* a1, const int8_t* b, int6
     _tile_dpbusd(4, 6, 7);
     _tile_loadd(7, b, 64);
     _tile_dpbusd(3, 6, 7);
+    between(j);
   }
   _tile_stored(0, sums, 64);
   _tile_stored(1, sums + 256, 64);
@@ -62,6 +68,7 @@ inline F combine(const int32_t* sums, int64_t row, F scale, F bias) {
   return _mm512_fmadd_ps(sum, scale, bias);
 }
 
+// The window of an output pixel as 64-bit words, and sixteen of them as bytes in tiles.
 struct Window {
   const ConvGeometry& g;
   int64_t wp, words, chunks;
@@ -69,91 +76,150 @@ struct Window {
   explicit Window(const ConvGeometry& geometry)
       : g(geometry), wp(words_of(geometry.c)), words(wp * geometry.kh * geometry.kw), chunks((words + 1) / 2) {}
 
-  // Write one row of all tiles: the window of output pixel (y, x) of a map, a byte an input.
-  void expand(const int32_t* map, int64_t y, int64_t x, uint8_t* row, uint64_t* spare) const {
-    const __m512i one = _mm512_set1_epi8(1);
+  // The last chunk may be half used; its other half must be zero already.
+  void gather(const int32_t* map, int64_t y, int64_t x, int32_t* to) const {
     const int64_t top = y * g.stride.h - g.padding.h, left = x * g.stride.w - g.padding.w;
-    int32_t* to = reinterpret_cast<int32_t*>(spare);
-    to[words] = 0;
+    const bool inside = left >= 0 && left + (g.kw - 1) * g.dilation.w < g.w;
     for (int64_t a = 0; a < g.kh; ++a) {
       const int64_t i = top + a * g.dilation.h;
+      const bool row = i >= 0 && i < g.h;
+      if (row && inside && g.dilation.w == 1) {
+        copy(map + (i * g.w + left) * wp, to, wp * g.kw);
+        to += wp * g.kw;
+        continue;
+      }
       for (int64_t b = 0; b < g.kw; ++b, to += wp) {
         const int64_t j = left + b * g.dilation.w;
-        const bool inside = i >= 0 && i < g.h && j >= 0 && j < g.w;
-        const int32_t* from = map + (i * g.w + j) * wp;
-        for (int64_t k = 0; k < wp; ++k) to[k] = inside ? from[k] : 0;
+        if (row && j >= 0 && j < g.w)
+          copy(map + (i * g.w + j) * wp, to, wp);
+        else
+          for (int64_t k = 0; k < wp; ++k) to[k] = 0;
       }
     }
-    for (int64_t k = 0; k < chunks; ++k) _mm512_store_si512(row + k * 1024, _mm512_maskz_mov_epi8(spare[k], one));
+  }
+
+  static void copy(const int32_t* from, int32_t* to, int64_t n) {
+    for (; n >= 16; n -= 16, from += 16, to += 16) _mm512_storeu_si512(to, _mm512_loadu_si512(from));
+    const M some = lanes(static_cast<int>(n));
+    _mm512_mask_storeu_epi32(to, some, _mm512_maskz_loadu_epi32(some, from));
+  }
+
+  void expand(const uint64_t* rows, uint8_t* tile) const {
+    const __m512i one = _mm512_set1_epi8(1);
+    for (int64_t k = 0; k < chunks; ++k, tile += 1024)
+      for (int64_t r = 0; r < kPixels; ++r)
+        _mm512_store_si512(tile + r * 64, _mm512_maskz_mov_epi8(rows[r * chunks + k], one));
   }
 };
 
+// One unit of work is up to `span` steps of `block` groups of pixels.
 struct Plan {
-  int64_t pixels, steps, block, span, blocks;
+  static constexpr int64_t kMostTiles = 16;
+  int64_t block, span, blocks;
 
-  // `span` steps of `block` pixels are one unit of work.
-  Plan(int64_t pixels_, int64_t steps_, int64_t chunks, int threads) : pixels(pixels_), steps(steps_) {
-    const int64_t fit = most(2, kPanelBytes / (chunks * 1024));
+  Plan(int64_t pixels, int64_t steps, int64_t chunks, int threads) {
+    const int64_t fit = most(2, kInputBytes / (chunks * 1024));
     span = least(steps, fit);
-    block = most(1, least(fit / span, 16));
+    block = most(1, least(fit / span, kMostTiles));
     const int64_t tiles = (pixels + kPixels - 1) / kPixels;
     while (block > 1 && (tiles + block - 1) / block < 3 * threads) block = (block + 1) / 2;
     blocks = (tiles + block - 1) / block;
   }
 };
 
-// Calls emit(panel, channels, first pixel, pixels, tiles a step, first step, steps, sums) for 16 output channels of
-// some pixels over some steps; the sums are [step][pixel, filled up to tiles][16].
-template <class Emit>
-void run(const ConvArgs& a, const int8_t* tiles, const ConvGeometry& g, int64_t steps, int threads, const Emit& emit) {
+// Whole cache lines that nobody reads soon go around the cache, which would else fetch them first.
+inline void store_past(float* p, F x, int n) {
+  if (n == 16 && reinterpret_cast<uintptr_t>(p) % 64 == 0)
+    _mm512_stream_ps(p, x);
+  else
+    store_up_to(p, x, n);
+}
+
+// A group of 16 output channels and one of up to 16 pixels at one step.
+struct Tile {
+  int64_t panel, first, step;
+  int channels, pixels;
+  bool begins, ends;  // the first or last step of its unit
+  const int32_t* sums;
+  float* state;  // 16 x 16, shared by the steps of a unit
+  F scale, bias;
+
+  F current(int64_t row) const { return combine(sums, row, scale, bias); }
+};
+
+// Calls take(tile, from, to) for the pixels of every tile of sums, the steps of a pixel in order.
+template <class Take>
+void run(const ConvArgs& a, const int8_t* tiles, const ConvGeometry& g, int64_t steps, int threads, const Take& take) {
   const TileLayout layout{g.cout, g.c, g.kh * g.kw};
   const Window window(g);
   const int64_t hw = g.ho * g.wo, pixels = g.m / steps * hw, map = g.h * g.w * window.wp;
+  const int64_t bytes = window.chunks * 1024;
   const Plan plan(pixels, steps, window.chunks, threads);
 #pragma omp parallel num_threads(threads)
   {
     static thread_local Scratch<uint8_t> inputs;
-    static thread_local Scratch<uint64_t> spare;
-    static thread_local Scratch<float> currents;
+    static thread_local Scratch<uint64_t> gathered;
     const TileConfig config;
     _tile_loadconfig(&config);
-    alignas(64) int32_t sums[6 * 256];
-    uint64_t* const words = spare.get(window.chunks + 1);
+    alignas(64) int32_t sums[2][6 * 256];
+    alignas(64) float state[Plan::kMostTiles * 256];
+    uint64_t* const rows = gathered.get(kPixels * window.chunks);
+    std::memset(rows, 0, static_cast<size_t>(kPixels * window.chunks * 8));
 #pragma omp for schedule(dynamic)
     for (int64_t item = 0; item < plan.blocks; ++item) {
       const int64_t first = item * plan.block * kPixels, count = least(plan.block * kPixels, pixels - first);
       const int64_t groups = (count + kPixels - 1) / kPixels;
       for (int64_t t0 = 0; t0 < steps; t0 += plan.span) {
-        const int64_t span = least(plan.span, steps - t0), all = span * groups, bytes = window.chunks * 1024;
-        uint8_t* const in = inputs.get((all + 1) * bytes);
-        float* const y = currents.get((all + 1) * 256);
-        for (int64_t t = 0; t < span; ++t)
-          for (int64_t p = 0; p < groups * kPixels; ++p) {
-            uint8_t* row = in + (t * groups + p / kPixels) * bytes + p % kPixels * 64;
-            if (p < count) {
-              const int64_t at = (t0 + t) * pixels + first + p, image = at / hw, pixel = at % hw;
-              window.expand(a.words + image * map, pixel / g.wo, pixel % g.wo, row, words);
-            } else {
-              for (int64_t k = 0; k < window.chunks; ++k)
-                _mm512_store_si512(row + k * 1024, _mm512_setzero_si512());
+        const int64_t span = least(plan.span, steps - t0), all = span * groups;
+        uint8_t* const in = inputs.get(all * bytes);
+        for (int64_t i = 0; i < all; ++i) {
+          const int64_t begin = first + i % groups * kPixels, end = least(begin + kPixels, first + count);
+          int64_t at = (t0 + i / groups) * pixels + begin, image = at / hw, y = at % hw / g.wo, x = at % hw % g.wo;
+          for (int64_t p = begin; p < end; ++p) {
+            window.gather(a.words + image * map, y, x, reinterpret_cast<int32_t*>(rows + (p - begin) * window.chunks));
+            if (++x == g.wo) {
+              x = 0;
+              if (++y == g.ho) y = 0, ++image;
             }
           }
-        for (int64_t panel = 0; panel < layout.panels(); ++panel) {
-          const int lanes_here = static_cast<int>(least(16, g.cout - panel * 16));
-          const F scale = _mm512_loadu_ps(layout.scales(tiles) + panel * 16);
-          const F bias = a.bias ? f_load_n(a.bias + panel * 16, lanes_here) : f_zero();
-          for (int64_t i = 0; i < all; i += 2) {
-            const int64_t second = i + 1 < all ? i + 1 : i;
-            multiply(in + i * bytes, in + second * bytes, layout.panel(tiles, panel), window.chunks, sums);
-            for (int64_t half = 0; half < least(2, all - i); ++half)
-              for (int64_t row = 0; row < kPixels; ++row)
-                _mm512_store_ps(y + (i + half) * 256 + row * 16, combine(sums + half * 768, row, scale, bias));
-          }
-          emit(panel, lanes_here, first, count, groups, t0, span, y);
+          window.expand(rows, in + i * bytes);
         }
+        // The sums of one pair of tiles are taken while the next pair is multiplied.
+        Tile pair[2][2];
+        int64_t rows_left = 0, flip = 0;
+        const int64_t pace = (2 * kPixels + window.chunks - 1) / window.chunks;
+        const auto some = [&](int64_t most_rows) {
+          for (; rows_left > 0 && most_rows > 0;) {
+            const Tile& tile = pair[flip ^ 1][rows_left <= kPixels];
+            const int64_t from = (2 * kPixels - rows_left) % kPixels, n = least(most_rows, kPixels - from);
+            if (from < tile.pixels) take(tile, from, least(from + n, tile.pixels));
+            rows_left -= n, most_rows -= n;
+          }
+        };
+        for (int64_t panel = 0; panel < layout.panels(); ++panel) {
+          const int channels = static_cast<int>(least(16, g.cout - panel * 16));
+          const F scale = _mm512_loadu_ps(layout.scales(tiles) + panel * 16);
+          const F bias = a.bias ? f_load_n(a.bias + panel * 16, channels) : f_zero();
+          for (int64_t i = 0; i < all; i += 2) {
+            const int64_t last = least(i + 1, all - 1);
+            multiply(in + i * bytes, in + last * bytes, layout.panel(tiles, panel), window.chunks, sums[flip],
+                     [&](int64_t) { some(pace); });
+            for (int64_t k = i; k < i + 2; ++k) {
+              Tile& tile = pair[flip][k - i];
+              tile.panel = panel, tile.channels = channels, tile.scale = scale, tile.bias = bias;
+              tile.sums = sums[flip] + (k - i) * 768, tile.state = state + k % groups * 256;
+              tile.first = first + k % groups * kPixels, tile.step = t0 + k / groups;
+              tile.pixels = k <= last ? static_cast<int>(least(kPixels, first + count - tile.first)) : 0;
+              tile.begins = k < groups, tile.ends = k >= all - groups;
+            }
+            rows_left = 2 * kPixels, flip ^= 1;
+          }
+        }
+        some(rows_left);
       }
     }
     _tile_release();
+    _mm_sfence();
   }
 }
 
@@ -161,31 +227,36 @@ void run(const ConvArgs& a, const int8_t* tiles, const ConvGeometry& g, int64_t 
 
 void tile_conv(const ConvArgs& a, const int8_t* tiles, const ConvGeometry& g, int threads) {
   const int64_t hw = g.ho * g.wo;
-  run(a, tiles, g, 1, threads,
-      [&](int64_t panel, int n, int64_t first, int64_t count, int64_t, int64_t, int64_t, const float* y) {
-        if (a.channels_last) {
-          for (int64_t p = 0; p < count; ++p) {
-            const int64_t at = (first + p) * g.cout + panel * 16;
-            F sum = _mm512_load_ps(y + p * 16);
-            if (a.residual) sum = f_add(sum, f_load_n(a.residual + at, n));
-            f_store_n(a.out + at, sum, n);
-          }
-          return;
-        }
-        const __m512i sixteen = _mm512_mullo_epi32(
-            _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0), _mm512_set1_epi32(16));
-        for (int64_t p = 0; p < count;) {
-          const int64_t image = (first + p) / hw, pixel = (first + p) % hw;
-          const int some = static_cast<int>(least(least(16, count - p), hw - pixel));
-          for (int o = 0; o < n; ++o) {
-            const int64_t at = (image * g.cout + panel * 16 + o) * hw + pixel;
-            F sum = _mm512_mask_i32gather_ps(f_zero(), lanes(some), sixteen, y + p * 16 + o, 4);
-            if (a.residual) sum = f_add(sum, f_load_n(a.residual + at, some));
-            f_store_n(a.out + at, sum, some);
-          }
-          p += some;
-        }
-      });
+  const __m512i column = _mm512_mullo_epi32(_mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0),
+                                            _mm512_set1_epi32(16));
+  const bool past = g.m * g.cout * hw > kCached;
+  run(a, tiles, g, 1, threads, [&](const Tile& tile, int64_t from, int64_t to) {
+    if (a.channels_last) {
+      const int64_t begin = tile.first * g.cout + tile.panel * 16, step = g.cout;
+      const int n = tile.channels;
+      float* const out = a.out + begin;
+      const float* const added = a.residual ? a.residual + begin : nullptr;
+      for (int64_t p = from; p < to; ++p) {
+        F sum = tile.current(p);
+        if (added) sum = f_add(sum, load_up_to(added + p * step, n));
+        past ? store_past(out + p * step, sum, n) : store_up_to(out + p * step, sum, n);
+      }
+      return;
+    }
+    for (int64_t p = from; p < to; ++p) _mm512_store_ps(tile.state + p * 16, tile.current(p));
+    if (to < tile.pixels) return;
+    for (int64_t p = 0; p < tile.pixels;) {
+      const int64_t image = (tile.first + p) / hw, pixel = (tile.first + p) % hw;
+      const int some = static_cast<int>(least(tile.pixels - p, hw - pixel));
+      for (int o = 0; o < tile.channels; ++o) {
+        const int64_t at = (image * g.cout + tile.panel * 16 + o) * hw + pixel;
+        F sum = _mm512_mask_i32gather_ps(f_zero(), lanes(some), column, tile.state + p * 16 + o, 4);
+        if (a.residual) sum = f_add(sum, load_up_to(a.residual + at, some));
+        store_up_to(a.out + at, sum, some);
+      }
+      p += some;
+    }
+  });
 }
 
 void tile_conv_lif(const ConvArgs& a, const int8_t* tiles, const ConvGeometry& g, int threads) {
@@ -194,25 +265,31 @@ void tile_conv_lif(const ConvArgs& a, const int8_t* tiles, const ConvGeometry& g
   const uint16_t* const added = reinterpret_cast<const uint16_t*>(a.residual_words);
   with_neuron(a.config, [&](const auto& neuron) {
     const F one = f_set(1.f);
-    run(a, tiles, g, a.steps, threads,
-        [&](int64_t panel, int n, int64_t first, int64_t count, int64_t groups, int64_t t0, int64_t span,
-            const float* y) {
-          const M keep = lanes(n);
-          for (int64_t p = 0; p < count; ++p) {
-            const int64_t at = (first + p) * g.cout + panel * 16;
-            const float* from = t0 ? a.v : a.v0;
-            F v = from ? f_load_n(from + at, n) : neuron.reset;
-            for (int64_t t = 0; t < span; ++t) {
-              const int64_t pixel = (t0 + t) * pixels + first + p;
-              F x = _mm512_load_ps(y + t * groups * 256 + p * 16);
-              if (a.residual) x = f_add(x, f_load_n(a.residual + pixel * g.cout + panel * 16, n));
-              if (added) x = f_add_masked(x, added[pixel * halves + panel], one);
-              out[pixel * halves + panel] = static_cast<uint16_t>(neuron.step(x, v) & keep);
-              if (panel + 1 == panels && panels % 2) out[pixel * halves + panel + 1] = 0;
-            }
-            f_store_n(a.v + at, v, n);
-          }
-        });
+    run(a, tiles, g, a.steps, threads, [&](const Tile& tile, int64_t from, int64_t to) {
+      const int64_t stride = g.cout, begin = tile.first * stride + tile.panel * 16;
+      const int64_t pixel = tile.step * pixels + tile.first;
+      const int n = tile.channels;
+      const M keep = lanes(n);
+      const float* const v0 = tile.begins ? (tile.step ? a.v : a.v0) : nullptr;
+      float* const v1 = tile.ends ? a.v + begin : nullptr;
+      const float* const current = a.residual ? a.residual + pixel * stride + tile.panel * 16 : nullptr;
+      const uint16_t* const spikes = added ? added + pixel * halves + tile.panel : nullptr;
+      uint16_t* const to_half = out + pixel * halves + tile.panel;
+      const bool pad = tile.panel + 1 == panels && panels % 2;
+      for (int64_t p = from; p < to; ++p) {
+        F v = tile.begins ? neuron.reset : _mm512_load_ps(tile.state + p * 16);
+        if (v0) v = load_up_to(v0 + begin + p * stride, n);
+        F x = tile.current(p);
+        if (current) x = f_add(x, load_up_to(current + p * stride, n));
+        if (spikes) x = f_add_masked(x, spikes[p * halves], one);
+        to_half[p * halves] = static_cast<uint16_t>(neuron.step(x, v) & keep);
+        if (pad) to_half[p * halves + 1] = 0;
+        if (v1)
+          store_past(v1 + p * stride, v, n);
+        else
+          _mm512_store_ps(tile.state + p * 16, v);
+      }
+    });
   });
 }
 

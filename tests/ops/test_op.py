@@ -40,6 +40,19 @@ def test_every_refusal_has_its_reason(layer, target, words):
     assert words in by_name(layer, target)["event"]
 
 
+@pytest.mark.parametrize(
+    ("layer", "target", "words"),
+    [
+        (conv("counts"), CPU, "takes spikes"),
+        (conv(), CPU, "amx_int8"),
+        (conv(), GPU, "CPUs only"),
+        (Layer(name="c", op="conv2d", operands=conv().operands[:1]), CPU, "weight is not known"),
+    ],
+)
+def test_tiles_are_refused_with_a_reason(layer, target, words):
+    assert words in by_name(layer, target)["amx"]
+
+
 def test_event_costs_follow_the_density():
     op = ops.get("conv2d_spike")
     dense = op.flops(conv())
@@ -47,6 +60,7 @@ def test_event_costs_follow_the_density():
     assert dense == 2 * macs + 32 * 64
     assert op.flops(conv(density=0.1), "event") == pytest.approx(0.1 * macs)
     assert op.flops(conv(density=None), "event") == macs
+    assert op.flops(conv(density=0.1), "amx") == 6 * macs
     assert op.bytes(conv()) == conv().bytes
     assert op.bytes(conv(), "event") > op.bytes(conv())
 

@@ -7,11 +7,13 @@ import torch.nn.functional as F
 from sparseflow.errors import ConfigError, UnsupportedError
 from sparseflow.ops import conv2d_spike as ops
 from sparseflow.ops._library import ABSENT, native
+from sparseflow.ops.conv2d_spike import amx
 from sparseflow.ops.lif import LIFParams, pack_spikes, unpack_spikes
 from sparseflow.ops.lif import reference as neuron
 from tests.ops.conv2d_spike.test_cpp import LAYOUTS, SHAPES, inputs, weights
 from tests.tolerances import assert_near
 
+TILES = [] if amx.machine_refusal() else ["amx"]
 KERNELS = ["auto", "dense"] + ([] if native is None else ["event"])
 KINDS = ["zeros", "ones", "some", "counts", "relu"]
 
@@ -52,9 +54,9 @@ def test_gradients_are_the_dense_ones(size, weight_size, moves, kind, kernel):
         assert_near(a, b, "conv2d_spike_gradient")
 
 
-@pytest.mark.parametrize("kernel", KERNELS[1:])
+@pytest.mark.parametrize("kernel", KERNELS[1:] + TILES)
 def test_packed_operators_pass_gradients_on(kernel):
-    size, weight_size, moves = SHAPES[3]
+    size, weight_size, moves = SHAPES[0 if kernel == "amx" else 3]
     weight, bias = weights(weight_size)
     x, params = inputs((4, *size[1:]), "some"), LIFParams(v_reset=None)
     y = F.conv2d(x, weight, bias, *moves)
@@ -79,7 +81,7 @@ def test_packed_operators_pass_gradients_on(kernel):
         assert_near(a, b, "conv2d_spike_gradient")
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("kernel", KERNELS + TILES)
 def test_empty_batches(kernel):
     weight, bias = weights((5, 3, 3, 3))
     x = torch.empty(0, 3, 4, 4)
@@ -119,7 +121,7 @@ def test_strided_inputs():
 
 def test_packed_rows_say_what_they_are_for():
     weight, _ = weights((5, 3, 3, 3))
-    for kernel in KERNELS[1:]:
+    for kernel in KERNELS[1:] + TILES:
         rows = ops.pack_weight(weight, kernel=kernel)
         assert ops.kernel_of(rows) == kernel
     words = pack_spikes(inputs((2, 3, 5, 5), "some"))
@@ -157,9 +159,9 @@ def test_bad_operands_are_named():
         ops.conv_lif(words, rows, None, LIFParams(), steps=3, residual=x, **how)
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("kernel", KERNELS + TILES)
 def test_opcheck(kernel):
-    size, weight_size, moves = SHAPES[3]
+    size, weight_size, moves = SHAPES[0 if kernel == "amx" else 3]
     weight, bias = weights(weight_size)
     x = inputs((4, *size[1:]), "some")
     rows = ops.pack_weight(weight, moves.groups, kernel=kernel)
@@ -179,7 +181,7 @@ def test_opcheck(kernel):
         torch.library.opcheck(torch.ops.sparseflow.conv_lif.default, (words, rows, bias, *rest), test_utils=some)
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("kernel", KERNELS + TILES)
 def test_compiles_in_one_graph(kernel):
     weight, bias = weights((40, 33, 3, 3))
     rows = ops.pack_weight(weight, kernel=kernel)

@@ -61,7 +61,7 @@ def _sparse(
         return None
     odd, nonzero = counts
     if kernel == "auto":
-        at_hand = "event" if rows is None else kernel_of(rows)
+        at_hand = None if rows is None else kernel_of(rows)
         kernel = choose(nonzero / x.numel(), odd == 0, at_hand)
         if kernel == "event" and at_hand != "event" and not bool(torch.isfinite(weight).all()):
             kernel = "dense"

@@ -15,13 +15,13 @@ CROSSOVER_BITS = 0.30
 CROSSOVER_VALUES = 0.20
 
 
-def choose(density: float, binary: bool, at_hand: str = "event") -> str:
+def choose(density: float, binary: bool, at_hand: str | None = None) -> str:
     """Return the kernel that "auto" takes.
 
     Args:
         density: fraction of inputs that are not zero.
         binary: every input is 0 or 1.
-        at_hand: the kernel that the weight is packed for.
+        at_hand: the kernel that the weight is packed for, or None.
 
     >>> choose(0.1, True), choose(0.9, True), choose(0.9, True, "amx")
     ('event', 'dense', 'amx')
