@@ -16,7 +16,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from sparseflow import report as pages
-from sparseflow.compress import optimize_spiking
+from sparseflow.compress import Effort, optimize_spiking
 from sparseflow.cost import Timing, measure
 from sparseflow.cost.dense import DenseVariants, compiler_available, dense_variants
 from sparseflow.data import ImageSet, cifar10_subset
@@ -118,7 +118,8 @@ def _run(config: DemoConfig, console: Console) -> pages.Run:
         images = _images(config)
         plan_x, timed_x = _batches(images, config.batch)
     with _phase(console, "trace, choose a kernel for every layer, replace"):
-        optimized, report = optimize_spiking(model, plan_x, target=load_target("cpu"))
+        effort = Effort(repeats=3, budget_s=0.3, model_budget_s=3.0) if config.quick else None
+        optimized, report = optimize_spiking(model, plan_x, target=load_target("cpu"), effort=effort)
     answers = _answers(model, optimized, images, config.batch, console)
     inputs = first_image_inputs(model, plan_x[:1], [row.name for row in report.layers])
     notes = _notes(config, images)
