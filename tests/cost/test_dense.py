@@ -63,3 +63,14 @@ def test_failures_carry_the_reason():
 def test_compiler_is_looked_up_on_the_path(monkeypatch):
     monkeypatch.setattr(dense_module.shutil, "which", lambda name: None)
     assert not dense_module.compiler_available()
+
+
+def test_feeding_other_values_changes_every_variant_but_not_the_caller_s_tensor():
+    net, x = nn.Conv2d(3, 4, 3).eval(), torch.randn(2, 3, 6, 5)
+    kept = x.clone()
+    variants = dense_variants(net, x, compile=False)
+    y = torch.randn_like(x)
+    variants.feed(y)
+    for fn in variants.fns.values():
+        torch.testing.assert_close(fn(), net(y).detach())
+    torch.testing.assert_close(x, kept, rtol=0, atol=0)

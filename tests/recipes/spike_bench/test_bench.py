@@ -6,15 +6,15 @@ import torch
 from sparseflow.errors import ConfigError
 from sparseflow.recipes.spike_bench import SpikeBenchConfig, bench
 from sparseflow.recipes.spike_bench import bench as package_bench
-from sparseflow.recipes.spike_bench.bench import _layer_checks
+from sparseflow.recipes.spike_bench.bench import CHECKED, _layer_checks
 from sparseflow.recipes.spike_bench.layers import LayerRow
 from sparseflow.recipes.spike_bench.network import NetworkRow
 
 
 def row(spikes, density, ratio):
     return LayerRow(
-        layer="l", spikes=spikes, threads=1, shape=(1,), density=density, dense="eager nchw", kernel="event",
-        dense_s=ratio, kernel_s=1.0, ratio=ratio, candidates_s={},
+        layer="l", form=CHECKED, spikes=spikes, threads=1, shape=(1,), density=density, dense="eager nchw",
+        kernel="event", dense_s=ratio, kernel_s=1.0, ratio=ratio, candidates_s={},
     )  # fmt: skip
 
 

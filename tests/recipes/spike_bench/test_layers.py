@@ -4,7 +4,21 @@ import pytest
 import torch
 from torch import nn
 
-from sparseflow.recipes.spike_bench.layers import IID_CASES, LayerCase, geomean, iid_spikes, time_layer
+from sparseflow.cost import Timing
+from sparseflow.nn.spikes import Spikes, unpack
+from sparseflow.recipes.spike_bench import layers
+from sparseflow.recipes.spike_bench.layers import (
+    FORMS,
+    IID_CASES,
+    LayerCase,
+    geomean,
+    iid_spikes,
+    settle,
+    time_block,
+    time_layer,
+)
+
+SMALL = LayerCase(name="small", channels=32, out_channels=32, kernel=3, size=6, batch=2)
 
 
 def test_geomean():
@@ -25,13 +39,51 @@ def test_cases_are_distinct():
 
 @pytest.mark.parametrize("kind", ["conv", "linear"])
 def test_a_row_quotes_the_faster_dense_variant_and_a_kernel_that_ran(kind):
-    case = LayerCase(name="small", channels=32, out_channels=32, kernel=3, size=6, batch=2)
-    layer = case.build(0) if kind == "conv" else nn.Linear(64, 32).eval()
+    layer = SMALL.build(0)[0] if kind == "conv" else nn.Linear(64, 32).eval()
     x = iid_spikes((8, 32, 6, 6) if kind == "conv" else (8, 64), 0.05, seed=0)
-    row = time_layer(layer, x, name="small", spikes="i.i.d.", repeats=3, compile=False)
+    (row,) = time_layer(layer, {"small": x}, spikes="i.i.d.", repeats=3, compile=False)
     assert row.dense.startswith("eager")
     assert row.kernel in ("event", "amx")
     assert row.candidates_s.keys() >= {row.dense, row.kernel}
     assert row.ratio > 0
     assert row.dense_s > 0
     assert row.density == pytest.approx(float(x.mean()))
+
+
+def test_a_block_is_timed_from_floats_and_from_packed_spikes():
+    conv, bn, neuron = SMALL.build(0)
+    xs = {f"density {d}": SMALL.spikes(d, seed=0) for d in (0.2, 0.0)}
+    settle(conv, bn, xs["density 0.2"])
+    rows = time_block(conv, bn, neuron, xs, spikes="i.i.d.", repeats=3, compile=False)
+    assert [(row.layer, row.form) for row in rows] == [(x, form) for x in xs for form in ("block", "packed")]
+    assert {row.form for row in rows} < set(FORMS)
+    assert rows[2].density == 0.0
+
+
+def test_the_block_gives_the_spikes_of_the_dense_side(monkeypatch):
+    conv, bn, neuron = SMALL.build(0)
+    x = SMALL.spikes(0.2, seed=0)
+    settle(conv, bn, x)
+    outputs = {}
+
+    def keep(fns, **_):
+        outputs.update({name: fn() for name, fn in fns.items()})
+        return {name: Timing.of([1.0]) for name in fns}
+
+    monkeypatch.setattr(layers, "measure", keep)
+    time_block(conv, bn, neuron, {"x": x}, spikes="i.i.d.", repeats=1, compile=False)
+    dense = outputs["eager nchw"]
+    ours = outputs["event"]
+    ours = unpack(ours) if isinstance(ours, Spikes) else ours
+    assert 0.0 < float(dense.mean()) < 0.5
+    torch.testing.assert_close(ours, dense, rtol=0, atol=0)
+
+
+def test_a_settled_normalisation_lets_the_neuron_fire():
+    conv, bn, neuron = SMALL.build(0)
+    x = SMALL.spikes(0.2, seed=0)
+    settle(conv, bn, x)
+    with torch.no_grad():
+        y = bn(conv(x))
+        assert float(y.mean()) == pytest.approx(0.0, abs=0.01)
+        assert float(neuron(y).mean()) > 0.01

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from sparseflow.nn import models
-from sparseflow.recipes.spike_bench.network import spiking_inputs, time_network
+from sparseflow.recipes.spike_bench.network import spiking_layers, time_network
 
 
 @pytest.fixture
@@ -11,15 +11,15 @@ def net():
     return models.build("csnn", channels=16, steps=2).eval()
 
 
-def test_inputs_are_the_spikes_that_the_layers_really_read(net):
-    x = torch.rand(2, 1, 28, 28)
-    found = spiking_inputs(net, x)
+def test_layers_come_with_the_spikes_that_they_really_read_and_what_fuses_with_them(net):
+    found = spiking_layers(net, torch.rand(2, 1, 28, 28))
     assert found
-    for name, (layer, spikes) in found.items():
-        assert layer is net.get_submodule(name)
-        assert set(spikes.unique().tolist()) <= {0.0, 1.0}
-        assert len(spikes) == 4
-        assert torch.isfinite(layer(spikes)).all()
+    assert any(layer.neuron is not None for layer in found.values())
+    for name, layer in found.items():
+        assert layer.layer is net.get_submodule(name)
+        assert set(layer.x.unique().tolist()) <= {0.0, 1.0}
+        assert len(layer.folded) == 4
+        assert torch.isfinite(layer.layer(layer.folded)).all()
 
 
 def test_a_row_compares_the_same_network_with_itself(net):

@@ -1,18 +1,21 @@
 """Whole networks: the shipped trained network, dense at its best against optimised."""
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from sparseflow.compress import optimize_spiking
+from sparseflow.compress.sparsify.regions import find_regions, observe
 from sparseflow.cost.dense import dense_variants
 from sparseflow.cost.measure import measure, ratio
+from sparseflow.errors import CaptureError
 from sparseflow.hardware import load_target
 from sparseflow.nn.functional import reset_net
+from sparseflow.trace import capture, spike_edges
 
-__all__ = ["NetworkRow", "spiking_inputs", "time_network"]
+__all__ = ["NetworkRow", "SpikingLayer", "spiking_layers", "time_network"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,27 +92,55 @@ def time_network(model: nn.Module, x: Tensor, *, name: str, repeats: int, compil
     )
 
 
-def spiking_inputs(model: nn.Module, x: Tensor) -> dict[str, tuple[nn.Conv2d | nn.Linear, Tensor]]:
-    """Return every convolution and linear layer that reads spikes, with its real input.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpikingLayer:
+    """A layer that reads spikes, what fuses with it, and its real input.
 
-    The edges come from the capture; the inputs from one forward of `x`, with
-    time folded into the batch, `[T·N, ...]`.
+    Args:
+        layer: convolution or linear layer.
+        bn: the normalisation that fuses with it, or None.
+        neuron: the neuron that fuses with it, or None.
+        x: the input of one forward, as the layer got it.
     """
-    from sparseflow.trace import capture, spike_edges
 
+    layer: nn.Conv2d | nn.Linear
+    bn: nn.BatchNorm2d | None
+    neuron: nn.Module | None
+    x: Tensor
+
+    @property
+    def folded(self) -> Tensor:
+        """The input with time folded into the batch, `[T·N, C, H, W]` or `[T·N, K]`."""
+        keep = 3 if isinstance(self.layer, nn.Conv2d) else 1
+        return self.x.reshape(-1, *self.x.shape[self.x.dim() - keep :])
+
+
+def spiking_layers(model: nn.Module, x: Tensor) -> dict[str, SpikingLayer]:
+    """Return every convolution and linear layer of a network that reads spikes, by dotted name.
+
+    The edges come from the capture; the inputs from one forward of `x`.
+
+    Args:
+        model: a network that a symbolic trace captures, in eval mode; it is left reset.
+        x: images `[N, C, H, W]`.
+
+    Raises:
+        CaptureError: the network is not captured as a graph.
+    """
     reset_net(model)
-    wanted = {edge.layer for edge in spike_edges(capture(model, x))}
-    found: dict[str, tuple[nn.Conv2d | nn.Linear, Tensor]] = {}
+    found = capture(model, x)
+    if found.graph_module is None:
+        raise CaptureError("the network is not captured as a graph, so its blocks are not known")
+    graph = found.graph_module
+    regions = {r.layer.target: r for r in find_regions(graph, observe(graph, (x,))).values() if r.layer is not None}
+    inputs: dict[str, Tensor] = {}
     handles = []
-    for name, module in model.named_modules():
-        if name in wanted and isinstance(module, nn.Conv2d | nn.Linear):
+    for name in {edge.layer for edge in spike_edges(found)}:
 
-            def keep(layer: Any, args: tuple[Tensor, ...], name: str = name) -> None:
-                y = args[0].detach()
-                keep_dims = 3 if isinstance(layer, nn.Conv2d) else 1
-                found[name] = (layer, y.reshape(-1, *y.shape[y.dim() - keep_dims :]).clone())
+        def keep(_: nn.Module, args: tuple[Tensor, ...], name: str = name) -> None:
+            inputs[name] = args[0].detach().clone()
 
-            handles.append(module.register_forward_pre_hook(keep))
+        handles.append(model.get_submodule(name).register_forward_pre_hook(keep))
     try:
         reset_net(model)
         with torch.no_grad():
@@ -118,4 +149,14 @@ def spiking_inputs(model: nn.Module, x: Tensor) -> dict[str, tuple[nn.Conv2d | n
         for handle in handles:
             handle.remove()
         reset_net(model)
-    return found
+    layers = {}
+    for name, spikes in inputs.items():
+        region = regions.get(name)
+        bn, neuron = (None, None) if region is None else (region.bn, region.neuron)
+        layers[name] = SpikingLayer(
+            layer=cast(Any, model.get_submodule(name)),
+            bn=None if bn is None else cast(nn.BatchNorm2d, model.get_submodule(str(bn.target))),
+            neuron=None if neuron is None else model.get_submodule(str(neuron.target)),
+            x=spikes,
+        )
+    return layers
