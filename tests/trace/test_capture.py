@@ -190,6 +190,38 @@ def test_a_module_used_twice_is_noted() -> None:
     assert "0 runs at several places of the model" in found.notes
 
 
+def test_an_activation_used_twice_is_two_nodes_of_one_module() -> None:
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.relu = nn.Linear(3, 3), nn.Linear(3, 3), nn.ReLU(inplace=True)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.relu(self.b(self.relu(self.a(x))) + x)
+
+    found = capture(Block(), torch.rand(1, 3))
+    assert [(n.name, n.target, n.inputs) for n in found if n.op == "relu"] == [
+        ("relu", "relu", ("a",)), ("relu_1", "relu", ("add",)),
+    ]  # fmt: skip
+    assert found.notes == ()
+    assert found.how == "fx"
+
+
+def test_shapes_read_in_python_are_no_edges() -> None:
+    class Reshape(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Conv2d(1, 2, 1), nn.Linear(9, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            n, _, h, w = x.shape
+            return self.b(self.a(x).reshape(n, x.size(0) * 2, h * w))
+
+    found = capture(Reshape(), torch.rand(1, 1, 3, 3))
+    assert found.how == "fx"
+    assert found.node("reshape").inputs == ("a",)
+
+
 def test_keyword_and_several_arguments() -> None:
     class Two(nn.Module):
         def forward(self, a: torch.Tensor, b: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -14,6 +14,7 @@ from sparseflow.nn import models
 from sparseflow.nn.neurons import LIFNode
 from sparseflow.trace import capture, table, trace
 from sparseflow.trace.workload import to_workload
+from tests.torchvision_shim import install
 
 
 def test_a_convolution() -> None:
@@ -108,6 +109,17 @@ def test_a_transformer_keeps_attention_whole() -> None:
     assert found.layer("matmul").flops == 2 * scores * 4
 
 
+def test_a_published_count_is_met() -> None:
+    if not install():
+        pytest.skip("torchvision is not installed")
+    from torchvision.models import resnet18
+
+    found = trace(resnet18(weights=None), torch.rand(1, 3, 224, 224))
+    products = sum(layer.flops for layer in found if layer.op in ("conv2d", "linear"))
+    assert products == 2 * 1_814_073_344 + 1000
+    assert found.notes == ()
+
+
 def test_torchs_own_transformer() -> None:
     layer = nn.TransformerEncoderLayer(16, 4, 32, batch_first=True)
     found = trace(nn.TransformerEncoder(layer, 2, enable_nested_tensor=False), torch.rand(2, 7, 16))
@@ -147,6 +159,21 @@ def test_a_neuron_with_weights_of_its_own_is_noted() -> None:
     norse = pytest.importorskip("norse.torch")
     found = trace(norse.LIFRecurrentCell(3, 4), torch.rand(2, 3))
     assert any("weights of its own" in note for note in found.notes)
+
+
+def test_a_residual_block_with_one_relu_keeps_its_order() -> None:
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.relu = nn.Linear(3, 3), nn.Linear(3, 3), nn.ReLU()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.relu(self.b(self.relu(self.a(x))) + x)
+
+    found = trace(Block(), torch.rand(1, 3))
+    assert [(x.name, x.uses, x.repeat) for x in found] == [
+        ("a", (), 1), ("relu", ("a",), 1), ("b", ("relu",), 1), ("add", ("b",), 1), ("relu_1", ("add",), 1),
+    ]  # fmt: skip
 
 
 def test_feedback_is_noted_and_the_order_stays_valid() -> None:

@@ -8,6 +8,9 @@ from sparseflow.errors import CaptureError
 from sparseflow.trace._record import is_leaf
 from sparseflow.trace.graph import Call
 
+_NO_TENSOR_ATTRIBUTES = frozenset({"shape", "ndim", "dtype", "device", "layout", "is_cuda", "training"})
+_NO_TENSOR_METHODS = frozenset({"size", "dim", "numel", "nelement", "stride", "element_size", "ndimension"})
+
 __all__ = ["LeafTracer", "edges_of_calls", "edges_of_graph", "leaf_trace"]
 
 Edges = frozenset[tuple[str, str]]
@@ -44,8 +47,17 @@ def edges_of_graph(graph: fx.Graph) -> Edges:
         elif node.op == "call_module":
             edges.update((name, str(node.target)) for name in behind)
             behind = frozenset({str(node.target)})
+        elif _reads_no_values(node):
+            behind = frozenset()
         reach[node] = behind
     return frozenset(edges)
+
+
+def _reads_no_values(node: fx.Node) -> bool:
+    """Tell whether a node asks a tensor for its shape or type, which is no edge between tensors."""
+    if node.op == "call_method":
+        return node.target in _NO_TENSOR_METHODS
+    return node.target is getattr and len(node.args) > 1 and node.args[1] in _NO_TENSOR_ATTRIBUTES
 
 
 def edges_of_calls(calls: tuple[Call, ...]) -> Edges:

@@ -279,9 +279,13 @@ class Recorder(TorchFunctionMode):
             stem, attrs = module_stem(module), module_attrs(module)
             if isinstance(module, nn.Upsample):
                 attrs["mode"] = module.mode
+            source = is_spike_source(module)
+            name = path or "model"
+            if not (source or stem.startswith(("conv", "linear"))):
+                name = self._module_name(name, self._behind(refs[:1]))
             call = self._append(
-                path or "model", "module", stem, path, given, refs, made, attrs=attrs, params=params,
-                source=is_spike_source(module), written=bool(written),
+                name, "module", stem, path, given, refs, made, attrs=attrs, params=params, source=source,
+                written=bool(written),
             )  # fmt: skip
             if written:
                 self._rewrite(written, call)
@@ -386,6 +390,13 @@ class Recorder(TorchFunctionMode):
         if behind not in groups:
             groups[behind] = self._unique(f"{scope}.{stem}" if scope else stem)
         return groups[behind], next(iter(groups.values()))
+
+    def _module_name(self, path: str, behind: frozenset[str]) -> str:
+        """Return the path where a layer without weights worth naming runs first, a name of its own elsewhere."""
+        groups = self._sites.setdefault((path,), {})
+        if behind not in groups:
+            groups[behind] = self._unique(path) if groups else path
+        return groups[behind]
 
     def _unique(self, name: str) -> str:
         candidate, n = name, 1

@@ -18,6 +18,24 @@ _SECOND = {
     "matmul": ("input", "other"), "einsum": ("input", "other"), "attention": ("input", "key", "value", "mask"),
     "linear": ("input", "weight", "bias"), "multihead_attention": ("input", "key", "value", "mask"),
 }  # fmt: skip
+_LIKE = {
+    **dict.fromkeys(("rsub", "maximum", "minimum", "logical_and", "logical_or", "logical_not", "where"), "add"),
+    **dict.fromkeys(("masked_fill", "leaky_relu", "leakyrelu", "prelu", "threshold", "sign", "round"), "relu"),
+    **dict.fromkeys(("hardsigmoid", "elu", "selu", "celu", "softplus", "mish", "pow", "sin", "cos"), "sigmoid"),
+    **dict.fromkeys(("rsqrt", "square", "reciprocal"), "sqrt"),
+    **dict.fromkeys(("log_softmax", "logsoftmax", "softmin"), "softmax"),
+    **dict.fromkeys(("std", "norm", "prod", "cumsum", "argmax", "argmin", "topk"), "sum"),
+    "neuron": "lif",
+}
+_FREE = frozenset(
+    {
+        "cast", "write", "alias", "state", "upsample", "flip", "roll", "zeros", "ones", "full", "empty", "arange",
+        "linspace", "eye", "zeros_like", "ones_like", "full_like", "empty_like", "new_zeros", "new_ones", "new_full",
+        "new_empty", "unfold", "fold", "pixelshuffle", "pixel_shuffle", "channelshuffle", "masked_select", "tril",
+        "triu", "zeropad2d", "index", "meshgrid", "take_along_dim", "scatter", "index_copy", "zero", "fill", "real",
+        "imag", "random_dropout", "permute_copy", "bernoulli", "rand_like", "randn_like", "rand", "randn",
+    }
+)  # fmt: skip
 _STATEFUL = frozenset({"if", "lif", "plif", "neuron"})
 _PRECISIONS = {
     "float16": Precision(kind="float", bits=16), "bfloat16": Precision(kind="bfloat", bits=16),
@@ -72,7 +90,8 @@ def to_workload(found: Capture, *, name: str = "") -> Workload:
             continue
         before = {layer.name for layer in layers}
         later = [user for user in node.inputs if user in kept and user not in before]
-        notes += [f"{node.name} reads {user} of the step before" for user in later]
+        when = "when it runs again" if node.shared else "of the step before"
+        notes += [f"{node.name} reads {user} {when}" for user in later]
         shapes: dict[Any, list[Call]] = {}
         for call in calls[node.name]:
             shapes.setdefault((call.input_shapes[:1], call.output_shapes), []).append(call)
@@ -168,15 +187,12 @@ def _flops(node: Node, operands: list[Operand], notes: list[str]) -> float:
         return _attention_module(shapes, node.attrs)
     if node.op in _STATEFUL and any(len(weight.shape) > 1 for weight in node.params.values()):
         notes.append(f"{node.name} holds weights of its own, whose products count 0")
-    if node.op == "neuron":
-        return ops.flops("lif", shapes)
-    if node.op in ("rsub", "maximum", "minimum", "logical_and", "logical_or"):
-        return ops.flops("add", shapes)
-    if not ops.has_flops(node.op):
-        if node.op not in ("cast", "write", "alias", "upsample", "flip", "roll"):
-            notes.append(f"operator {node.op!r} has no flop formula; its layers count 0")
+    op = _LIKE.get(node.op, node.op)
+    if not ops.has_flops(op):
+        if op not in _FREE:
+            notes.append(f"operator {op!r} has no flop formula; its layers count 0")
         return 0.0
-    return float(ops.flops(node.op, shapes, node.attrs))
+    return float(ops.flops(op, shapes, node.attrs))
 
 
 def _attention_module(shapes: dict[str, tuple[int, ...]], attrs: dict[str, Any]) -> float:
