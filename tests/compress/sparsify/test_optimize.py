@@ -63,6 +63,8 @@ def test_takes_the_fastest_form(times: dict[str, float]) -> None:
     assert rows["features.4"].timings_s["event"] == 0.5
     assert rows["features.0"].kernel == "dense"
     assert rows["features.3"].kernel == "native"
+    assert all(row.predicted_s is None or row.predicted_s > 0 for row in report.layers)
+    assert rows["features.4"].predicted_s
     assert report.plan is not None
     assert report.plan.decisions["features.4"].fuse == "network"
     torch.testing.assert_close(made(x), model(x), rtol=1e-4, atol=1e-4)

@@ -17,9 +17,9 @@ from sparseflow.compress.sparsify.parity import Parity, compare_blocks, compare_
 from sparseflow.compress.sparsify.policy import check_policy, choose_kernel, select_block_size
 from sparseflow.compress.sparsify.symbolic import spiking_layers
 from sparseflow.compress.sparsify.tune import Effort, Timed, time_blocks, time_layers
-from sparseflow.cost import measure, ratio
+from sparseflow.cost import Analytical, measure, ratio
 from sparseflow.errors import CaptureError, ConfigError, DataError, UnsupportedError
-from sparseflow.ir import Decision, LayerReport, Plan, Refusal, Report, Target, Workload
+from sparseflow.ir import Decision, Layer, LayerReport, Plan, Refusal, Report, Target, Workload
 from sparseflow.nn.fused_net import FusedNet
 from sparseflow.records import Store
 from sparseflow.trace import Capture, capture, is_spike_source, spike_edges
@@ -176,7 +176,7 @@ class _Job:
             decision = self.decide(site, found)
             if decision.kernel != "dense":
                 decisions[site.name] = decision
-            rows.append(_row(site, found, decision.kernel or "dense"))
+            rows.append(_row(site, found, decision.kernel or "dense", self.target))
             self.refuse_failures(site.name, found)
         if not decisions:
             return None
@@ -273,6 +273,7 @@ class _Job:
                     kernel=kernel,
                     dense_s=found.original,
                     kernel_s=found.kernels.get(kernel),
+                    predicted_s=_predicted(layer, kernel, self.target),
                     timings_s={**found.kernels, **({"original": found.original} if found.original else {})},
                 )
             )
@@ -308,7 +309,16 @@ class _Job:
         return alive[best], times
 
 
-def _row(site: Site, found: Timed, kernel: str) -> LayerReport:
+def _predicted(layer: Layer, kernel: str, target: Target) -> float | None:
+    """Return the roofline of a layer, or None where nothing tells what the kernel costs."""
+    known = {"native": "cpp"}.get(kernel, kernel)
+    try:
+        return Analytical().predict_layer(layer, Decision(kernel=known), target).latency_s
+    except (ConfigError, UnsupportedError):
+        return None
+
+
+def _row(site: Site, found: Timed, kernel: str, target: Target) -> LayerReport:
     x = site.layer.operand("input")
     return LayerReport(
         name=site.name,
@@ -319,6 +329,7 @@ def _row(site: Site, found: Timed, kernel: str) -> LayerReport:
         kernel=kernel,
         dense_s=found.kernels.get("dense"),
         kernel_s=found.kernels.get(kernel),
+        predicted_s=_predicted(site.layer, kernel, target),
         timings_s=dict(found.kernels),
     )
 
