@@ -1,17 +1,16 @@
 #include <immintrin.h>
 
-#include <cstring>
-
 #include "event/vec_avx512.hpp"
 //
 #include "event/lif.hpp"
+//
+#include "amx/inputs.hpp"
 //
 #include "amx/amx.hpp"
 
 namespace sparseflow {
 namespace {
 
-constexpr int64_t kPixels = 16;  // rows of a tile
 constexpr int64_t kInputBytes = 640 << 10;  // tiles of inputs of a unit, which share a 2 MB L2 with one panel of weights
 
 constexpr int64_t kCached = 1 << 19;  // floats of output that may still be in a cache when they are read
@@ -25,8 +24,8 @@ struct alignas(64) TileConfig {
 // Tiles 0-2 and 3-5 sum the high, middle and low bytes of two groups of 16 pixels; 6 holds inputs, 7 weights.
 // between(j) is called for every chunk, for work that runs beside the multiplications.
 template <class Between>
-inline void multiply(const uint8_t* a0, const uint8_t* a1, const int8_t* b, int64_t chunks, int32_t* sums,
-                     const Between& between) {
+inline void multiply(const uint8_t* a0, const uint8_t* a1, const int64_t* offsets, const int8_t* b, int64_t chunks,
+                     int32_t* sums, const Between& between) {
   // GCC's tile loads do not say that they read memory.
   asm volatile("" ::: "memory");
   _tile_zero(0);
@@ -35,15 +34,15 @@ inline void multiply(const uint8_t* a0, const uint8_t* a1, const int8_t* b, int6
   _tile_zero(3);
   _tile_zero(4);
   _tile_zero(5);
-  for (int64_t j = 0; j < chunks; ++j, a0 += 1024, a1 += 1024, b += 3072) {
-    _tile_loadd(6, a0, 64);
+  for (int64_t j = 0; j < chunks; ++j, b += 3072) {
+    _tile_loadd(6, a0 + offsets[j], 64);
     _tile_loadd(7, b, 64);
     _tile_dpbusd(0, 6, 7);
     _tile_loadd(7, b + 1024, 64);
     _tile_dpbusd(1, 6, 7);
     _tile_loadd(7, b + 2048, 64);
     _tile_dpbusd(2, 6, 7);
-    _tile_loadd(6, a1, 64);
+    _tile_loadd(6, a1 + offsets[j], 64);
     _tile_dpbusd(5, 6, 7);
     _tile_loadd(7, b + 1024, 64);
     _tile_dpbusd(4, 6, 7);
@@ -68,61 +67,18 @@ inline F combine(const int32_t* sums, int64_t row, F scale, F bias) {
   return _mm512_fmadd_ps(sum, scale, bias);
 }
 
-// The window of an output pixel as 64-bit words, and sixteen of them as bytes in tiles.
-struct Window {
-  const ConvGeometry& g;
-  int64_t wp, words, chunks;
-
-  explicit Window(const ConvGeometry& geometry)
-      : g(geometry), wp(words_of(geometry.c)), words(wp * geometry.kh * geometry.kw), chunks((words + 1) / 2) {}
-
-  // The last chunk may be half used; its other half must be zero already.
-  void gather(const int32_t* map, int64_t y, int64_t x, int32_t* to) const {
-    const int64_t top = y * g.stride.h - g.padding.h, left = x * g.stride.w - g.padding.w;
-    const bool inside = left >= 0 && left + (g.kw - 1) * g.dilation.w < g.w;
-    for (int64_t a = 0; a < g.kh; ++a) {
-      const int64_t i = top + a * g.dilation.h;
-      const bool row = i >= 0 && i < g.h;
-      if (row && inside && g.dilation.w == 1) {
-        copy(map + (i * g.w + left) * wp, to, wp * g.kw);
-        to += wp * g.kw;
-        continue;
-      }
-      for (int64_t b = 0; b < g.kw; ++b, to += wp) {
-        const int64_t j = left + b * g.dilation.w;
-        if (row && j >= 0 && j < g.w)
-          copy(map + (i * g.w + j) * wp, to, wp);
-        else
-          for (int64_t k = 0; k < wp; ++k) to[k] = 0;
-      }
-    }
-  }
-
-  static void copy(const int32_t* from, int32_t* to, int64_t n) {
-    for (; n >= 16; n -= 16, from += 16, to += 16) _mm512_storeu_si512(to, _mm512_loadu_si512(from));
-    const M some = lanes(static_cast<int>(n));
-    _mm512_mask_storeu_epi32(to, some, _mm512_maskz_loadu_epi32(some, from));
-  }
-
-  void expand(const uint64_t* rows, uint8_t* tile) const {
-    const __m512i one = _mm512_set1_epi8(1);
-    for (int64_t k = 0; k < chunks; ++k, tile += 1024)
-      for (int64_t r = 0; r < kPixels; ++r)
-        _mm512_store_si512(tile + r * 64, _mm512_maskz_mov_epi8(rows[r * chunks + k], one));
-  }
-};
-
 // One unit of work is up to `span` steps of `block` groups of pixels.
 struct Plan {
   static constexpr int64_t kMostTiles = 16;
   int64_t block, span, blocks;
 
-  Plan(int64_t pixels, int64_t steps, int64_t chunks, int threads) {
-    const int64_t fit = most(2, kInputBytes / (chunks * 1024));
+  Plan(int64_t pixels, int64_t steps, const Inputs& inputs, int threads) {
+    const int64_t fit = most(2, kInputBytes / (inputs.weight() * kTileBytes));
     span = least(steps, fit);
     block = most(1, least(fit / span, kMostTiles));
     const int64_t tiles = (pixels + kPixels - 1) / kPixels;
     while (block > 1 && (tiles + block - 1) / block < 3 * threads) block = (block + 1) / 2;
+    block = inputs.align(block);
     blocks = (tiles + block - 1) / block;
   }
 };
@@ -151,43 +107,33 @@ struct Tile {
 template <class Take>
 void run(const ConvArgs& a, const int8_t* tiles, const ConvGeometry& g, int64_t steps, int threads, const Take& take) {
   const TileLayout layout{g.cout, g.c, g.kh * g.kw};
-  const Window window(g);
-  const int64_t hw = g.ho * g.wo, pixels = g.m / steps * hw, map = g.h * g.w * window.wp;
-  const int64_t bytes = window.chunks * 1024;
-  const Plan plan(pixels, steps, window.chunks, threads);
+  Inputs inputs(g, words_of(g.c));
+  const int64_t pixels = g.m / steps * g.ho * g.wo, chunks = inputs.chunks();
+  const Plan plan(pixels, steps, inputs, threads);
+  inputs.limit(plan.block);
 #pragma omp parallel num_threads(threads)
   {
-    static thread_local Scratch<uint8_t> inputs;
-    static thread_local Scratch<uint64_t> gathered;
+    static thread_local Scratch<uint8_t> bytes;
+    static thread_local Scratch<uint64_t> rows;
+    static thread_local Scratch<const uint8_t*> addresses;
     const TileConfig config;
     _tile_loadconfig(&config);
     alignas(64) int32_t sums[2][6 * 256];
     alignas(64) float state[Plan::kMostTiles * 256];
-    uint64_t* const rows = gathered.get(kPixels * window.chunks);
-    std::memset(rows, 0, static_cast<size_t>(kPixels * window.chunks * 8));
 #pragma omp for schedule(dynamic)
     for (int64_t item = 0; item < plan.blocks; ++item) {
       const int64_t first = item * plan.block * kPixels, count = least(plan.block * kPixels, pixels - first);
       const int64_t groups = (count + kPixels - 1) / kPixels;
       for (int64_t t0 = 0; t0 < steps; t0 += plan.span) {
         const int64_t span = least(plan.span, steps - t0), all = span * groups;
-        uint8_t* const in = inputs.get(all * bytes);
-        for (int64_t i = 0; i < all; ++i) {
-          const int64_t begin = first + i % groups * kPixels, end = least(begin + kPixels, first + count);
-          int64_t at = (t0 + i / groups) * pixels + begin, image = at / hw, y = at % hw / g.wo, x = at % hw % g.wo;
-          for (int64_t p = begin; p < end; ++p) {
-            window.gather(a.words + image * map, y, x, reinterpret_cast<int32_t*>(rows + (p - begin) * window.chunks));
-            if (++x == g.wo) {
-              x = 0;
-              if (++y == g.ho) y = 0, ++image;
-            }
-          }
-          window.expand(rows, in + i * bytes);
-        }
+        uint8_t* const in = bytes.get(span * inputs.step_bytes());
+        const uint8_t** const at = addresses.get(all);
+        for (int64_t t = 0; t < span; ++t)
+          inputs.fill(a.words, (t0 + t) * pixels + first, count, in + t * inputs.step_bytes(), at + t * groups, rows);
         // The sums of one pair of tiles are taken while the next pair is multiplied.
         Tile pair[2][2];
         int64_t rows_left = 0, flip = 0;
-        const int64_t pace = (2 * kPixels + window.chunks - 1) / window.chunks;
+        const int64_t pace = (2 * kPixels + chunks - 1) / chunks;
         const auto some = [&](int64_t most_rows) {
           for (; rows_left > 0 && most_rows > 0;) {
             const Tile& tile = pair[flip ^ 1][rows_left <= kPixels];
@@ -202,7 +148,7 @@ void run(const ConvArgs& a, const int8_t* tiles, const ConvGeometry& g, int64_t 
           const F bias = a.bias ? f_load_n(a.bias + panel * 16, channels) : f_zero();
           for (int64_t i = 0; i < all; i += 2) {
             const int64_t last = least(i + 1, all - 1);
-            multiply(in + i * bytes, in + last * bytes, layout.panel(tiles, panel), window.chunks, sums[flip],
+            multiply(at[i], at[last], inputs.offsets(), layout.panel(tiles, panel), chunks, sums[flip],
                      [&](int64_t) { some(pace); });
             for (int64_t k = i; k < i + 2; ++k) {
               Tile& tile = pair[flip][k - i];

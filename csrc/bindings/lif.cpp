@@ -1,6 +1,8 @@
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 
+#include <cmath>
+
 #include "bindings/bind.hpp"
 #include "event/kernels.hpp"
 
@@ -19,8 +21,15 @@ LIFConfig make_config(const std::string& kind, double decay, double threshold, s
     config.charge = decay_input ? LIFConfig::MULTIPLY_INPUT : LIFConfig::MULTIPLY;
   else
     throw std::invalid_argument("neuron kind is '" + kind + "'; expected if, lif or plif");
-  config.hard = reset.has_value();
   config.decay = static_cast<float>(decay);
+  // A division by a power of two and the multiplication by its inverse round alike, and the latter is 8 times faster.
+  int exponent;
+  const bool divides = config.charge == LIFConfig::DIVIDE_INPUT || config.charge == LIFConfig::DIVIDE;
+  if (divides && std::frexp(config.decay, &exponent) == 0.5f && std::abs(exponent) < 64) {
+    config.charge = decay_input ? LIFConfig::MULTIPLY_INPUT : LIFConfig::MULTIPLY;
+    config.decay = 1.f / config.decay;
+  }
+  config.hard = reset.has_value();
   config.threshold = static_cast<float>(threshold);
   config.reset = static_cast<float>(reset.value_or(0.0));
   return config;

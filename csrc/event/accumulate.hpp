@@ -12,14 +12,12 @@ struct Lists {
   const uint32_t* end;  // end[-1] exists
 };
 
-// out[p * ld + 16*k ...] = start + sum of rows, for pixels and NB vectors of 16 output channels.
-// NB up to 4 is one panel of NB*16 channels; 8 and 16 are 2 and 4 whole panels, `panel_size` floats apart.
+// out[p * ld + 16*k ...] = start + sum of rows, for pixels and NB vectors of 16 output channels, NB up to 4.
 // SETS independent sums hide the latency of the add where NB is small. The order of the sum depends on
 // the list alone.
 template <int NB, int SETS, bool VALUED, bool MORE>
-inline void accumulate(const float* rows, int64_t panel_size, const Lists& lists, int64_t pixels, const float* bias,
-                       float* out, int64_t ld) {
-  constexpr int LINES = NB < 4 ? NB : 4;
+inline void accumulate(const float* rows, const Lists& lists, int64_t pixels, const float* bias, float* out,
+                       int64_t ld) {
   for (int64_t p = 0; p < pixels; ++p, out += ld) {
     F sum[SETS][NB];
     for (int k = 0; k < NB; ++k) sum[0][k] = f_load((MORE ? out : bias) + 16 * k);
@@ -28,11 +26,11 @@ inline void accumulate(const float* rows, int64_t panel_size, const Lists& lists
     const int64_t last = lists.end[p];
     int64_t i = lists.end[p - 1];
     const auto add = [&](int64_t at, F* to) {
-      const float* row = rows + static_cast<int64_t>(lists.row[at]) * (LINES * 16);
+      const float* row = rows + static_cast<int64_t>(lists.row[at]) * (NB * 16);
       const F value = VALUED ? f_set(lists.value[at]) : f_zero();
-#pragma GCC unroll 16
+#pragma GCC unroll 4
       for (int k = 0; k < NB; ++k) {
-        const F w = f_load(row + (k / 4) * panel_size + (k % 4) * 16);
+        const F w = f_load(row + 16 * k);
         to[k] = VALUED ? f_fma(value, w, to[k]) : f_add(to[k], w);
       }
     };
@@ -48,20 +46,15 @@ inline void accumulate(const float* rows, int64_t panel_size, const Lists& lists
 }
 
 template <bool VALUED, bool MORE>
-inline void accumulate_any(int nb, const float* rows, int64_t panel_size, const Lists& lists, int64_t pixels,
-                           const float* bias, float* out, int64_t ld) {
+inline void accumulate_any(int nb, const float* rows, const Lists& lists, int64_t pixels, const float* bias, float* out,
+                           int64_t ld) {
   switch (nb) {
-    case 1: return accumulate<1, 4, VALUED, MORE>(rows, panel_size, lists, pixels, bias, out, ld);
-    case 2: return accumulate<2, 2, VALUED, MORE>(rows, panel_size, lists, pixels, bias, out, ld);
-    case 3: return accumulate<3, 1, VALUED, MORE>(rows, panel_size, lists, pixels, bias, out, ld);
-    case 4: return accumulate<4, 1, VALUED, MORE>(rows, panel_size, lists, pixels, bias, out, ld);
-#if SF_PANELS > 1
-    case 8: return accumulate<8, 1, VALUED, MORE>(rows, panel_size, lists, pixels, bias, out, ld);
-    case 16: return accumulate<16, 1, VALUED, MORE>(rows, panel_size, lists, pixels, bias, out, ld);
-#endif
+    case 1: return accumulate<1, 4, VALUED, MORE>(rows, lists, pixels, bias, out, ld);
+    case 2: return accumulate<2, 2, VALUED, MORE>(rows, lists, pixels, bias, out, ld);
+    case 3: return accumulate<3, 1, VALUED, MORE>(rows, lists, pixels, bias, out, ld);
+    default: return accumulate<4, 1, VALUED, MORE>(rows, lists, pixels, bias, out, ld);
   }
 }
-
 
 }  // namespace
 }  // namespace sparseflow

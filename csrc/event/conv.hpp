@@ -9,17 +9,6 @@
 namespace sparseflow {
 namespace {
 
-struct Workspace {
-  Scratch<uint16_t> events, rows;
-  Scratch<float> event_values, row_values, pixels, sums, bias;
-  Scratch<uint32_t> starts, ends;
-};
-
-inline Workspace& workspace() {
-  static thread_local Workspace w;
-  return w;
-}
-
 // Output rows [y0, y1) of one image.
 struct Tile {
   int64_t image, y0, y1;
@@ -33,11 +22,31 @@ struct Events {
   int64_t iy0, rows;  // first input row held, number of rows held
 };
 
-// Vectors of a group of panels, a column range of the output that one pass computes.
-struct Columns {
-  int64_t panel, first, count;  // first panel, first output channel of the group, channels
-  int nb;
+// Input pixels that follow each other under the kernel.
+struct Segment {
+  const uint32_t* start;  // of the input row
+  int64_t left;           // first input column for output column 0
+  uint16_t offset;        // row number minus event for output column 0
 };
+
+// Whole panels, that is a range of output channels.
+struct Columns {
+  int64_t panel, first, count;  // first panel, its first channel, channels
+};
+
+struct Workspace {
+  Scratch<uint16_t> events, rows;
+  Scratch<float> event_values, row_values, pixels, sums, bias;
+  Scratch<uint32_t> starts, ends;
+  Scratch<Segment> segments;
+};
+
+inline Workspace& workspace() {
+  static thread_local Workspace w;
+  return w;
+}
+
+constexpr int64_t kL2Budget = 1280 * 1024;
 
 class Conv {
  public:
@@ -46,28 +55,25 @@ class Conv {
         g(geometry),
         depthwise(is_depthwise(g.cout_g(), g.cin_g())),
         layout(g.cout_g(), g.cin_g(), g.kh * g.kw),
-        direct(g.kh * g.kw == 1 && g.stride.w == 1 && g.padding.w == 0) {}
+        direct(g.kh * g.kw == 1 && g.stride.w == 1 && g.padding.w == 0),
+        density(a.x ? 0 : measure()) {}
 
-  // Output channels that one work item computes.
+  // Output channels are split so that the weights of one slab of one part stay in the L2 cache.
   int64_t column_groups() const {
     if (g.groups > 1 || depthwise) return 1;
-    const int64_t full = layout.padded / RowLayout::kPanel, step = panels_a_pass();
-    return (full + step - 1) / step + (layout.padded % RowLayout::kPanel != 0);
+    return (layout.panels() + panels_a_pass() - 1) / panels_a_pass();
   }
   Columns columns(int64_t i) const {
-    if (g.groups > 1 || depthwise) return {0, 0, g.cout, 0};
-    const int64_t full = layout.padded / RowLayout::kPanel, step = panels_a_pass();
-    int64_t panel = i * step, width = RowLayout::kPanel * least(step, full - panel);
-    if (panel >= full) panel = full, width = layout.padded % RowLayout::kPanel;
-    const int64_t first = panel * RowLayout::kPanel;
-    return {panel, first, least(width, g.cout - first), static_cast<int>(width / 16)};
+    if (g.groups > 1 || depthwise) return {0, 0, g.cout};
+    const int64_t panel = i * panels_a_pass(), first = panel * RowLayout::kPanel;
+    return {panel, first, least(panels_a_pass() * RowLayout::kPanel, g.cout - first)};
   }
 
-  int64_t tile_rows(int64_t ld, int threads) const {
+  int64_t tile_rows(int64_t ld) const {
     const int64_t pixels = most(16, least(512, (int64_t{1} << 16) / ld));
     int64_t rows = most(1, pixels / g.wo);
     const int64_t images = most(1, g.m / most(1, a.steps)) * column_groups();
-    while (rows > 1 && images * ((g.ho + rows - 1) / rows) < 4 * threads) rows = (rows + 1) / 2;
+    while (rows > 1 && images * ((g.ho + rows - 1) / rows) < 16) rows = (rows + 1) / 2;
     return least(rows, g.ho);
   }
   static int64_t padded_columns(int64_t count) { return (count + 15) / 16 * 16; }
@@ -83,20 +89,17 @@ class Conv {
       for (int64_t o = 0; o < layout.padded; ++o)
         bias[o] = a.bias && o < g.cout_g() ? a.bias[group * g.cout_g() + o] : 0.f;
       for (int64_t s = 0; s < layout.slabs(); ++s) {
-        const int64_t channels = layout.slab_channels(s);
-        const Events events = decode(tile, group * g.cin_g() + s * layout.slab, channels);
-        const Lists lists = gather(tile, events, channels);
+        const int64_t channels = layout.slab_channels(s), panel_size = RowLayout::kPanel * layout.taps * channels;
         const float* rows = a.rows + group * layout.size();
-        const int64_t panel_size = RowLayout::kPanel * layout.taps * channels;
-        if (!all) {
-          add_up(s > 0, cols.nb, rows + layout.panel_start(s, cols.panel), panel_size, lists, pixels,
-                 bias + cols.first, sums, ld);
-        } else {
-          // Padding columns spill into the next group's, which comes later and writes them anew.
-          for (int64_t panel = 0; panel < layout.panels(); ++panel) {
-            const int64_t first = panel * RowLayout::kPanel;
-            add_up(s > 0, static_cast<int>(layout.width(panel) / 16), rows + layout.panel_start(s, panel), panel_size,
-                   lists, pixels, bias + first, sums + group * g.cout_g() + first, ld);
+        const Blocks blocks = choose(channels);
+        for (int64_t c = 0; c < channels; c += blocks.channels) {
+          const Events events = decode(tile, group * g.cin_g() + s * layout.slab, c, least(blocks.channels, channels - c), channels);
+          for (int64_t ky = 0; ky < g.kh; ky += blocks.kernel_rows) {
+            const Lists lists = gather(tile, events, channels, ky, least(g.kh, ky + blocks.kernel_rows));
+            const bool more = s > 0 || c > 0 || ky > 0;
+            // With groups, padding columns spill into the next group's, which comes later and writes them anew.
+            add_up(more, all ? layout.padded : Conv::padded_columns(cols.count), rows + layout.panel_start(s, cols.panel),
+                   panel_size, lists, pixels, bias + cols.first, sums + (all ? group * g.cout_g() : 0), ld);
           }
         }
       }
@@ -110,27 +113,55 @@ class Conv {
 
  private:
   const bool direct;  // an output pixel's list is an input pixel's list
-
-  // Whole panels whose weights of one slab stay in the L2 cache together.
+  const double density;
   int64_t panels_a_pass() const {
     const int64_t bytes = RowLayout::kPanel * layout.taps * layout.slab * 4;
-    for (int64_t n = SF_PANELS; n > 1; n /= 2)
-      if (n * bytes <= 1280 * 1024 && layout.padded >= n * RowLayout::kPanel) return n;
-    return 1;
+    return most(1, least(layout.panels(), kL2Budget / bytes));
   }
 
-  void add_up(bool more, int nb, const float* rows, int64_t panel_size, const Lists& lists, int64_t pixels,
+  // What one pass over the output pixels of a tile adds up.
+  struct Blocks {
+    int64_t channels, kernel_rows;
+  };
+
+  // Long lists pay for a weight block that stays in the L1 cache, short ones for few passes. Passes over one
+  // kernel row that see about 32 events are a good trade (see README). Depends on the density of the whole
+  // input, never on the tiles, so that the order of a sum does not depend on how the work is split.
+  Blocks choose(int64_t channels) const {
+    if (a.x) return {channels, g.kh};
+    const double events = static_cast<double>(g.kw * channels) * density;
+    if (events < 16) return {channels, g.kh};
+    if (g.ho * g.wo < 64) return {channels, 1};
+    const auto wanted = static_cast<int64_t>(32 / (static_cast<double>(g.kw) * density));
+    return {least(channels, (wanted + 31) / 32 * 32), 1};
+  }
+
+  // Fraction of set bits, from up to 128 evenly spread runs of 64 words.
+  double measure() const {
+    const int64_t words = g.m * g.h * g.w * words_of(g.c), runs = least(128, (words + 63) / 64);
+    int64_t bits = 0, seen = 0;
+    for (int64_t i = 0; i < runs; ++i) {
+      const int64_t first = words * i / runs, last = least(words, first + 64);
+      for (int64_t k = first; k < last; ++k) bits += __builtin_popcount(static_cast<uint32_t>(a.words[k]));
+      seen += last - first;
+    }
+    return seen ? static_cast<double>(bits) * static_cast<double>(words_of(g.c)) /
+                      (static_cast<double>(seen) * static_cast<double>(g.c))
+                : 0;
+  }
+
+  // Panels share the lists, each with its own sums in registers.
+  void add_up(bool more, int64_t columns, const float* rows, int64_t panel_size, const Lists& lists, int64_t pixels,
               const float* bias, float* sums, int64_t ld) const {
-    for (int64_t panel = 0; nb > 0; ++panel) {
-      // A pass of 3 whole panels is made of 2 and 1.
-      const int step = nb >= 16 ? 16 : nb >= 8 ? 8 : nb >= 4 ? 4 : nb;
+    for (; columns > 0; columns -= RowLayout::kPanel) {
+      const int nb = static_cast<int>(least(RowLayout::kPanel, columns) / 16);
       if (a.x)
-        more ? accumulate_any<true, true>(step, rows, panel_size, lists, pixels, bias, sums, ld)
-             : accumulate_any<true, false>(step, rows, panel_size, lists, pixels, bias, sums, ld);
+        more ? accumulate_any<true, true>(nb, rows, lists, pixels, bias, sums, ld)
+             : accumulate_any<true, false>(nb, rows, lists, pixels, bias, sums, ld);
       else
-        more ? accumulate_any<false, true>(step, rows, panel_size, lists, pixels, bias, sums, ld)
-             : accumulate_any<false, false>(step, rows, panel_size, lists, pixels, bias, sums, ld);
-      nb -= step, rows += step / 4 * panel_size, bias += step * 16, sums += step * 16;
+        more ? accumulate_any<false, true>(nb, rows, lists, pixels, bias, sums, ld)
+             : accumulate_any<false, false>(nb, rows, lists, pixels, bias, sums, ld);
+      rows += panel_size, bias += RowLayout::kPanel, sums += RowLayout::kPanel;
     }
   }
 
@@ -142,7 +173,8 @@ class Conv {
     return false;
   }
 
-  Events decode(const Tile& tile, int64_t c0, int64_t channels) const {
+  // Channels [slab + c, slab + c + channels) of the input pixels that a tile reads; rows count from the slab.
+  Events decode(const Tile& tile, int64_t slab, int64_t c, int64_t channels, int64_t slab_channels) const {
     Workspace& ws = workspace();
     const int64_t top = tile.y0 * g.stride.h - g.padding.h;
     const int64_t bottom = (tile.y1 - 1) * g.stride.h - g.padding.h + (g.kh - 1) * g.dilation.h;
@@ -151,15 +183,16 @@ class Conv {
     const int64_t room = e.rows * g.w * channels + kSlack;
     e.row = ws.events.get(room);
     if (a.x) e.value = ws.event_values.get(room);
+    const int64_t spread = direct ? 0 : slab_channels;
     uint32_t n = 0, *start = e.start;
     for (int64_t iy = iy0; iy < iy1; ++iy) {
       if (!reads(tile, iy)) {
         for (int64_t x = 0; x < g.w; ++x) *start++ = n;
       } else if (a.x) {
-        n = decode_values(tile.image, iy, c0, channels, e, start, n);
+        n = decode_values(tile.image, iy, slab + c, channels, c, spread, e, start, n);
         start += g.w;
       } else {
-        n = decode_words(tile.image, iy, c0, channels, e, start, n);
+        n = decode_words(tile.image, iy, slab + c, channels, c, spread, e, start, n);
         start += g.w;
       }
     }
@@ -167,39 +200,37 @@ class Conv {
     return e;
   }
 
-  uint32_t decode_words(int64_t image, int64_t iy, int64_t c0, int64_t channels, const Events& e, uint32_t* start,
-                        uint32_t n) const {
-    const int64_t wp = words_of(g.c), spread = direct ? 0 : channels;
+  uint32_t decode_words(int64_t image, int64_t iy, int64_t c0, int64_t channels, int64_t offset, int64_t spread,
+                        const Events& e, uint32_t* start, uint32_t n) const {
+    const int64_t wp = words_of(g.c);
     const int64_t full = channels / 32, rest = channels % 32;
     const uint32_t rest_mask = (1u << rest) - 1;
     const int32_t* pixel = a.words + (image * g.h + iy) * g.w * wp;
+    if (c0 % 32 == 0) {
+      pixel += c0 / 32;
+      for (int64_t x = 0; x < g.w; ++x, pixel += wp) {
+        start[x] = n;
+        n += static_cast<uint32_t>(expand_words(e.row + n, pixel, full, rest_mask, static_cast<uint16_t>(x * spread + offset)));
+      }
+      return n;
+    }
     for (int64_t x = 0; x < g.w; ++x, pixel += wp) {
       start[x] = n;
-      const auto base = static_cast<uint16_t>(x * spread);
-      if (c0 % 32 == 0) {
-        const int32_t* word = pixel + c0 / 32;
-        for (int64_t i = 0; i < full; ++i)
-          n += expand_bits(e.row + n, static_cast<uint32_t>(word[i]), static_cast<uint16_t>(base + 32 * i));
-        if (rest)
-          n += expand_bits(e.row + n, static_cast<uint32_t>(word[full]) & rest_mask,
-                           static_cast<uint16_t>(base + 32 * full));
-      } else {
-        for (int64_t i = 0; i < channels; i += 32) {
-          const int64_t at = (c0 + i) / 32, shift = (c0 + i) % 32;
-          uint64_t bits = static_cast<uint32_t>(pixel[at]);
-          if (at + 1 < wp) bits |= static_cast<uint64_t>(static_cast<uint32_t>(pixel[at + 1])) << 32;
-          uint32_t word = static_cast<uint32_t>(bits >> shift);
-          if (channels - i < 32) word &= rest_mask;
-          n += expand_bits(e.row + n, word, static_cast<uint16_t>(base + i));
-        }
+      for (int64_t i = 0; i < channels; i += 32) {
+        const int64_t at = (c0 + i) / 32, shift = (c0 + i) % 32;
+        uint64_t bits = static_cast<uint32_t>(pixel[at]);
+        if (at + 1 < wp) bits |= static_cast<uint64_t>(static_cast<uint32_t>(pixel[at + 1])) << 32;
+        uint32_t word = static_cast<uint32_t>(bits >> shift);
+        if (channels - i < 32) word &= rest_mask;
+        n += static_cast<uint32_t>(expand_bits(e.row + n, word, static_cast<uint16_t>(x * spread + offset + i)));
       }
     }
     return n;
   }
 
-  uint32_t decode_values(int64_t image, int64_t iy, int64_t c0, int64_t channels, const Events& e, uint32_t* start,
-                         uint32_t n) const {
-    const int64_t spread = direct ? 0 : channels, hw = g.h * g.w;
+  uint32_t decode_values(int64_t image, int64_t iy, int64_t c0, int64_t channels, int64_t offset, int64_t spread,
+                         const Events& e, uint32_t* start, uint32_t n) const {
+    const int64_t hw = g.h * g.w;
     const float* from = a.x + (image * hw + iy * g.w) * g.c + c0;
     int64_t ld = g.c;
     if (!a.x_channels_last) {
@@ -221,7 +252,7 @@ class Conv {
     const F zero = f_zero();
     for (int64_t x = 0; x < g.w; ++x, from += ld) {
       start[x] = n;
-      const auto base = static_cast<uint16_t>(x * spread);
+      const auto base = static_cast<uint16_t>(x * spread + offset);
       for (int64_t c = 0; c < channels; c += 16) {
         const F v = load_up_to(from + c, static_cast<int>(least(16, channels - c)));
         n += expand_values(e.row + n, e.value + n, v, m_ne(v, zero), static_cast<uint16_t>(base + c));
@@ -232,38 +263,47 @@ class Conv {
 
   // Lists of row numbers for every output pixel: the input pixels under one kernel row follow each other
   // in `events`, and a row number is an event plus a constant of the output pixel, so one copy does them all.
-  Lists gather(const Tile& tile, const Events& e, int64_t channels) const {
+  Lists gather(const Tile& tile, const Events& e, int64_t channels, int64_t ky0, int64_t ky1) const {
     Workspace& ws = workspace();
     const int64_t pixels = (tile.y1 - tile.y0) * g.wo;
     if (direct && g.stride.h == 1 && g.padding.h == 0) return {e.row, e.value, e.start + 1};
-    const int64_t room = least(pixels * layout.taps * channels, e.start[e.rows * g.w] * layout.taps) + kSlack;
+    const int64_t room = e.start[e.rows * g.w] * layout.taps + kSlack;
     uint16_t* rows = ws.rows.get(room);
     float* values = e.value ? ws.row_values.get(room) : nullptr;
     uint32_t* ends = ws.ends.get(pixels + 1);
-    const int64_t span = g.dilation.w == 1 ? g.kw : 1, spread = direct ? 0 : channels;
+    const int64_t spread = direct ? 0 : channels;
     uint32_t n = 0;
     *ends++ = 0;
     const Lists lists{rows, values, ends};
-    for (int64_t oy = tile.y0; oy < tile.y1; ++oy)
+    for (int64_t oy = tile.y0; oy < tile.y1; ++oy) {
+      // Kernel rows inside the image, as the events of their input row and the constant for output column 0.
+      Segment* segments = ws.segments.get(g.kh * g.kw);
+      int64_t count = 0;
+      const int64_t span = g.dilation.w == 1 ? g.kw : 1;
+      for (int64_t ky = ky0; ky < ky1; ++ky) {
+        const int64_t iy = oy * g.stride.h - g.padding.h + ky * g.dilation.h;
+        if (iy < 0 || iy >= g.h) continue;
+        for (int64_t kx = 0; kx < g.kw; kx += span) {
+          const int64_t left = kx * g.dilation.w - g.padding.w;
+          segments[count++] = {e.start + (iy - e.iy0) * g.w, left,
+                               static_cast<uint16_t>((ky * g.kw + kx) * channels - left * spread)};
+        }
+      }
+      const auto advance = static_cast<uint16_t>(g.stride.w * spread);
       for (int64_t ox = 0; ox < g.wo; ++ox) {
-        for (int64_t ky = 0; ky < g.kh; ++ky) {
-          const int64_t iy = oy * g.stride.h - g.padding.h + ky * g.dilation.h;
-          if (iy < 0 || iy >= g.h) continue;
-          const uint32_t* start = e.start + (iy - e.iy0) * g.w;
-          for (int64_t kx = 0; kx < g.kw; kx += span) {
-            const int64_t left = ox * g.stride.w - g.padding.w + kx * g.dilation.w;
-            const int64_t x0 = most(0, left), x1 = least(g.w, left + span);
-            if (x0 >= x1) continue;
-            const uint32_t from = start[x0];
-            const int count = static_cast<int>(start[x1] - from);
-            copy_list(rows + n, e.row + from, count,
-                      static_cast<uint16_t>((ky * g.kw + kx) * channels - left * spread));
-            if (values) copy_values(values + n, e.value + from, count);
-            n += static_cast<uint32_t>(count);
-          }
+        for (int64_t i = 0; i < count; ++i) {
+          const Segment& segment = segments[i];
+          const int64_t left = segment.left + ox * g.stride.w;
+          const int64_t x0 = least(g.w, most(0, left)), x1 = most(0, least(g.w, left + span));
+          const uint32_t from = segment.start[x0];
+          const int length = x1 > x0 ? static_cast<int>(segment.start[x1] - from) : 0;
+          copy_list(rows + n, e.row + from, length, static_cast<uint16_t>(segment.offset - ox * advance));
+          if (values) copy_values(values + n, e.value + from, length);
+          n += static_cast<uint32_t>(length);
         }
         *ends++ = n;
       }
+    }
     return lists;
   }
 
@@ -343,7 +383,7 @@ void conv(const ConvArgs& args, const ConvGeometry& geometry, int threads) {
   const int64_t column_groups = k.column_groups();
   const bool in_place = args.channels_last && !args.residual && (k.depthwise ? g.cout : g.cout_g()) % 16 == 0;
   const int64_t widest = Conv::padded_columns(k.columns(0).count) + 16;
-  const int64_t rows = k.tile_rows(widest, threads), bands = (g.ho + rows - 1) / rows;
+  const int64_t rows = k.tile_rows(widest), bands = (g.ho + rows - 1) / rows;
 #pragma omp parallel for num_threads(threads) schedule(dynamic, 1)
   for (int64_t item = 0; item < column_groups * g.m * bands; ++item) {
     const Columns cols = k.columns(item / (g.m * bands));
@@ -364,7 +404,7 @@ void conv_lif(const ConvArgs& args, const ConvGeometry& geometry, int threads) {
   const ConvGeometry& g = k.g;
   const int64_t samples = g.m / most(1, args.steps), column_groups = k.column_groups(), wp = words_of(g.cout);
   const int64_t ld = Conv::padded_columns(k.columns(0).count) + 16;
-  const int64_t rows = k.tile_rows(ld, threads), bands = (g.ho + rows - 1) / rows;
+  const int64_t rows = k.tile_rows(ld), bands = (g.ho + rows - 1) / rows;
   with_neuron(args.config, [&](const auto& neuron) {
 #pragma omp parallel for num_threads(threads) schedule(dynamic, 1)
     for (int64_t item = 0; item < column_groups * samples * bands; ++item) {

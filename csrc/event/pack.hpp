@@ -10,6 +10,8 @@ inline void count_others(const float* x, int n, int64_t& others) {
   for (int i = 0; i < n; ++i) others += !(x[i] == 0.f) & (x[i] != 1.f);
 }
 
+constexpr int64_t kAhead = 2048;
+
 // One run of consecutive channels of one pixel, or of many pixels if 32 divides C.
 inline PackCount pack_run(const float* x, int32_t* words, int64_t c) {
   PackCount count{0, 0};
@@ -17,6 +19,9 @@ inline PackCount pack_run(const float* x, int32_t* words, int64_t c) {
   for (int64_t i = 0; i < c; i += 32) {
     uint32_t word = 0, other = 0;
     const int n = static_cast<int>(least(32, c - i));
+    // A prefetch far ahead, across the 4 KB page where the hardware's stops.
+    __builtin_prefetch(x + i + kAhead);
+    __builtin_prefetch(x + i + kAhead + 16);
     for (int half = 0; half * 16 < n; ++half) {
       const F a = n - half * 16 >= 16 ? f_load(x + i + half * 16) : f_load_n(x + i + half * 16, n - half * 16);
       const M set = m_ne(a, zero);
@@ -45,6 +50,9 @@ inline PackCount pack_pixels(const float* x, int32_t* words, int64_t c, int64_t 
     const float* from = x + 32 * i * hw;
     for (int b = 0; b < channels; ++b, from += hw) {
       const I bit = i_set(static_cast<int32_t>(1u << b));
+      // Too many streams for the hardware prefetcher: ask for the next chunk of this channel.
+      if (WIDE > 1)
+        for (int k = 0; k < WIDE; ++k) __builtin_prefetch(from + 16 * (WIDE + k));
       for (int k = 0; k < WIDE; ++k) {
         const F a = WIDE > 1 ? f_load(from + 16 * k) : f_load_n(from, n);
         const M set = m_ne(a, zero);

@@ -5,7 +5,6 @@
 
 #define SF_KERNELS avx2_kernels
 #define SF_NAME "avx2"
-#define SF_PANELS 1
 
 namespace sparseflow {
 namespace {
@@ -106,6 +105,13 @@ inline int expand_bits(uint16_t* out, uint32_t bits, uint16_t base) {
                      _mm_add_epi16(_mm_cvtepu8_epi16(at), _mm_set1_epi16(static_cast<short>(base))));
     n += _mm_popcnt_u32(bits & 255);
   }
+  return n;
+}
+inline int64_t expand_words(uint16_t* out, const int32_t* word, int64_t full, uint32_t rest, uint16_t base) {
+  int64_t n = 0;
+  for (int64_t i = 0; i < full; ++i, base = static_cast<uint16_t>(base + 32))
+    n += expand_bits(out + n, static_cast<uint32_t>(word[i]), base);
+  if (rest) n += expand_bits(out + n, static_cast<uint32_t>(word[full]) & rest, base);
   return n;
 }
 inline int expand_values(uint16_t* out, float* values, F x, M m, uint16_t base) {

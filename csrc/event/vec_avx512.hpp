@@ -5,7 +5,6 @@
 
 #define SF_KERNELS avx512_kernels
 #define SF_NAME "avx512"
-#define SF_PANELS 4
 
 namespace sparseflow {
 namespace {
@@ -45,13 +44,35 @@ inline void i_store(int32_t* p, I a) { _mm512_storeu_si512(p, a); }
 inline I i_load(const int32_t* p) { return _mm512_loadu_si512(p); }
 inline M i_test(I a, I b) { return _mm512_test_epi32_mask(a, b); }
 
-// Append base + (positions of the set bits); returns how many.
-inline int expand_bits(uint16_t* out, uint32_t bits, uint16_t base) {
+inline __m512i iota(uint16_t base) {
   alignas(64) static constexpr uint16_t kIota[32] = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15,
                                                      16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31};
-  const __m512i at = _mm512_maskz_compress_epi16(bits, _mm512_load_si512(kIota));
-  _mm512_storeu_si512(out, _mm512_add_epi16(at, _mm512_set1_epi16(static_cast<short>(base))));
+  return _mm512_add_epi16(_mm512_load_si512(kIota), _mm512_set1_epi16(static_cast<short>(base)));
+}
+
+// Append base + (positions of the set bits); returns how many.
+inline int expand_bits(uint16_t* out, uint32_t bits, uint16_t base) {
+  _mm512_storeu_si512(out, _mm512_maskz_compress_epi16(bits, iota(base)));
   return _mm_popcnt_u32(bits);
+}
+
+// The same for `full` words and then the bits of one more that `rest` keeps.
+inline int64_t expand_words(uint16_t* out, const int32_t* word, int64_t full, uint32_t rest, uint16_t base) {
+  const __m512i step = _mm512_set1_epi16(32);
+  __m512i at = iota(base);
+  int64_t n = 0;
+  for (int64_t i = 0; i < full; ++i) {
+    const auto bits = static_cast<uint32_t>(word[i]);
+    _mm512_storeu_si512(out + n, _mm512_maskz_compress_epi16(bits, at));
+    at = _mm512_add_epi16(at, step);
+    n += _mm_popcnt_u32(bits);
+  }
+  if (rest) {
+    const uint32_t bits = static_cast<uint32_t>(word[full]) & rest;
+    _mm512_storeu_si512(out + n, _mm512_maskz_compress_epi16(bits, at));
+    n += _mm_popcnt_u32(bits);
+  }
+  return n;
 }
 
 // The same for 16 values of which those in `m` are kept.
