@@ -64,6 +64,19 @@ def test_a_write_through_a_view_reaches_the_base() -> None:
     assert "lin" in producers(write)
 
 
+def test_writes_are_seen_under_inference_mode() -> None:
+    def write(x: torch.Tensor) -> torch.Tensor:
+        with torch.inference_mode():
+            base = torch.zeros(2, 3)
+            base += x
+            base[0] = 1.0
+            return base
+
+    assert "lin" in producers(write)
+    with torch.inference_mode():
+        assert "lin" in producers(lambda x: torch.zeros(2, 3).add_(x))
+
+
 def test_a_constant_has_no_producer() -> None:
     found = capture(Fn(lambda x: torch.ones(3) * 2), torch.rand(2, 3))
     assert found.producers("mul") == (found.node("ones"),)

@@ -98,6 +98,14 @@ def test_reset_leaves_modules_alone_that_hold_no_spiking_state() -> None:
     reset_state(nn.Sequential(Careless()))
 
 
+def test_a_model_that_writes_into_its_input_leaves_the_sample_alone() -> None:
+    sample = torch.randn(2, 3)
+    before = sample.clone()
+    found = capture(nn.Sequential(nn.ReLU(inplace=True), nn.Linear(3, 3)), sample)
+    assert torch.equal(sample, before)
+    assert found.how == "fx"
+
+
 def test_spikingjelly_state() -> None:
     neuron = pytest.importorskip("spikingjelly.activation_based.neuron")
     model = nn.Sequential(nn.Linear(3, 3), neuron.LIFNode())

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import fx, nn
+from torch.utils._pytree import tree_map_only
 
 from sparseflow.errors import CaptureError, ConfigError, DataError
 from sparseflow.trace._leaf_tracer import describe_difference, edges_of_calls, edges_of_graph, leaf_trace
@@ -44,7 +45,7 @@ def capture(model: nn.Module, sample: Any) -> Capture:
     args, kwargs = _arguments(sample)
     _check(model, args, kwargs)
     with quiet(model):
-        recorder, outputs = _record(model, args, kwargs)
+        recorder, outputs = _record(model, *_fresh(args, kwargs))
     calls, notes = tuple(recorder.calls), list(recorder.notes)
     notes += _module_notes(model, recorder)
     graph_module: fx.GraphModule | None = None
@@ -75,6 +76,12 @@ def _arguments(sample: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     if not any(True for _ in tensors_in((args, kwargs))):
         raise ConfigError(f"the sample holds no tensor but {type(sample).__name__}; give one input batch of the model")
     return args, kwargs
+
+
+def _fresh(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Copy the sample, since a model may write into it."""
+    copied: tuple[tuple[Any, ...], dict[str, Any]] = tree_map_only(torch.Tensor, lambda t: t.clone(), (args, kwargs))
+    return copied
 
 
 def _check(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -135,6 +142,7 @@ def _traced(
         traced = leaf_trace(model)
     with quiet(model):
         try:
+            args, kwargs = _fresh(args, kwargs)
             outputs = list(tensors_in(traced(*args, **kwargs)))
         except Exception as e:
             raise CaptureError(f"the traced graph does not run: {type(e).__name__}: {e}") from e

@@ -70,6 +70,13 @@ def _versions(tensors: list[torch.Tensor]) -> Versions:
     return [(t, -1 if t.is_inference() else t._version) for t in tensors]
 
 
+def _writes(func: Callable[..., Any]) -> bool:
+    """Tell by its name whether a function writes into its first argument; inference tensors count no writes."""
+    name = getattr(func, "__name__", "")
+    inplace = name.endswith("_") and not name.endswith("__")
+    return inplace or name == "__setitem__" or (name.startswith("__i") and name not in ("__invert__", "__index__"))
+
+
 def _call_site(scope: str) -> tuple[Any, ...]:
     """Return the code positions between here and the module whose forward runs."""
     frame: FrameType | None = sys._getframe(2)
@@ -211,6 +218,8 @@ class Recorder(TorchFunctionMode):
         result = func(*args, **kwargs)
         made = list(tensors_in(result))
         written = [t for t, version in before if version >= 0 and t._version != version]
+        if before and before[0][1] < 0 and _writes(func):
+            written.append(given[0])
         stem = function_stem(func)
         if not made and not written:
             self._left_torch(stem, refs)

@@ -78,7 +78,7 @@ def quiet(model: nn.Module) -> Iterator[None]:
     """
     snapshot = _Snapshot(model)
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        with torch.inference_mode(False), torch.no_grad(), torch.random.fork_rng(devices=[]):
             model.eval()
             reset_state(model)
             yield
