@@ -68,6 +68,13 @@ def test_it_used_to_have_no_never_slower_guarantee() -> None:
     assert report.optimized_s <= report.dense_s
 
 
+@pytest.fixture
+def only_fused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take the fused form however fast the other one is."""
+    monkeypatch.setattr("sparseflow.compress.sparsify.optimize._Job.drop_in", lambda _: None)
+
+
+@pytest.mark.usefixtures("only_fused")
 def test_norm_between_convolution_and_neuron_used_to_be_lost_in_fusion() -> None:
     model, x = chain()
     made, report = _optimize(model, x, policy="always")
@@ -77,6 +84,7 @@ def test_norm_between_convolution_and_neuron_used_to_be_lost_in_fusion() -> None
         torch.testing.assert_close(made(x), model(x), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.usefixtures("only_fused")
 def test_decay_input_used_to_be_ignored() -> None:
     model, x = chain(lambda: LIFNode(tau=2.0, decay_input=False, step_mode="m"))
     made, _ = _optimize(model, x, policy="always")
