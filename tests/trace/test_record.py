@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from sparseflow.trace import Weight, capture
-from sparseflow.trace._record import is_leaf, tensors_in
+from sparseflow.trace._record import is_leaf
 
 
 class Fn(nn.Module):
@@ -130,8 +130,3 @@ def test_leaves_of_spikingjelly() -> None:
     assert is_leaf(layer.Conv2d(1, 1, 1))
     assert is_leaf(layer.SynapseFilter())
     assert not is_leaf(layer.SeqToANNContainer(nn.Conv2d(1, 1, 1), nn.BatchNorm2d(1)))
-
-
-def test_tensors_in_nested_values() -> None:
-    a, b, c = torch.ones(1), torch.ones(2), torch.ones(3)
-    assert [t.numel() for t in tensors_in(({"x": a}, [b, None, "s"], (c,)))] == [1, 2, 3]

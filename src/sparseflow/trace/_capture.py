@@ -10,8 +10,9 @@ from torch.utils._pytree import tree_map_only
 
 from sparseflow.errors import CaptureError, ConfigError, DataError
 from sparseflow.trace._leaf_tracer import describe_difference, edges_of_calls, edges_of_graph, leaf_trace
-from sparseflow.trace._record import Recorder, tensors_in
+from sparseflow.trace._record import Recorder
 from sparseflow.trace._state import quiet
+from sparseflow.trace._tensors import tensors_in
 from sparseflow.trace.graph import Call, Capture, Node
 
 __all__ = ["capture"]

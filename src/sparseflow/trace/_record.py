@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -16,10 +16,11 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from sparseflow.errors import CaptureError
 from sparseflow.trace._state import state_tensors
 from sparseflow.trace._stems import function_attrs, function_stem, module_attrs, module_stem
+from sparseflow.trace._tensors import describe, dtype_name, shares_memory, tensors_in
 from sparseflow.trace.graph import Call, Ref, Weight
 from sparseflow.trace.registry import is_spike_source
 
-__all__ = ["Recorder", "is_leaf", "tensors_in"]
+__all__ = ["Recorder", "is_leaf"]
 
 Versions = list[tuple[torch.Tensor, int]]
 
@@ -51,21 +52,6 @@ def is_leaf(module: nn.Module) -> bool:
     )
 
 
-def tensors_in(value: Any) -> Iterator[torch.Tensor]:
-    """Yield the tensors of nested tuples, lists, mappings and dataclass-like states, in order."""
-    if isinstance(value, torch.Tensor):
-        yield value
-    elif isinstance(value, dict):
-        for inner in value.values():
-            yield from tensors_in(inner)
-    elif isinstance(value, (list, tuple, set)):
-        for inner in value:
-            yield from tensors_in(inner)
-    elif hasattr(value, "__dataclass_fields__"):
-        for name in value.__dataclass_fields__:
-            yield from tensors_in(getattr(value, name, None))
-
-
 def _versions(tensors: list[torch.Tensor]) -> Versions:
     return [(t, -1 if t.is_inference() else t._version) for t in tensors]
 
@@ -85,43 +71,6 @@ def _call_site(scope: str) -> tuple[Any, ...]:
         places.append((id(frame.f_code), frame.f_lasti))
         frame = frame.f_back
     return tuple(places)
-
-
-def _dtype(tensor: torch.Tensor) -> str:
-    return str(tensor.dtype).removeprefix("torch.")
-
-
-def _shares(one: torch.Tensor, other: torch.Tensor) -> bool:
-    dense = not (one.is_sparse or other.is_sparse)
-    return dense and one.untyped_storage()._cdata == other.untyped_storage()._cdata
-
-
-def _describe(tensor: torch.Tensor) -> tuple[int, str]:
-    """Return the non-zero elements and whether all are bits, or counts, or anything."""
-    if tensor.is_complex() or tensor.is_sparse or tensor.is_quantized or tensor.numel() == 0:
-        return 0, "any"
-    if tensor.dtype is torch.bool:
-        return int(tensor.count_nonzero()), "spikes"
-    nonzero = int(tensor.count_nonzero())
-    if not _whole(_head(tensor)):
-        return nonzero, "any"
-    if int((tensor == 1).sum()) == nonzero:
-        return nonzero, "spikes"
-    return nonzero, "counts" if _whole(tensor) else "any"
-
-
-def _head(tensor: torch.Tensor) -> torch.Tensor:
-    """Return one row, which mostly tells that a tensor holds no counts."""
-    while tensor.ndim > 1:
-        tensor = tensor[0]
-    return tensor
-
-
-def _whole(tensor: torch.Tensor) -> bool:
-    """Tell whether all elements are non-negative integers."""
-    if tensor.is_floating_point() and not bool((tensor == tensor.round()).all()):
-        return False
-    return bool((tensor >= 0).all())
 
 
 class _Births(TorchDispatchMode):
@@ -339,7 +288,7 @@ class Recorder(TorchFunctionMode):
         wrapped = torch._C._functorch.is_functorch_wrapped_tensor(tensor)
         hidden = wrapped or tensor in self._births.derived
         with torch._C.DisableTorchFunction():
-            hidden = hidden or any(_shares(tensor, other) for other in list(self._made))
+            hidden = hidden or any(shares_memory(tensor, other) for other in list(self._made))
         if hidden:
             scope = (self._scopes[-1] if self._scopes else "") or type(self._model).__name__
             raise CaptureError(
@@ -363,7 +312,7 @@ class Recorder(TorchFunctionMode):
             if id(tensor) not in self._weights:
                 known = tensor.numel() and not (tensor.is_sparse or tensor.is_quantized)
                 density = int(tensor.count_nonzero()) / tensor.numel() if known else None
-                self._weights[id(tensor)] = Weight(tuple(tensor.shape), _dtype(tensor), density)
+                self._weights[id(tensor)] = Weight(tuple(tensor.shape), dtype_name(tensor), density)
         return {name: self._weights[id(tensor)] for name, tensor in params.items()}
 
     def _rewrite(self, written: list[torch.Tensor], call: Call) -> None:
@@ -439,14 +388,14 @@ class Recorder(TorchFunctionMode):
                 i, slot = refs[0]
                 stats = [(self.calls[i].nonzero[slot], self.calls[i].values[slot])]
             else:
-                stats = [_describe(t) for t in made]
+                stats = [describe(t) for t in made]
             attrs = dict(attrs or {})
-            if made and given and not written and _shares(made[0], given[0]):
+            if made and given and not written and shares_memory(made[0], given[0]):
                 attrs["view"] = True
             call = Call(
                 index=index, node=node, kind=kind, op=op, target=target, inputs=refs, input_shapes=shapes,
                 output_shapes=tuple(tuple(t.shape) for t in made), nonzero=tuple(n for n, _ in stats),
-                values=tuple(v for _, v in stats), dtypes=tuple(_dtype(t) for t in made),
+                values=tuple(v for _, v in stats), dtypes=tuple(dtype_name(t) for t in made),
                 attrs=attrs, params=self._weighed(params or {}), source=source, written=written,
                 site=site or node,
             )  # fmt: skip
