@@ -38,6 +38,12 @@ def test_a_plain_network_is_traced_and_agrees() -> None:
     assert found.node("relu").density == pytest.approx(0.5, abs=0.3)
 
 
+def test_a_model_of_one_layer() -> None:
+    found = capture(nn.ReLU(), torch.randn(2, 3))
+    assert (found.how, found.notes) == ("fx", ())
+    assert [n.name for n in found] == ["input", "model", "output"]
+
+
 def test_the_traced_graph_shares_the_modules() -> None:
     model = Residual().eval()
     found = capture(model, torch.randn(1, 2, 5, 5))

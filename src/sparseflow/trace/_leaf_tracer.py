@@ -68,7 +68,7 @@ def edges_of_calls(calls: tuple[Call, ...]) -> Edges:
         behind: frozenset[str] = frozenset().union(*(reach[i] for i, _ in call.inputs))
         if call.kind == "input":
             behind = frozenset({""})
-        elif call.kind == "module":
+        elif call.kind == "module" and call.target:
             edges.update((name, call.target) for name in behind)
             behind = frozenset({call.target})
         reach.append(behind)
