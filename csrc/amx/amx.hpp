@@ -28,8 +28,17 @@ const char* tiles_refusal();
 
 void pack_tiles(const float* weight, int8_t* tiles, int64_t cout, int64_t cin, int64_t taps);
 
-// As in `Kernels`, with `tiles` for `rows`; only groups == 1, only words for input.
-void tile_conv(const ConvArgs& args, const int8_t* tiles, const ConvGeometry& geometry, int threads);
+// Round-trip floats to bytes [m][h][w][c, filled up to a multiple of 32 with zeros].
+struct ByteCount {
+  int64_t other;  // values that are no integer of 0..255
+  int64_t largest;
+};
+ByteCount pack_counts(const float* x, uint8_t* counts, int64_t m, int64_t c, int64_t h, int64_t w, bool channels_last,
+                      int threads);
+
+// As in `Kernels`, with `tiles` for `rows`; only groups == 1. Input is args.words, or `counts` if not null.
+void tile_conv(const ConvArgs& args, const uint8_t* counts, const int8_t* tiles, const ConvGeometry& geometry,
+               int threads);
 void tile_conv_lif(const ConvArgs& args, const int8_t* tiles, const ConvGeometry& geometry, int threads);
 
 }  // namespace sparseflow

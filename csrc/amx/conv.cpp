@@ -104,8 +104,9 @@ struct Tile {
 };
 
 // Calls take(tile, from, to) for the pixels of every tile of sums, the steps of a pixel in order.
-template <class Take>
-void run(const ConvArgs& a, const int8_t* tiles, const ConvGeometry& g, int64_t steps, int threads, const Take& take) {
+template <class Source, class Take>
+void run(const void* x, const float* bias, const int8_t* tiles, const ConvGeometry& g, int64_t steps, int threads,
+         const Take& take) {
   const TileLayout layout{g.cout, g.c, g.kh * g.kw};
   Inputs inputs(g, words_of(g.c));
   const int64_t pixels = g.m / steps * g.ho * g.wo, chunks = inputs.chunks();
@@ -114,7 +115,7 @@ void run(const ConvArgs& a, const int8_t* tiles, const ConvGeometry& g, int64_t 
 #pragma omp parallel num_threads(threads)
   {
     static thread_local Scratch<uint8_t> bytes;
-    static thread_local Scratch<uint64_t> rows;
+    static thread_local Scratch<uint8_t> rows;
     static thread_local Scratch<const uint8_t*> addresses;
     const TileConfig config;
     _tile_loadconfig(&config);
@@ -129,7 +130,8 @@ void run(const ConvArgs& a, const int8_t* tiles, const ConvGeometry& g, int64_t 
         uint8_t* const in = bytes.get(span * inputs.step_bytes());
         const uint8_t** const at = addresses.get(all);
         for (int64_t t = 0; t < span; ++t)
-          inputs.fill(a.words, (t0 + t) * pixels + first, count, in + t * inputs.step_bytes(), at + t * groups, rows);
+          inputs.fill<Source>(static_cast<const uint8_t*>(x), (t0 + t) * pixels + first, count,
+                              in + t * inputs.step_bytes(), at + t * groups, rows);
         // The sums of one pair of tiles are taken while the next pair is multiplied.
         Tile pair[2][2];
         int64_t rows_left = 0, flip = 0;
@@ -145,14 +147,14 @@ void run(const ConvArgs& a, const int8_t* tiles, const ConvGeometry& g, int64_t 
         for (int64_t panel = 0; panel < layout.panels(); ++panel) {
           const int channels = static_cast<int>(least(16, g.cout - panel * 16));
           const F scale = _mm512_loadu_ps(layout.scales(tiles) + panel * 16);
-          const F bias = a.bias ? f_load_n(a.bias + panel * 16, channels) : f_zero();
+          const F added = bias ? f_load_n(bias + panel * 16, channels) : f_zero();
           for (int64_t i = 0; i < all; i += 2) {
             const int64_t last = least(i + 1, all - 1);
             multiply(at[i], at[last], inputs.offsets(), layout.panel(tiles, panel), chunks, sums[flip],
                      [&](int64_t) { some(pace); });
             for (int64_t k = i; k < i + 2; ++k) {
               Tile& tile = pair[flip][k - i];
-              tile.panel = panel, tile.channels = channels, tile.scale = scale, tile.bias = bias;
+              tile.panel = panel, tile.channels = channels, tile.scale = scale, tile.bias = added;
               tile.sums = sums[flip] + (k - i) * 768, tile.state = state + k % groups * 256;
               tile.first = first + k % groups * kPixels, tile.step = t0 + k / groups;
               tile.pixels = k <= last ? static_cast<int>(least(kPixels, first + count - tile.first)) : 0;
@@ -171,12 +173,12 @@ void run(const ConvArgs& a, const int8_t* tiles, const ConvGeometry& g, int64_t 
 
 }  // namespace
 
-void tile_conv(const ConvArgs& a, const int8_t* tiles, const ConvGeometry& g, int threads) {
+void tile_conv(const ConvArgs& a, const uint8_t* counts, const int8_t* tiles, const ConvGeometry& g, int threads) {
   const int64_t hw = g.ho * g.wo;
   const __m512i column = _mm512_mullo_epi32(_mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0),
                                             _mm512_set1_epi32(16));
   const bool past = g.m * g.cout * hw > kCached;
-  run(a, tiles, g, 1, threads, [&](const Tile& tile, int64_t from, int64_t to) {
+  const auto take = [&](const Tile& tile, int64_t from, int64_t to) {
     if (a.channels_last) {
       const int64_t begin = tile.first * g.cout + tile.panel * 16, step = g.cout;
       const int n = tile.channels;
@@ -202,7 +204,11 @@ void tile_conv(const ConvArgs& a, const int8_t* tiles, const ConvGeometry& g, in
       }
       p += some;
     }
-  });
+  };
+  if (counts)
+    run<Bytes>(counts, a.bias, tiles, g, 1, threads, take);
+  else
+    run<Bits>(a.words, a.bias, tiles, g, 1, threads, take);
 }
 
 void tile_conv_lif(const ConvArgs& a, const int8_t* tiles, const ConvGeometry& g, int threads) {
@@ -211,7 +217,7 @@ void tile_conv_lif(const ConvArgs& a, const int8_t* tiles, const ConvGeometry& g
   const uint16_t* const added = reinterpret_cast<const uint16_t*>(a.residual_words);
   with_neuron(a.config, [&](const auto& neuron) {
     const F one = f_set(1.f);
-    run(a, tiles, g, a.steps, threads, [&](const Tile& tile, int64_t from, int64_t to) {
+    run<Bits>(a.words, a.bias, tiles, g, a.steps, threads, [&](const Tile& tile, int64_t from, int64_t to) {
       const int64_t stride = g.cout, begin = tile.first * stride + tile.panel * 16;
       const int64_t pixel = tile.step * pixels + tile.first;
       const int n = tile.channels;

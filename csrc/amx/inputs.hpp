@@ -1,5 +1,5 @@
 #pragma once
-// Spikes as the bytes of input tiles. Included once, after vec_avx512.hpp.
+// Spikes or counts as the bytes of input tiles. Included once, after vec_avx512.hpp.
 #include <cstring>
 #include <vector>
 
@@ -11,6 +11,22 @@ namespace {
 
 constexpr int64_t kPixels = 16;  // rows of a tile
 constexpr int64_t kTileBytes = 1024;
+
+// What lies in memory for 32 channels of a pixel: a word of bits, or a byte a channel.
+struct Bits {
+  static constexpr int64_t kBytes = 4;
+  // Write 64 inputs.
+  static void store(uint8_t* to, const uint8_t* from) {
+    uint64_t bits;
+    std::memcpy(&bits, from, 8);
+    _mm512_store_si512(to, _mm512_maskz_mov_epi8(bits, _mm512_set1_epi8(1)));
+  }
+};
+
+struct Bytes {
+  static constexpr int64_t kBytes = 32;
+  static void store(uint8_t* to, const uint8_t* from) { _mm512_store_si512(to, _mm512_loadu_si512(from)); }
+};
 
 // Sixteen neighbouring output pixels of a step share a tile for every 64 inputs of their windows. Tile j of a group of
 // pixels lies at the group's address + offsets()[j].
@@ -61,32 +77,32 @@ class Inputs {
   const int64_t* offsets() const { return offsets_.data(); }
 
   // Write the tiles of `count` pixels from `first` on, counted over all maps, and the address of every group.
-  void fill(const int32_t* words, int64_t first, int64_t count, uint8_t* to, const uint8_t** groups,
-            Scratch<uint64_t>& scratch) const {
-    columns_ ? fill_columns(words, first, count, to, groups) : gather(words, first, count, to, groups, scratch);
+  template <class Source>
+  void fill(const uint8_t* x, int64_t first, int64_t count, uint8_t* to, const uint8_t** groups,
+            Scratch<uint8_t>& scratch) const {
+    columns_ ? fill_columns<Source>(x, first, count, to, groups) : gather<Source>(x, first, count, to, groups, scratch);
   }
 
  private:
-  static void store(uint8_t* to, uint64_t bits) {
-    _mm512_store_si512(to, _mm512_maskz_mov_epi8(bits, _mm512_set1_epi8(1)));
-  }
-
-  void fill_columns(const int32_t* words, int64_t first, int64_t count, uint8_t* to, const uint8_t** groups) const {
+  template <class Source>
+  void fill_columns(const uint8_t* x, int64_t first, int64_t count, uint8_t* to, const uint8_t** groups) const {
+    const int64_t pixel = wp_ * Source::kBytes;
     for (int64_t done = 0; done < count; to += part_bytes_) {
       const int64_t image = (first + done) / hw_, begin = (first + done) % hw_, n = least(count - done, hw_ - begin);
       const int64_t top = begin / g_.wo, rows = (begin + n - 1) / g_.wo - top + 1 + (g_.kh - 1) * g_.dilation.h;
-      const int32_t* const map = words + image * g_.h * g_.w * wp_;
+      const uint8_t* const map = x + image * g_.h * g_.w * pixel;
       for (int64_t b = 0; b < g_.kw; ++b)
         for (int64_t k = 0; k < wp_ / 2; ++k) {
           uint8_t* at = to + (b * wp_ / 2 + k) * plane_;
           for (int64_t r = 0; r < rows; ++r) {
             const int64_t i = top - g_.padding.h + r;
-            const int32_t* const row = map + i * g_.w * wp_ + 2 * k;
+            const uint8_t* const row = map + i * g_.w * pixel + 2 * k * Source::kBytes;
             int64_t j = b * g_.dilation.w - g_.padding.w;
-            for (int64_t x = 0; x < g_.wo; ++x, j += g_.stride.w, at += 64) {
-              uint64_t bits = 0;
-              if (i >= 0 && i < g_.h && j >= 0 && j < g_.w) std::memcpy(&bits, row + j * wp_, 8);
-              store(at, bits);
+            for (int64_t left = g_.wo; left > 0; --left, j += g_.stride.w, at += 64) {
+              if (i >= 0 && i < g_.h && j >= 0 && j < g_.w)
+                Source::store(at, row + j * pixel);
+              else
+                _mm512_store_si512(at, _mm512_setzero_si512());
             }
           }
         }
@@ -95,50 +111,56 @@ class Inputs {
     }
   }
 
-  void gather(const int32_t* words, int64_t first, int64_t count, uint8_t* to, const uint8_t** groups,
-              Scratch<uint64_t>& scratch) const {
-    uint64_t* const rows = scratch.get(kPixels * chunks_);
-    std::memset(rows, 0, static_cast<size_t>(kPixels * chunks_ * 8));
-    int64_t image = first / hw_, y = first % hw_ / g_.wo, x = first % g_.wo;
+  template <class Source>
+  void gather(const uint8_t* x, int64_t first, int64_t count, uint8_t* to, const uint8_t** groups,
+              Scratch<uint8_t>& scratch) const {
+    const int64_t row_bytes = 2 * chunks_ * Source::kBytes, map = g_.h * g_.w * wp_ * Source::kBytes;
+    uint8_t* const rows = scratch.get(kPixels * row_bytes);
+    std::memset(rows, 0, static_cast<size_t>(kPixels * row_bytes));
+    int64_t image = first / hw_, y = first % hw_ / g_.wo, at = first % g_.wo;
     for (int64_t p = 0; p < count; p += kPixels, to += chunks_ * kTileBytes) {
       for (int64_t r = 0; r < least(kPixels, count - p); ++r) {
-        window(words + image * g_.h * g_.w * wp_, y, x, reinterpret_cast<int32_t*>(rows + r * chunks_));
-        if (++x == g_.wo) {
-          x = 0;
+        window<Source>(x + image * map, y, at, rows + r * row_bytes);
+        if (++at == g_.wo) {
+          at = 0;
           if (++y == g_.ho) y = 0, ++image;
         }
       }
       for (int64_t j = 0; j < chunks_; ++j)
-        for (int64_t r = 0; r < kPixels; ++r) store(to + j * kTileBytes + r * 64, rows[r * chunks_ + j]);
+        for (int64_t r = 0; r < kPixels; ++r)
+          Source::store(to + j * kTileBytes + r * 64, rows + r * row_bytes + 2 * j * Source::kBytes);
       *groups++ = to;
     }
   }
 
-  // The words under the window of output pixel (y, x).
-  void window(const int32_t* map, int64_t y, int64_t x, int32_t* to) const {
+  // Copy what lies under the window of output pixel (y, x).
+  template <class Source>
+  void window(const uint8_t* map, int64_t y, int64_t x, uint8_t* to) const {
+    const int64_t pixel = wp_ * Source::kBytes;
     const int64_t top = y * g_.stride.h - g_.padding.h, left = x * g_.stride.w - g_.padding.w;
     const bool inside = left >= 0 && left + (g_.kw - 1) * g_.dilation.w < g_.w;
     for (int64_t a = 0; a < g_.kh; ++a) {
       const int64_t i = top + a * g_.dilation.h;
       const bool row = i >= 0 && i < g_.h;
       if (row && inside && g_.dilation.w == 1) {
-        copy(map + (i * g_.w + left) * wp_, to, wp_ * g_.kw);
-        to += wp_ * g_.kw;
+        copy(map + (i * g_.w + left) * pixel, to, pixel * g_.kw);
+        to += pixel * g_.kw;
         continue;
       }
-      for (int64_t b = 0; b < g_.kw; ++b, to += wp_) {
+      for (int64_t b = 0; b < g_.kw; ++b, to += pixel) {
         const int64_t j = left + b * g_.dilation.w;
         if (row && j >= 0 && j < g_.w)
-          copy(map + (i * g_.w + j) * wp_, to, wp_);
+          copy(map + (i * g_.w + j) * pixel, to, pixel);
         else
-          for (int64_t k = 0; k < wp_; ++k) to[k] = 0;
+          std::memset(to, 0, static_cast<size_t>(pixel));
       }
     }
   }
 
-  static void copy(const int32_t* from, int32_t* to, int64_t n) {
-    for (; n >= 16; n -= 16, from += 16, to += 16) _mm512_storeu_si512(to, _mm512_loadu_si512(from));
-    const M some = lanes(static_cast<int>(n));
+  // n is a multiple of 4.
+  static void copy(const uint8_t* from, uint8_t* to, int64_t n) {
+    for (; n >= 64; n -= 64, from += 64, to += 64) _mm512_storeu_si512(to, _mm512_loadu_si512(from));
+    const M some = lanes(static_cast<int>(n / 4));
     _mm512_mask_storeu_epi32(to, some, _mm512_maskz_loadu_epi32(some, from));
   }
 

@@ -1,5 +1,7 @@
 #include "amx/amx.hpp"
 
+#include <nanobind/stl/pair.h>
+
 #include "bindings/bind.hpp"
 
 using namespace sparseflow;
@@ -25,9 +27,30 @@ void bind_amx(nb::module_& m) {
         a.words = pointer<const int32_t>(words), a.bias = pointer<const float>(bias);
         a.residual = pointer<const float>(residual), a.out = pointer<float>(out), a.channels_last = channels_last;
         nb::gil_scoped_release release;
-        tile_conv(a, pointer<const int8_t>(tiles), geometry, threads);
+        tile_conv(a, nullptr, pointer<const int8_t>(tiles), geometry, threads);
       },
       nb::arg("words"), nb::arg("tiles"), nb::arg("bias"), nb::arg("residual"), nb::arg("out"), nb::arg("geometry"),
+      nb::arg("channels_last"), nb::arg("threads"));
+  m.def(
+      "pack_counts",
+      [](uintptr_t x, uintptr_t counts, int64_t n, int64_t c, int64_t h, int64_t w, bool channels_last, int threads) {
+        nb::gil_scoped_release release;
+        const ByteCount seen =
+            pack_counts(pointer<const float>(x), pointer<uint8_t>(counts), n, c, h, w, channels_last, threads);
+        return std::pair<int64_t, int64_t>(seen.other, seen.largest);
+      },
+      nb::arg("x"), nb::arg("counts"), nb::arg("m"), nb::arg("c"), nb::arg("h"), nb::arg("w"), nb::arg("channels_last"),
+      nb::arg("threads"));
+  m.def(
+      "tile_conv_counts",
+      [](uintptr_t counts, uintptr_t tiles, uintptr_t bias, uintptr_t out, const ConvGeometry& geometry,
+         bool channels_last, int threads) {
+        ConvArgs a{};
+        a.bias = pointer<const float>(bias), a.out = pointer<float>(out), a.channels_last = channels_last;
+        nb::gil_scoped_release release;
+        tile_conv(a, pointer<const uint8_t>(counts), pointer<const int8_t>(tiles), geometry, threads);
+      },
+      nb::arg("counts"), nb::arg("tiles"), nb::arg("bias"), nb::arg("out"), nb::arg("geometry"),
       nb::arg("channels_last"), nb::arg("threads"));
   m.def(
       "tile_conv_lif",

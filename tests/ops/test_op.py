@@ -43,7 +43,7 @@ def test_every_refusal_has_its_reason(layer, target, words):
 @pytest.mark.parametrize(
     ("layer", "target", "words"),
     [
-        (conv("counts"), CPU, "takes spikes"),
+        (conv("sparse"), CPU, "takes spikes and counts"),
         (conv(), CPU, "amx_int8"),
         (conv(), GPU, "CPUs only"),
         (Layer(name="c", op="conv2d", operands=conv().operands[:1]), CPU, "weight is not known"),

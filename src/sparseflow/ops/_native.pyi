@@ -271,6 +271,19 @@ def tile_conv_words(
 ) -> None:
     """As `conv_words`, with tiles from `pack_tiles`; groups == 1, cin*kh*kw < 65536. Absent in builds without AMX."""
 
+def pack_counts(
+    x: int, counts: int, m: int, c: int, h: int, w: int, channels_last: bool, threads: int
+) -> tuple[int, int]:
+    """Pack floats to bytes `[m, h, w, c rounded up to 32]`. Absent in builds without AMX.
+
+    Returns (elements that are no integer of 0 to 255, the largest of the others); the former are packed as 0.
+    """
+
+def tile_conv_counts(
+    counts: int, tiles: int, bias: int, out: int, geometry: ConvGeometry, channels_last: bool, threads: int
+) -> None:
+    """As `tile_conv_words`, from `pack_counts`; cin*kh*kw times the largest count < 65536. Absent without AMX."""
+
 def tile_conv_lif(
     words: int,
     tiles: int,

@@ -35,6 +35,33 @@ def test_spikes(size, weight_size, moves, kind):
 
 
 @tiles
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(("size", "weight_size", "moves"), UNGROUPED, ids=str)
+def test_counts(size, weight_size, moves, layout):
+    x = torch.randint(0, 5, size, generator=torch.Generator().manual_seed(0)).float()
+    x, (weight, bias) = x.contiguous(memory_format=layout), weights(weight_size)
+    got = ops.spike_conv2d(
+        x, weight, bias, kernel="amx", stride=moves.stride, padding=moves.padding, dilation=moves.dilation
+    )
+    assert_near(got, exact(x, weight, bias, moves).float(), "conv2d_spike")
+
+
+@tiles
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_packing_counts(layout):
+    x = torch.randint(0, 256, (3, 37, 5, 7)).float().contiguous(memory_format=layout)
+    counts, reason = amx.pack_counts(x, 37)
+    assert reason is None
+    assert torch.equal(counts[..., :37].permute(0, 3, 1, 2).float(), x)
+    assert not counts[..., 37:].any()
+    for value in (-1.0, 256.0, 0.5, torch.nan, torch.inf, 1e20):
+        bad = x.clone()
+        bad[1, 36, 4, 6] = value
+        assert amx.pack_counts(bad, 37) == (None, "1 of 3885 inputs are not integers from 0 to 255")
+    assert "could overflow" in amx.pack_counts(x.clamp_min(255), 512)[1]
+
+
+@tiles
 @pytest.mark.parametrize("steps", [1, 3, 16])
 @pytest.mark.parametrize("residual", ["none", "floats", "spikes"])
 @pytest.mark.parametrize(("size", "weight_size", "moves"), UNGROUPED, ids=str)
@@ -106,7 +133,7 @@ def test_refusals_name_the_reason():
         ops.pack_weight(outlier, kernel="amx")
     weight = torch.ones(5, 3, 3, 3)
     packed = ops.pack_weight(weight, kernel="amx")
-    with pytest.raises(UnsupportedError, match="75 of 75 inputs are not 0 or 1"):
+    with pytest.raises(UnsupportedError, match="75 of 75 inputs are not integers"):
         ops.spike_conv2d(torch.full((1, 3, 5, 5), 0.5), weight, rows=packed, kernel="amx")
     words = pack_spikes(torch.ones(1, 3, 5, 5))
     with pytest.raises(ConfigError, match="pack it with pack_weight"):

@@ -60,20 +60,25 @@ def _sparse(
     if counts is None:
         return None
     odd, nonzero = counts
+    at_hand = None if rows is None else kernel_of(rows)
+    sums = None
+    if odd and (at_hand if kernel == "auto" else kernel) == "amx":
+        sums, reason = amx.pack_counts(x, weight[0].numel())
+        if kernel == "amx" and reason is not None:
+            raise UnsupportedError(f"spike_conv2d: kernel 'amx' cannot run: {reason}")
     if kernel == "auto":
-        at_hand = None if rows is None else kernel_of(rows)
-        kernel = choose(nonzero / x.numel(), odd == 0, at_hand)
+        kernel = choose(nonzero / x.numel(), odd == 0 or sums is not None, at_hand)
         if kernel == "event" and at_hand != "event" and not bool(torch.isfinite(weight).all()):
             kernel = "dense"
     if kernel == "dense":
         return None
-    if kernel == "amx" and odd:
-        raise UnsupportedError(f"spike_conv2d: kernel 'amx' takes spikes; {odd} of {x.numel()} inputs are not 0 or 1")
-    if rows is None or kernel_of(rows) != kernel:
+    if rows is None or at_hand != kernel:
         rows = pack_weight(weight, moves.groups, kernel=kernel)
     out = _empty(x, m, weight.shape[0], moves.output((h, w), weight.shape[2:]), channels_last(x))
     shape = (tuple(x.shape), tuple(weight.shape), moves)
-    if kernel == "amx":
+    if kernel == "amx" and sums is not None:
+        amx.conv_counts(sums, rows, bias, out, shape)
+    elif kernel == "amx":
         amx.conv_words(words, rows, bias, out, shape)
     elif odd == 0:
         cpp.conv_words(words, rows, bias, out, shape)

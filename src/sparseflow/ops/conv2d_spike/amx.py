@@ -1,4 +1,4 @@
-"""Compiled tile kernel: int8 matrix tiles (Intel AMX) on spikes and weights of three bytes."""
+"""Compiled tile kernel: int8 matrix tiles (Intel AMX) on spikes or counts, and weights of three bytes."""
 
 from functools import lru_cache
 
@@ -6,12 +6,21 @@ import torch
 from torch import Tensor
 
 from sparseflow.errors import ConfigError, UnsupportedError
-from sparseflow.ops._library import ABSENT, native, pointer
+from sparseflow.ops._library import ABSENT, channels_last, native, pointer
 from sparseflow.ops.conv2d_spike import cpp
 from sparseflow.ops.lif.cpp import config
 from sparseflow.ops.lif.reference import LIFParams
 
-__all__ = ["conv_lif", "conv_words", "machine_refusal", "pack", "size_refusal", "weight_refusal"]
+__all__ = [
+    "conv_counts",
+    "conv_lif",
+    "conv_words",
+    "machine_refusal",
+    "pack",
+    "pack_counts",
+    "size_refusal",
+    "weight_refusal",
+]
 
 # The sum of the middle bytes of a window, times 256, must fit into 32 bits.
 MOST_INPUTS = 65535
@@ -100,6 +109,45 @@ def conv_words(words: Tensor, tiles: Tensor, bias: Tensor | None, out: Tensor, s
         tiles.data_ptr(),
         pointer(bias),
         0,
+        out.data_ptr(),
+        cpp.geometry(shape),
+        not out.is_contiguous(),
+        torch.get_num_threads(),
+    )
+
+
+def pack_counts(x: Tensor, inputs: int) -> tuple[Tensor | None, str | None]:
+    """Pack small integers, as sums of spikes, to bytes.
+
+    Args:
+        x: `[M, C, H, W]` float32, contiguous or channels last.
+        inputs: inputs of a window, C*kh*kw.
+
+    Returns:
+        Bytes `[M, H, W, C rounded up to 32]`, or None and why the tiles cannot take the input.
+    """
+    reason = machine_refusal()
+    if reason is not None:
+        return None, reason
+    m, c, h, w = x.shape
+    counts = x.new_empty((m, h, w, -(-c // 32) * 32), dtype=torch.uint8)
+    last = channels_last(x) or h == w == 1
+    odd, largest = native.pack_counts(x.data_ptr(), counts.data_ptr(), m, c, h, w, last, torch.get_num_threads())
+    if odd:
+        return None, f"{odd} of {x.numel()} inputs are not integers from 0 to 255"
+    if inputs * largest > MOST_INPUTS:
+        return None, f"a window of {inputs} inputs up to {largest} could overflow 32-bit sums"
+    return counts, None
+
+
+def conv_counts(counts: Tensor, tiles: Tensor, bias: Tensor | None, out: Tensor, shape: cpp.Shape) -> None:
+    """Fill `out`, `[M, Cout, Ho, Wo]` in either layout, from `pack_counts`."""
+    check_tiles(tiles, shape)
+    bias = None if bias is None else bias.contiguous()
+    native.tile_conv_counts(
+        counts.data_ptr(),
+        tiles.data_ptr(),
+        pointer(bias),
         out.data_ptr(),
         cpp.geometry(shape),
         not out.is_contiguous(),

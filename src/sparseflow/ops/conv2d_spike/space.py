@@ -21,7 +21,7 @@ def choose(density: float, binary: bool, at_hand: str | None = None) -> str:
 
     Args:
         density: fraction of inputs that are not zero.
-        binary: every input is 0 or 1.
+        binary: every input is 0 or 1, or, for tiles, a small integer.
         at_hand: the kernel that the weight is packed for, or None.
 
     >>> choose(0.1, True), choose(0.9, True), choose(0.9, True, "amx")
@@ -52,8 +52,8 @@ def refuses_amx(layer: Layer, target: Target) -> str | None:
     refusal = refuses_event(layer, target)
     if refusal is not None or x is None or weight is None:
         return refusal or "the layer's weight is not known"
-    if x.structure != "spikes":
-        return f"takes spikes; the input is {x.structure!r}"
+    if x.structure not in ("spikes", "counts"):
+        return f"takes spikes and counts; the input is {x.structure!r}"
     if "amx_int8" not in target.features:
         return f"target {target.name!r} does not list the feature amx_int8"
     shape = (*weight.shape, 1, 1)[:4]
