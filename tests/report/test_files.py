@@ -15,7 +15,7 @@ def test_prepare_folder_makes_parents_and_leaves_nothing(tmp_path):
 
 def test_prepare_folder_refuses_a_file(tmp_path):
     (tmp_path / "taken").write_text("x")
-    with pytest.raises(DataError, match=r"cannot write to run folder .*taken.*--out"):
+    with pytest.raises(DataError, match=r"cannot write to run folder .*taken: it is a file; .*--out"):
         prepare_folder(tmp_path / "taken")
 
 
@@ -29,6 +29,11 @@ def test_prepare_folder_refuses_a_folder_without_permission(tmp_path):
 def test_prepare_folder_refuses_a_pseudo_file_system():
     with pytest.raises(DataError, match="cannot write to run folder"):
         prepare_folder("/proc/sparseflow-run")
+
+
+def test_prepare_folder_refuses_no_name():
+    with pytest.raises(DataError, match="has no name"):
+        prepare_folder("")
 
 
 def test_write_atomic_replaces_the_whole_file(tmp_path):

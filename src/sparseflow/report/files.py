@@ -20,8 +20,10 @@ def prepare_folder(folder: str | Path) -> Path:
         The folder as an absolute path.
 
     Raises:
-        DataError: it is a file, or it cannot be created or written.
+        DataError: it has no name, is a file, or cannot be created or written.
     """
+    if not str(folder).strip():
+        raise DataError("the run folder has no name; name one with --out")
     path = Path(folder).expanduser().absolute()
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -29,7 +31,7 @@ def prepare_folder(folder: str | Path) -> Path:
         os.close(handle)
         os.unlink(probe)
     except OSError as e:
-        reason = e.strerror or str(e)
+        reason = "it is a file" if isinstance(e, FileExistsError) else e.strerror or str(e)
         raise DataError(f"cannot write to run folder {path}: {reason}; choose another with --out") from e
     return path
 
