@@ -48,7 +48,12 @@ def compiler_available() -> bool:
 
 
 def dense_variants(
-    model: nn.Module, x: Tensor, *, reset: Callable[[nn.Module], None] | None = None, compile: bool = True
+    model: nn.Module,
+    x: Tensor,
+    *,
+    reset: Callable[[nn.Module], None] | None = None,
+    compile: bool = True,
+    compile_layouts: tuple[str, ...] = ("nchw", "channels_last"),
 ) -> DenseVariants:
     """Prepare the float32 forward of `model(x)` in every way worth timing.
 
@@ -62,6 +67,8 @@ def dense_variants(
         x: one input batch, 4-D `[N, C, H, W]` or 5-D `[T, N, C, H, W]`.
         reset: clears the state of stateful neurons; runs inside the timer.
         compile: also prepare the compiled variants.
+        compile_layouts: layouts to compile for; inductor moves convolutions to
+            channels_last by itself, so that layout alone will do for single layers.
 
     Raises:
         MeasurementError: not even the eager forward runs.
@@ -74,7 +81,7 @@ def dense_variants(
             continue
         y = _laid_out(x, layout)
         inputs.append(y)
-        for mode in ("eager", "compile", "compile-frozen") if compile else ("eager",):
+        for mode in ("eager", "compile", "compile-frozen") if compile and layout in compile_layouts else ("eager",):
             name = f"{mode} {layout}"
             net = copy.deepcopy(model)
             if reset is not None:

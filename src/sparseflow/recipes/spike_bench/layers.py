@@ -174,7 +174,7 @@ def time_layer(
     y = x.clone(memory_format=torch.channels_last) if x.dim() == 4 else x.clone()
     kind: Any = SparseConv2d if isinstance(layer, nn.Conv2d) else SparseLinear
     ours = {k: _call(kind.from_dense(layer, kernel=k).eval(), y) for k in KERNELS}
-    dense = dense_variants(layer, x, compile=compile)
+    dense = dense_variants(layer, x, compile=compile, compile_layouts=_layouts(x))
     return [_race(name, "layer", spikes, z, dense, ours, y, repeats) for name, z in inputs.items()]
 
 
@@ -222,7 +222,7 @@ def time_block(
         return _call(lambda z: unpack(block(pack(z))), y, block)
 
     floats = {k: through(block) for k, block in made.items()}
-    dense = dense_variants(net, x, reset=reset_net, compile=compile)
+    dense = dense_variants(net, x, reset=reset_net, compile=compile, compile_layouts=_layouts(x))
     rows = []
     for name, z in inputs.items():
         rows.append(_race(name, "block", spikes, z, dense, floats, y, repeats))
@@ -230,6 +230,10 @@ def time_block(
         packed = {k: _call(block, words, block) for k, block in made.items()}
         rows.append(_race(name, "packed", spikes, z, dense, packed, y, repeats))
     return rows
+
+
+def _layouts(x: Tensor) -> tuple[str, ...]:
+    return ("channels_last",) if x.dim() in (4, 5) else ("nchw",)
 
 
 def _race(
