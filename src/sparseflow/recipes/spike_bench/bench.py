@@ -25,7 +25,7 @@ from sparseflow.report.files import prepare_folder, write_atomic
 __all__ = ["SUITES", "SpikeBenchConfig", "bench"]
 
 SUITES = ("layers", "network", "correct")
-CHECKED = "block"
+CHECKED = "packed"
 DENSITY_BOUNDS = ((0.20, 1.0), (0.05, 4.0), (0.01, 8.0))
 PROTOCOL = (
     "Both sides run in one process and in interleaved rounds; a ratio is the median of the per-round ratios. "

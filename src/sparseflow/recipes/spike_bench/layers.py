@@ -170,10 +170,12 @@ def time_layer(
     Raises:
         UnsupportedError: no sparse kernel takes this layer.
     """
+    # Dynamo compiles one piece of code a limited number of times and then stays eager, which would flatter us.
     x = next(iter(inputs.values()))
     y = x.clone(memory_format=torch.channels_last) if x.dim() == 4 else x.clone()
     kind: Any = SparseConv2d if isinstance(layer, nn.Conv2d) else SparseLinear
     ours = {k: _call(kind.from_dense(layer, kernel=k).eval(), y) for k in KERNELS}
+    torch._dynamo.reset()
     dense = dense_variants(layer, x, compile=compile, compile_layouts=_layouts(x))
     return [_race(name, "layer", spikes, z, dense, ours, y, repeats) for name, z in inputs.items()]
 
@@ -222,6 +224,7 @@ def time_block(
         return _call(lambda z: unpack(block(pack(z))), y, block)
 
     floats = {k: through(block) for k, block in made.items()}
+    torch._dynamo.reset()
     dense = dense_variants(net, x, reset=reset_net, compile=compile, compile_layouts=_layouts(x))
     rows = []
     for name, z in inputs.items():

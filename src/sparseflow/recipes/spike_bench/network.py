@@ -65,6 +65,7 @@ def time_network(model: nn.Module, x: Tensor, *, name: str, repeats: int, compil
         repeats: rounds of the quoted measurement.
         compile: let the dense side use torch.compile.
     """
+    torch._dynamo.reset()
     dense = dense_variants(model, x, reset=reset_net, compile=compile)
     optimized, report = optimize_spiking(model, x, target=load_target("cpu"))
 
