@@ -103,6 +103,17 @@ struct Tile {
   F current(int64_t row) const { return combine(sums, row, scale, bias); }
 };
 
+// What a thread keeps between calls.
+struct Buffers {
+  Scratch<uint8_t> bytes, rows;
+  Scratch<const uint8_t*> addresses;
+
+  static Buffers& mine() {
+    static thread_local Buffers buffers;
+    return buffers;
+  }
+};
+
 // Calls take(tile, from, to) for the pixels of every tile of sums, the steps of a pixel in order.
 template <class Source, class Take>
 void run(const void* x, const float* bias, const int8_t* tiles, const ConvGeometry& g, int64_t steps, int threads,
@@ -114,9 +125,7 @@ void run(const void* x, const float* bias, const int8_t* tiles, const ConvGeomet
   inputs.limit(plan.block);
 #pragma omp parallel num_threads(threads)
   {
-    static thread_local Scratch<uint8_t> bytes;
-    static thread_local Scratch<uint8_t> rows;
-    static thread_local Scratch<const uint8_t*> addresses;
+    Buffers& mine = Buffers::mine();
     const TileConfig config;
     _tile_loadconfig(&config);
     alignas(64) int32_t sums[2][6 * 256];
@@ -127,11 +136,11 @@ void run(const void* x, const float* bias, const int8_t* tiles, const ConvGeomet
       const int64_t groups = (count + kPixels - 1) / kPixels;
       for (int64_t t0 = 0; t0 < steps; t0 += plan.span) {
         const int64_t span = least(plan.span, steps - t0), all = span * groups;
-        uint8_t* const in = bytes.get(span * inputs.step_bytes());
-        const uint8_t** const at = addresses.get(all);
+        uint8_t* const in = mine.bytes.get(span * inputs.step_bytes());
+        const uint8_t** const at = mine.addresses.get(all);
         for (int64_t t = 0; t < span; ++t)
           inputs.fill<Source>(static_cast<const uint8_t*>(x), (t0 + t) * pixels + first, count,
-                              in + t * inputs.step_bytes(), at + t * groups, rows);
+                              in + t * inputs.step_bytes(), at + t * groups, mine.rows);
         // The sums of one pair of tiles are taken while the next pair is multiplied.
         Tile pair[2][2];
         int64_t rows_left = 0, flip = 0;

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from sparseflow.errors import ConfigError, UnsupportedError
+from sparseflow.ops._library import run
 from sparseflow.ops.conv2d_spike import _torch
 from sparseflow.ops.conv2d_spike._rows import kernel_of, pack_weight
 from sparseflow.ops.conv2d_spike.reference import Geometry, Pair
@@ -59,7 +60,7 @@ def spike_conv2d(
     """
     geometry = Geometry(pair(stride), pair(padding), pair(dilation), groups)
     _check("spike_conv2d", x.shape, weight.shape, geometry)
-    return _torch.spike_conv2d(x, weight, bias, rows, geometry.flat(), kernel)  # type: ignore[no-any-return]
+    return run(_torch.spike_conv2d, x, weight, bias, rows, geometry.flat(), kernel)  # type: ignore[no-any-return]
 
 
 def conv_words(
@@ -104,7 +105,7 @@ def conv_words(
     geometry = Geometry(pair(stride), pair(padding), pair(dilation), groups)
     size = [out_channels, channels // groups, *pair(kernel_size)]
     _check_packed("conv_words", words, rows, channels, size, geometry, kernel)
-    return _torch.conv_words(words, rows, bias, size, geometry.flat())  # type: ignore[no-any-return]
+    return run(_torch.conv_words, words, rows, bias, size, geometry.flat())  # type: ignore[no-any-return]
 
 
 def conv_lif(
@@ -173,7 +174,8 @@ def conv_lif(
         want = (m, ho, wo, -(-out_channels // WORD)) if packed else (m, out_channels, ho, wo)
         if residual.shape != want:
             raise ConfigError(f"conv_lif: residual has shape {tuple(residual.shape)}; expected {want}")
-    words_out, v = _torch.conv_lif(words, rows, bias, v0, residual, size, geometry.flat(), steps, *fields(params))
+    operands = (words, rows, bias, v0, residual, size, geometry.flat(), steps, *fields(params))
+    words_out, v = run(_torch.conv_lif, *operands)
     return words_out, v
 
 
