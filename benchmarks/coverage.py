@@ -132,7 +132,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _table(rows: list[dict[str, Any]]) -> None:
-    table = Table("network", "outcome", "replaced", "capture", "over dense", "reason")
+    table = Table("network", "outcome", "replaced", "capture", "over dense")
+    table.add_column("reason", no_wrap=True, overflow="ellipsis")
     for row in rows:
         replaced = f"{row.get('replaced', 0)} of {row.get('layers', 0)}"
         over = "" if row["ratio"] is None else f"{row['ratio']:.2f}x"
