@@ -3,7 +3,7 @@
 import torch
 
 from sparseflow.ops import _library
-from sparseflow.ops._library import channels_last, dense_layout, like, pointer
+from sparseflow.ops._library import channels_last, dense_layout, like, pointer, run
 
 
 def test_the_extension_is_there_or_says_why_not():
@@ -28,3 +28,25 @@ def test_pointer():
     x = torch.ones(1)
     assert pointer(None) == 0
     assert pointer(x) == x.data_ptr()
+
+
+def test_run_passes_the_dispatcher_by_in_plain_inference_only() -> None:
+    class Op:
+        def __call__(self, x: torch.Tensor) -> str:
+            return "dispatched"
+
+        def _init_fn(self, x: torch.Tensor) -> str:
+            return "direct"
+
+    op, x = Op(), torch.zeros(1)
+    assert run(op, x) == "dispatched"
+    with torch.no_grad():
+        assert run(op, x) == "direct"
+        assert run(op, torch.nn.Parameter(x)) == "dispatched"
+        with torch.utils.flop_counter.FlopCounterMode(display=False):
+            assert run(op, x) == "dispatched"
+        with torch.overrides.TorchFunctionMode():
+            assert run(op, x) == "dispatched"
+        with torch.profiler.profile():
+            assert run(op, x) == "dispatched"
+        assert torch.func.vmap(lambda y: y if run(op, y) == "dispatched" else y.sum())(x.expand(2, 1)).shape == (2, 1)

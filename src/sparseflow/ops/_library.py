@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["ABSENT", "dense_layout", "native", "pointer"]
+__all__ = ["ABSENT", "dense_layout", "native", "pointer", "run"]
 
 native: Any
 ABSENT: str | None
@@ -46,3 +46,22 @@ def dense_layout(x: Tensor) -> Tensor:
 def like(x: Tensor, other: Tensor) -> Tensor:
     """Return `x` in the memory layout of `other`, which is dense."""
     return x.contiguous(memory_format=torch.channels_last if channels_last(other) else torch.contiguous_format)
+
+
+def run(op: Any, first: Tensor, *rest: Any) -> Any:
+    """Run a registered operator, by its body alone where nobody watches or differentiates.
+
+    torch's dispatcher takes 20 to 30 microseconds for an operator written in
+    Python, as long as a small layer itself. It is passed by in plain inference
+    only: no gradient, no compilation, no mode, no profiler, no tensor subclass.
+    """
+    watched = (
+        torch.is_grad_enabled()
+        or torch.compiler.is_compiling()
+        or type(first) is not Tensor
+        or torch._C._len_torch_dispatch_stack() > 0
+        or torch._C._len_torch_function_stack() > 0
+        or torch._C._functorch.peek_interpreter_stack() is not None
+        or torch.autograd.profiler._is_profiler_enabled
+    )
+    return op(first, *rest) if watched else op._init_fn(first, *rest)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from sparseflow.errors import ConfigError
-from sparseflow.ops._library import channels_last, dense_layout
+from sparseflow.ops._library import channels_last, dense_layout, run
 from sparseflow.ops.lif import cpp, reference
 from sparseflow.ops.lif.reference import WORD, LIFParams
 from sparseflow.ops.lif.space import OP
@@ -48,7 +48,7 @@ def lif(
     (tensor([0., 1., 1.]), tensor([0.]))
     """
     check_steps("lif", x, steps, v0, repeat)
-    spikes, v = _lif(x, v0, steps, repeat, *fields(params))
+    spikes, v = run(_lif, x, v0, steps, repeat, *fields(params))
     return spikes, v
 
 
@@ -76,7 +76,7 @@ def lif_pack(
     check_steps("lif_pack", x, steps, v0, repeat)
     if x.ndim != 4:
         raise ConfigError(f"lif_pack: x has shape {tuple(x.shape)}; expected [T*N, C, H, W]")
-    words, v = _lif_pack(x, v0, steps, repeat, *fields(params))
+    words, v = run(_lif_pack, x, v0, steps, repeat, *fields(params))
     return words, v
 
 
@@ -101,7 +101,7 @@ def pack_spikes(x: Tensor) -> Tensor:
     """
     if x.ndim not in (2, 4):
         raise ConfigError(f"pack_spikes: x has shape {tuple(x.shape)}; expected [M, C, H, W] or [M, K]")
-    return _pack(x)  # type: ignore[no-any-return]
+    return run(_pack, x)  # type: ignore[no-any-return]
 
 
 def unpack_spikes(words: Tensor, channels: int) -> Tensor:
@@ -121,7 +121,7 @@ def unpack_spikes(words: Tensor, channels: int) -> Tensor:
     tensor([1., 0., 1.])
     """
     check_words("unpack_spikes", words, channels)
-    return _unpack(words, channels)  # type: ignore[no-any-return]
+    return run(_unpack, words, channels)  # type: ignore[no-any-return]
 
 
 def or_pool2d(words: Tensor, kernel: int | Pair, stride: int | Pair | None = None, padding: int | Pair = 0) -> Tensor:
@@ -149,7 +149,7 @@ def or_pool2d(words: Tensor, kernel: int | Pair, stride: int | Pair | None = Non
         raise ConfigError(f"or_pool2d: kernel {k}, stride {s}, padding {p}; padding is at most half the kernel")
     if words.shape[1] + 2 * p[0] < k[0] or words.shape[2] + 2 * p[1] < k[1]:
         raise ConfigError(f"or_pool2d: kernel {k} does not fit a map of {tuple(words.shape[1:3])}")
-    return _or_pool(words, list(k), list(s), list(p))  # type: ignore[no-any-return]
+    return run(_or_pool, words, list(k), list(s), list(p))  # type: ignore[no-any-return]
 
 
 def pair(value: int | Pair) -> Pair:
