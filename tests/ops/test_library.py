@@ -1,6 +1,7 @@
 """Finding the compiled kernels, and the layouts that they take."""
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from sparseflow.ops import _library
 from sparseflow.ops._library import channels_last, dense_layout, like, pointer, run
@@ -43,7 +44,7 @@ def test_run_passes_the_dispatcher_by_in_plain_inference_only() -> None:
     with torch.no_grad():
         assert run(op, x) == "direct"
         assert run(op, torch.nn.Parameter(x)) == "dispatched"
-        with torch.utils.flop_counter.FlopCounterMode(display=False):
+        with FlopCounterMode(display=False):
             assert run(op, x) == "dispatched"
         with torch.overrides.TorchFunctionMode():
             assert run(op, x) == "dispatched"
