@@ -6,6 +6,7 @@ import torch
 from rich.console import Console
 
 from sparseflow.errors import ConfigError, DataError
+from sparseflow.ir import Report
 from sparseflow.nn.models import SpikingVGG
 from sparseflow.recipes import demo as module
 from sparseflow.recipes.demo import DemoConfig, demo
@@ -41,6 +42,21 @@ def test_the_demonstration_measures_checks_and_writes(small, tmp_path):
     assert any("--no-compile" in note for note in stored["notes"])
     assert {x["name"] for x in stored["report"]["layers"]} >= {"features.conv2", "features.conv3"}
     assert str(tmp_path / "run") in console.file.getvalue().replace("\n", "")
+
+
+def test_changed_answers_are_counted_named_and_shown(small, tmp_path, monkeypatch):
+    class Contrary(torch.nn.Module):
+        def forward(self, x):
+            return torch.nn.functional.one_hot(torch.full((len(x),), 3), 10).float()
+
+    found = Report(model="m", target="cpu")
+    monkeypatch.setattr(module, "optimize_spiking", lambda *_, **__: (Contrary(), found))
+    config = DemoConfig(out=str(tmp_path), images=30, batch=10, repeats=1, compile=False)
+    body = demo(config, console=_console())
+    changed = body["accuracy"]["changed_at"]
+    assert len(changed) == body["accuracy"]["changed"] > 0
+    assert len(body["samples"]) == 27 + sum(i >= 27 for i in changed)
+    assert body["samples"][changed[0]]["optimized"] == "cat" != body["samples"][changed[0]]["dense"]
 
 
 def test_a_quick_look_says_that_it_is_one(small, tmp_path):

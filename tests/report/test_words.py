@@ -32,6 +32,10 @@ def test_the_headline_says_what_changed(run):
     assert headline(run).replace("\u202f", " ") == "3.45× faster, same 91.8 % accuracy, 0 of 2 000 answers changed"
     worse = replace(run, accuracy=replace(run.accuracy, optimized_correct=1830, changed=9))
     assert "accuracy 91.8 % → 91.5 %, 9 of 2 000" in headline(worse).replace("\u202f", " ")
+    other = replace(run, accuracy=replace(run.accuracy, optimized_correct=1837, changed=1))
+    assert "accuracy 91.80 % → 91.85 %, 1 of 2 000" in headline(other).replace("\u202f", " ")
+    swapped = replace(run, accuracy=replace(run.accuracy, changed=2))
+    assert "same 91.8 % accuracy, 2 of 2 000" in headline(swapped).replace("\u202f", " ")
 
 
 @pytest.mark.parametrize(

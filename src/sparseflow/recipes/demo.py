@@ -173,8 +173,13 @@ class _Answers:
             images=len(images),
             dense_correct=int((self.dense == images.labels).sum()),
             optimized_correct=int((self.optimized == images.labels).sum()),
-            changed=int((self.dense != self.optimized).sum()),
+            changed=len(self.changed_at),
+            changed_at=self.changed_at,
         )
+
+    @property
+    def changed_at(self) -> tuple[int, ...]:
+        return tuple((self.dense != self.optimized).nonzero().flatten().tolist())
 
     def samples(self, images: ImageSet) -> tuple[pages.Sample, ...]:
         names = images.classes
@@ -186,8 +191,13 @@ class _Answers:
                 optimized=names[int(self.optimized[i])],
                 confidence=float(self.confidence[i]),
             )
-            for i in range(min(_SAMPLES, len(images)))
+            for i in self._shown(len(images))
         )
+
+    def _shown(self, images: int) -> list[int]:
+        """Return the first images, then those that are answered otherwise."""
+        first = list(range(min(_SAMPLES, images)))
+        return first + [i for i in self.changed_at if i >= len(first)][:_SAMPLES]
 
 
 def _answers(model: nn.Module, optimized: nn.Module, images: ImageSet, batch: int, console: Console) -> _Answers:

@@ -52,6 +52,7 @@ class Accuracy:
         dense_correct: right answers of the original network.
         optimized_correct: right answers of the optimised network.
         changed: images whose top-1 answer differs between the two.
+        changed_at: their positions in the data set.
     """
 
     data_set: str
@@ -59,6 +60,7 @@ class Accuracy:
     dense_correct: int
     optimized_correct: int
     changed: int
+    changed_at: tuple[int, ...] = ()
 
     @property
     def dense(self) -> float:

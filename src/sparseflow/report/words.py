@@ -73,13 +73,12 @@ def headline(run: Run) -> str:
     parts = [_speed(run.speedup)]
     if run.accuracy is not None:
         a = run.accuracy
-        if a.changed == 0:
-            parts.append(f"same {percent(a.dense)} accuracy, 0 of {count(a.images)} answers changed")
+        if a.dense_correct == a.optimized_correct:
+            parts.append(f"same {percent(a.dense)} accuracy")
         else:
-            parts.append(
-                f"accuracy {percent(a.dense)} → {percent(a.optimized)}, "
-                f"{count(a.changed)} of {count(a.images)} answers changed"
-            )
+            digits = 1 if percent(a.dense) != percent(a.optimized) else 2
+            parts.append(f"accuracy {percent(a.dense, digits)} → {percent(a.optimized, digits)}")
+        parts.append(f"{count(a.changed)} of {count(a.images)} answers changed")
     return ", ".join(parts)
 
 
