@@ -19,9 +19,8 @@ def stamp(*tensors: Tensor | None) -> tuple[int, ...]:
     >>> stamp(w) == before
     False
     """
-    seen: list[int] = []
-    for t in tensors:
-        if t is not None:
-            seen.append(t.data_ptr())
-            seen.append(0 if t.is_inference() else t._version)
-    return tuple(seen)
+    try:
+        return tuple([n for t in tensors if t is not None for n in (t.data_ptr(), t._version)])
+    except RuntimeError:
+        # Tensors made in inference mode count no versions; nor can they be written outside of it.
+        return tuple([t.data_ptr() for t in tensors if t is not None])

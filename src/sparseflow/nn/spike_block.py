@@ -7,7 +7,7 @@ Blocks are for inference: packed spikes carry no gradient.
 """
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -40,9 +40,12 @@ class _Weights:
         """Fold and pack again if a tensor behind this was changed, or for another kernel."""
         if torch.compiler.is_compiling():
             return
-        layer, bn = self.layer, cast(Any, self.bn)
-        behind = () if bn is None else (bn.weight, bn.bias, bn.running_mean, bn.running_var)
-        now = (kernel, *stamp(layer.weight, layer.bias, *behind))
+        layer, bn = self.layer, self.bn
+        # Straight from the dictionaries: this runs at every call, and a module's attribute access is slow.
+        behind: list[Tensor | None] = [*layer._parameters.values()]
+        if bn is not None:
+            behind += [*bn._parameters.values(), bn._buffers["running_mean"], bn._buffers["running_var"]]
+        now = (kernel, *stamp(*behind))
         if now == self.made:
             return
         with torch.no_grad():
