@@ -1,0 +1,60 @@
+import json
+
+import pytest
+import torch
+from torch import nn
+
+pytest.importorskip("spikingjelly")
+
+from benchmarks import coverage
+from benchmarks.spikingjelly_models import Builder
+from sparseflow.errors import CaptureError
+
+TINY = Builder(
+    name="MNISTNet", module="parametric_lif_net", arguments={"channels": 8, "spiking_neuron": "PLIF"},
+    sample_shape=(2, 1, 1, 28, 28),
+)  # fmt: skip
+
+
+def test_a_network_is_optimised_compared_and_timed():
+    row = coverage.try_builder(TINY, repeats=2)
+    assert row["outcome"] in ("optimized", "kept dense")
+    assert row["ratio"] > 0
+    assert row["layers"] >= row["replaced"] >= 0
+
+
+def test_a_refusal_carries_its_reason(monkeypatch):
+    def refuse(*_, **__):
+        raise CaptureError("no edges")
+
+    monkeypatch.setattr(coverage.sparseflow, "optimize", refuse)
+    row = coverage.try_builder(TINY, repeats=2)
+    assert row["outcome"] == "refused"
+    assert "no edges" in row["reason"]
+
+
+def test_a_wrong_result_is_an_error(monkeypatch):
+    class Wrong(nn.Module):
+        def forward(self, x):
+            return torch.zeros(1)
+
+    monkeypatch.setattr(coverage.sparseflow, "optimize", lambda *_, **__: (Wrong(), coverage_report()))
+    with pytest.raises(AssertionError):
+        coverage.try_builder(TINY, repeats=2)
+
+
+def coverage_report():
+    from sparseflow.ir import Report
+
+    return Report(model="m", target="cpu")
+
+
+def test_too_few_builders_do_not_hold(monkeypatch, capsys, tmp_path):
+    rows = {"name": "x", "outcome": "optimized", "ratio": 2.0}
+    monkeypatch.setattr(coverage, "BUILDERS", (TINY,))
+    monkeypatch.setattr(coverage, "try_builder", lambda *_: rows)
+    out = tmp_path / "coverage.json"
+    assert coverage.main(["--json", "--out", str(out)]) == 1
+    body = json.loads(out.read_text())
+    assert json.loads(capsys.readouterr().out)["checks"] == body["checks"]
+    assert [c["ok"] for c in body["checks"]] == [False, True, False, True]
