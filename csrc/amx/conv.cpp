@@ -11,8 +11,7 @@
 namespace sparseflow {
 namespace {
 
-constexpr int64_t kInputBytes = 1000 << 10;  // tiles of inputs of a unit, which share a 2 MB L2 with one panel of weights
-
+constexpr int64_t kInputBytes = 1000 << 10;  // input tiles of a unit, which share a 2 MB L2 with a panel of weights
 constexpr int64_t kCached = 1 << 19;  // floats of output that may still be in a cache when they are read
 
 struct alignas(64) TileConfig {

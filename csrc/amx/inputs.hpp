@@ -3,7 +3,7 @@
 #include <cstring>
 #include <vector>
 
-#include "core/geometry.hpp"
+#include "nouns/geometry.hpp"
 #include "event/scratch.hpp"
 
 namespace sparseflow {

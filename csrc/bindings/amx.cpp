@@ -8,9 +8,10 @@ using namespace sparseflow;
 
 void bind_amx(nb::module_& m) {
   m.def("tiles_refusal", &tiles_refusal);
-  m.def("tiles_size", [](int64_t cout, int64_t cin, int64_t kh, int64_t kw) {
-    return TileLayout{cout, cin, kh * kw}.bytes();
-  }, nb::arg("cout"), nb::arg("cin"), nb::arg("kh"), nb::arg("kw"));
+  m.def(
+      "tiles_size",
+      [](int64_t cout, int64_t cin, int64_t kh, int64_t kw) { return TileLayout{cout, cin, kh * kw}.bytes(); },
+      nb::arg("cout"), nb::arg("cin"), nb::arg("kh"), nb::arg("kw"));
   m.def(
       "pack_tiles",
       [](uintptr_t weight, uintptr_t tiles, int64_t cout, int64_t cin, int64_t kh, int64_t kw) {

@@ -1,11 +1,11 @@
-#include "core/geometry.hpp"
+#include "nouns/geometry.hpp"
 
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
 #include "bindings/bind.hpp"
-#include "core/cpu.hpp"
+#include "nouns/cpu.hpp"
 
 using namespace sparseflow;
 

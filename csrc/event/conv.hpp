@@ -1,6 +1,6 @@
 #pragma once
 // Event-driven convolution. Included once per instruction set, after its vec_*.hpp.
-#include "core/layout.hpp"
+#include "nouns/layout.hpp"
 #include "event/accumulate.hpp"
 #include "event/kernels.hpp"
 #include "event/lif.hpp"

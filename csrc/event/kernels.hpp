@@ -1,8 +1,8 @@
 #pragma once
 #include <cstdint>
 
-#include "core/geometry.hpp"
-#include "core/neuron.hpp"
+#include "nouns/geometry.hpp"
+#include "nouns/neuron.hpp"
 
 namespace sparseflow {
 

@@ -1,7 +1,7 @@
 #include <algorithm>
 #include <stdexcept>
 
-#include "core/layout.hpp"
+#include "nouns/layout.hpp"
 #include "event/kernels.hpp"
 
 namespace sparseflow {

@@ -1,4 +1,4 @@
-#include "core/cpu.hpp"
+#include "nouns/cpu.hpp"
 
 #include <cstring>
 #include <stdexcept>
