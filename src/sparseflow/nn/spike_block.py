@@ -30,35 +30,41 @@ class _Weights:
 
     def __init__(self, layer: nn.Conv2d | nn.Linear, bn: nn.Module | None, fold: Fold | None, size: Pair) -> None:
         self.layer, self.bn, self.fold, self.size = layer, bn, fold, size
-        self.made: tuple[Any, ...] = ()
-        self.weight = torch.empty(0)
+        self.made: tuple[int, ...] = ()
         self.bias: Tensor | None = None
-        self.rows = torch.empty(0)
-        self.refresh("dense")
+        self.packed: dict[str, Tensor] = {}
+        self.shape = tuple(self.plain()[0].shape)
 
-    def refresh(self, kernel: str) -> None:
-        """Fold and pack again if a tensor behind this was changed, or for another kernel."""
-        if torch.compiler.is_compiling():
-            return
+    def rows(self, kernel: str) -> Tensor:
+        """Return the weight as a kernel takes it; folds and packs again if a tensor behind it was changed."""
+        if torch.compiler.is_compiling() and kernel in self.packed:
+            return self.packed[kernel]
         layer, bn = self.layer, self.bn
         # Straight from the dictionaries: this runs at every call, and a module's attribute access is slow.
         behind: list[Tensor | None] = [*layer._parameters.values()]
         if bn is not None:
             behind += [*bn._parameters.values(), bn._buffers["running_mean"], bn._buffers["running_var"]]
-        now = (kernel, *stamp(*behind))
-        if now == self.made:
-            return
-        with torch.no_grad():
-            weight, bias = layer.weight.detach(), layer.bias
-            if isinstance(layer, nn.Linear):
-                weight = weight.view(weight.shape[0], -1, *self.size)
-            if bn is not None and self.fold is not None:
-                weight, bias = self.fold(weight, bias, bn)
-            self.bias = None if bias is None else bias.detach()
-            if kernel != "dense":
-                self.rows = pack_weight(weight.contiguous(), getattr(layer, "groups", 1), kernel=kernel)
-            self.weight = weight.contiguous(memory_format=torch.channels_last)
-        self.made = now
+        now = stamp(*behind)
+        if now != self.made:
+            self.packed.clear()
+            self.made = now
+        if kernel not in self.packed:
+            weight, self.bias = self.plain()
+            if kernel == "dense":
+                self.packed[kernel] = weight.contiguous(memory_format=torch.channels_last)
+            else:
+                self.packed[kernel] = pack_weight(weight.contiguous(), getattr(layer, "groups", 1), kernel=kernel)
+        return self.packed[kernel]
+
+    @torch.no_grad()
+    def plain(self) -> tuple[Tensor, Tensor | None]:
+        """Return weight `[C_out, C_in / groups, kh, kw]` and bias with the normalisation folded in."""
+        weight, bias = self.layer.weight.detach(), self.layer.bias
+        if isinstance(self.layer, nn.Linear):
+            weight = weight.view(weight.shape[0], -1, *self.size)
+        if self.bn is not None and self.fold is not None:
+            weight, bias = self.fold(weight, bias, self.bn)
+        return weight, None if bias is None else bias.detach()
 
 
 class _Layer(nn.Module):
@@ -79,7 +85,7 @@ class _Layer(nn.Module):
         super().__init__()
         self._weights = _Weights(layer, bn, fold, size)
         self.linear = isinstance(layer, nn.Linear)
-        out_channels, _, height, width = self._weights.weight.shape
+        out_channels, _, height, width = self._weights.shape
         self.out_channels = out_channels
         self.geometry: dict[str, Any] = {
             "stride": (1, 1) if isinstance(layer, nn.Linear) else _pair(layer.stride),
@@ -90,6 +96,11 @@ class _Layer(nn.Module):
         self.window = {"out_channels": out_channels, "kernel_size": (height, width), **self.geometry}
         self.kernel = kernel
 
+    def settle(self) -> None:
+        """Forget the weight as packed for other kernels than the present one."""
+        kept = ("dense", self.kernel) if isinstance(self, DenseBlock) else (self.kernel,)
+        self._weights.packed = {k: v for k, v in self._weights.packed.items() if k in kept}
+
     def extra_repr(self) -> str:
         """Return sizes and kernel."""
         return f"{self.window}, kernel={self.kernel!r}"
@@ -97,11 +108,11 @@ class _Layer(nn.Module):
     def _convolved(self, spikes: Spikes) -> Tensor:
         """Return floats `[M, C_out, Ho, Wo]`, channels last."""
         w = self._weights
-        w.refresh(self.kernel)
+        rows = w.rows(self.kernel)
         if self.kernel == "dense":
             x = unpack_spikes(spikes.words, spikes.channels)
-            return F.conv2d(x, w.weight, w.bias, **self.geometry)
-        return conv_words(spikes.words, w.rows, w.bias, channels=spikes.channels, kernel=self.kernel, **self.window)
+            return F.conv2d(x, rows, w.bias, **self.geometry)
+        return conv_words(spikes.words, rows, w.bias, channels=spikes.channels, kernel=self.kernel, **self.window)
 
 
 class ConvBlock(_Layer):
@@ -131,11 +142,10 @@ class DenseBlock(_Layer):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the layer's output on `[..., C, H, W]` or `[..., K]`."""
-        w = self._weights
-        w.refresh(self.kernel)
         if self.linear:
             if self.kernel == "dense":
-                return F.linear(x, w.weight.flatten(1), w.bias)
+                rows = self._weights.rows("dense")
+                return F.linear(x, rows.flatten(1), self._weights.bias)
             y = self._run(x.reshape(-1, x.shape[-1], 1, 1))
             return y.view(*x.shape[:-1], -1)
         if x.dim() == 4:
@@ -145,9 +155,10 @@ class DenseBlock(_Layer):
 
     def _run(self, x: Tensor) -> Tensor:
         w = self._weights
+        weight = w.rows("dense")
         if self.kernel == "dense":
-            return F.conv2d(x, w.weight, w.bias, **self.geometry)
-        return spike_conv2d(x, w.weight, w.bias, rows=w.rows, kernel=self.kernel, **self.geometry)
+            return F.conv2d(x, weight, w.bias, **self.geometry)
+        return spike_conv2d(x, weight, w.bias, rows=w.rows(self.kernel), kernel=self.kernel, **self.geometry)
 
 
 class _Membrane:
@@ -207,7 +218,6 @@ class ConvNeuronBlock(_Layer):
     def forward(self, spikes: Spikes, residual: Tensor | Spikes | None = None) -> Spikes:
         """Return the spikes of every step."""
         w, m = self._weights, self._membrane
-        w.refresh(self.kernel)
         params = m.refresh()
         steps = spikes.lead[0] if m.steps_in_lead else 1
         if isinstance(residual, Spikes):
@@ -221,10 +231,11 @@ class ConvNeuronBlock(_Layer):
             v0 = m.read((y.shape[0] // steps, *y.shape[1:]))
             words, v = lif_pack(y, params, steps=steps, v0=v0)
         else:
+            rows = w.rows(self.kernel)
             v0 = m.read(self._state_shape(spikes, steps))
             words, v = conv_lif(
                 spikes.words,
-                w.rows,
+                rows,
                 w.bias,
                 params,
                 steps=steps,

@@ -1,5 +1,8 @@
 """Every kernel is timed on the input that its layer really gets."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -7,7 +10,7 @@ from torch import Tensor, nn
 from sparseflow.compress.sparsify.analyze import Site, find_sites
 from sparseflow.compress.sparsify.apply import fused_graph
 from sparseflow.compress.sparsify.memory import Memory
-from sparseflow.compress.sparsify.tune import Effort, time_blocks, time_layers
+from sparseflow.compress.sparsify.tune import Effort, Timed, polish, time_blocks, time_layers
 from sparseflow.hardware import load_target
 from sparseflow.ir import Target, Workload
 from sparseflow.nn.functional import reset_net
@@ -62,6 +65,35 @@ def test_blocks_get_the_fastest_kernel(target: Target) -> None:
     reset_net(model)
     again = time_blocks(fused, (x,), modules, sites, workload, QUICK, memory, margin=0.0)
     assert {k: t.kernels for k, t in again.items()} == {k: t.kernels for k, t in timed.items()}
+
+
+@torch.no_grad()
+def test_the_network_has_the_last_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x = chain()
+    fused = fused_graph(model, capture(model, x), x, {})
+    names = [n for n in fused.blocks if hasattr(fused.graph_module.get_submodule(n), "kernel")]
+    timed = {n: Timed(kernels={"dense": 1.0, "event": 1.2}) for n in names}
+    timed[names[-1]] = Timed(kernels={"dense": 1.0, "event": 9.0})
+    for name in names:
+        fused.graph_module.get_submodule(name).kernel = "dense"  # type: ignore[assignment]
+
+    def seconds(fns: dict[str, Callable[[], Any]], *_: Any) -> dict[str, float]:
+        found = {}
+        for way, call in fns.items():
+            call()
+            # The first block is better off dense, all others with events.
+            kernels = [str(fused.graph_module.get_submodule(n).kernel) for n in names]
+            found[way] = sum(
+                1.0 if k == ("dense" if n == names[0] else "event") else 2.0
+                for n, k in zip(names, kernels, strict=True)
+            )
+        return found
+
+    monkeypatch.setattr("sparseflow.compress.sparsify.tune._seconds", seconds)
+    polish(fused, lambda: None, timed, Effort(model_budget_s=60.0))
+    kernels = [str(fused.graph_module.get_submodule(n).kernel) for n in names]
+    # The last block was nine times slower with events alone, so that was not tried.
+    assert kernels == ["dense", *["event"] * (len(names) - 2), "dense"]
 
 
 class _Loop(nn.Module):

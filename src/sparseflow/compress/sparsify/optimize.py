@@ -16,7 +16,7 @@ from sparseflow.compress.sparsify.memory import Memory
 from sparseflow.compress.sparsify.parity import Parity, compare_blocks, compare_outputs, judge
 from sparseflow.compress.sparsify.policy import check_policy, choose_kernel, select_block_size
 from sparseflow.compress.sparsify.symbolic import spiking_layers
-from sparseflow.compress.sparsify.tune import Effort, Timed, time_blocks, time_layers
+from sparseflow.compress.sparsify.tune import Effort, Timed, polish, time_blocks, time_layers
 from sparseflow.cost import Analytical, measure, ratio
 from sparseflow.errors import CaptureError, ConfigError, DataError, UnsupportedError
 from sparseflow.ir import Decision, Layer, LayerReport, Plan, Refusal, Report, Target, Workload
@@ -241,12 +241,13 @@ class _Job:
             timed = time_blocks(
                 fused, self.args, modules, self.sites, self.workload, self.effort, self.memory, margin=self.margin
             )
+        made = FusedNet(model, fused.graph_module)
+        with quiet(made):
+            polish(fused, _forward(made, self.args), timed, self.effort)
         with quiet(model):
             parity = compare_blocks(fused, self.args, modules)
         rows, decisions = self.block_rows(fused, timed)
-        return _Candidate(
-            name="fused", model=FusedNet(model, fused.graph_module), decisions=decisions, rows=rows, parity=parity
-        )
+        return _Candidate(name="fused", model=made, decisions=decisions, rows=rows, parity=parity)
 
     def block_rows(
         self, fused: Fused, timed: Mapping[str, Timed]
