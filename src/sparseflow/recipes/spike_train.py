@@ -33,6 +33,7 @@ from sparseflow.nn import models
 from sparseflow.nn.functional import reset_net
 from sparseflow.nn.models import load_checkpoint, save_checkpoint
 from sparseflow.nn.models.checkpoint import round_half
+from sparseflow.recipes.exact import make_exact
 
 __all__ = ["SpikeTrainConfig", "evaluate", "load_checkpoint", "train"]
 
@@ -213,8 +214,8 @@ def train(config: SpikeTrainConfig, *, progress: bool = True) -> dict[str, Any]:
     """Train, or go on where a run in `config.out` stopped, and write the checkpoint.
 
     The state is saved after every epoch, whole or not at all; Ctrl-C or a kill loses
-    at most the epoch in progress. The checkpoint's weights are float16 values, and the
-    accuracy in its record is theirs.
+    at most the epoch in progress. The checkpoint's weights are float16 values on exact
+    grids (see `make_exact`), and the accuracy in its record is theirs.
 
     Args:
         config: what to do.
@@ -291,6 +292,8 @@ def train(config: SpikeTrainConfig, *, progress: bool = True) -> dict[str, Any]:
             with (out / "metrics.jsonl").open("a", encoding="utf-8") as f:
                 f.write(json.dumps(line) + "\n")
             _save_state(config, out, model, optimizer, epoch + 1)
+    reset_net(model)
+    steps_log2 = make_exact(model.eval(), test_set.normalize(test_set.images[:2].to(device)))
     round_half(model)
     with _float32():
         accuracy, density = evaluate(model, test_set)
@@ -300,6 +303,7 @@ def train(config: SpikeTrainConfig, *, progress: bool = True) -> dict[str, Any]:
         "test_accuracy": accuracy,
         "test_images": len(test_set),
         "density": density,
+        "steps_log2": steps_log2,
         "parameters": sum(p.numel() for p in model.parameters()),
         "train_s": time.perf_counter() - began,
         "config": {k: v for k, v in asdict(config).items() if k not in ("data_path", "out")},
