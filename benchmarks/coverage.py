@@ -21,6 +21,7 @@ from spikingjelly.activation_based import functional
 
 import sparseflow
 from benchmarks.spikingjelly_models import BUILDERS, Builder
+from sparseflow.compress.sparsify.parity import Parity, compare_outputs, judge
 from sparseflow.cost.measure import measure, ratio
 from sparseflow.errors import SparseFlowError
 from sparseflow.recipes.checks import Check, checks_body
@@ -58,7 +59,11 @@ def try_builder(builder: Builder, repeats: int) -> dict[str, Any]:
         return run
 
     fns = {"dense": runner(model), "optimized": runner(optimized)}
-    torch.testing.assert_close(fns["optimized"](), fns["dense"](), rtol=1e-3, atol=1e-3)
+    row["rel_err"], row["top1_equal"] = compare_outputs(fns["dense"](), fns["optimized"]())
+    row["parity"] = report.parity
+    reason = judge(Parity(rel_err=row["rel_err"], top1=row["top1_equal"]))
+    if reason is not None:
+        return {**row, "outcome": "failed", "reason": f"wrong result: {reason}"}
     timings = measure(fns, repeats=repeats, budget_s=20.0)
     row["dense_s"], row["optimized_s"] = timings["dense"].median_s, timings["optimized"].median_s
     row["ratio"] = ratio(timings, "dense", "optimized")
