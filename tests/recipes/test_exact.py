@@ -4,9 +4,12 @@ import pytest
 import torch
 from torch import nn
 
+from sparseflow.compress import Effort, optimize_spiking
+from sparseflow.data import cifar10_subset
 from sparseflow.errors import ConfigError
+from sparseflow.hardware import load_target
 from sparseflow.nn.functional import reset_net
-from sparseflow.nn.models import SpikingVGG, build
+from sparseflow.nn.models import SpikingVGG, build, load_checkpoint
 from sparseflow.recipes.exact import make_exact
 
 
@@ -91,3 +94,19 @@ def test_weights_beyond_float16_are_refused():
         net.classifier.fc2.weight.fill_(1e6)
     with pytest.raises(ConfigError, match=r"classifier\.fc2"):
         make_exact(net, x)
+
+
+def test_the_shipped_network_gives_the_same_bits_when_optimized():
+    model, record = load_checkpoint("spiking_vgg9_cifar10")
+    assert len(record["steps_log2"]) == 9
+    images = cifar10_subset().take(16)
+    x = images.normalize(images.images)
+    fast, report = optimize_spiking(
+        model, x[:8], target=load_target("cpu"), policy="always", effort=Effort(repeats=1, budget_s=0.1)
+    )
+    assert {row.kernel for row in report.layers} - {"dense", "native"}
+    for part in (x[:8], x[8:]):
+        reset_net(model)
+        reset_net(fast)
+        with torch.no_grad():
+            assert torch.equal(model(part), fast(part))
