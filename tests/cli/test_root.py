@@ -79,6 +79,13 @@ def test_demo_passes_its_options_on(monkeypatch):
     ]
 
 
+def test_demo_without_options_is_the_recipe_s_own_default(monkeypatch):
+    seen = []
+    monkeypatch.setattr(recipe, "demo", lambda config, console: seen.append(config) or {})
+    assert CliRunner().invoke(app, ["demo"]).exit_code == 0
+    assert seen == [recipe.DemoConfig()]
+
+
 def test_demo_refuses_a_count_below_one():
     assert CliRunner().invoke(app, ["demo", "--batch", "0"]).exit_code == 2
 

@@ -48,7 +48,7 @@ def demo(
     images: Annotated[
         int | None, typer.Option(callback=positive, help="Images to classify with both networks.", show_default="all")
     ] = None,
-    batch: Annotated[int, typer.Option(callback=positive, help="Images in a timed batch.")] = 32,
+    batch: Annotated[int, typer.Option(callback=positive, help="Images in a timed batch.")] = 16,
     threads: Annotated[
         int | None, typer.Option(callback=positive, help="Threads of both networks.", show_default="torch's own")
     ] = None,

@@ -57,7 +57,7 @@ class DemoConfig:
     out: str = "runs/demo"
     checkpoint: str = "spiking_vgg9_cifar10"
     images: int | None = None
-    batch: int = 32
+    batch: int = 16
     threads: int | None = None
     repeats: int = 15
     compile: bool = True
