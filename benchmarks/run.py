@@ -28,7 +28,7 @@ def main(argv: list[str] | None = None) -> int:
     out = RESULTS / benchmark.result
     command = [*benchmark.command, "--out", str(out), *chosen.more]
     if command[0] == "sparseflow":
-        command = [sys.executable, "-m", "sparseflow.cli", *command[1:]]
+        command = [str(Path(sys.executable).with_name("sparseflow")), *command[1:]]
     return subprocess.run(command, check=False).returncode
 
 

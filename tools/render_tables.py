@@ -1,14 +1,15 @@
 """Renews the tables of measured figures in README.md and docs/ from benchmarks/results.
 
 A table stands between `<!-- table: NAME -->` and `<!-- /table -->` and is made
-from the checks in `benchmarks/results/NAME.json`, which a benchmark wrote. So
-no figure in the prose is typed by hand. `--check` changes nothing and returns
-1 if a table is out of date.
+from the checks in `benchmarks/results/NAME.json`, which a benchmark wrote;
+`NAME.forms` is the table of its layers by form. So no figure in the prose is
+typed by hand. `--check` changes nothing and returns 1 if a table is out of date.
 """
 
 import argparse
 import json
 import re
+import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -48,6 +49,26 @@ def table(body: Mapping[str, Any]) -> str:
     return "\n".join(lines + (["", f"<sub>{'; '.join(parts)}</sub>"] if parts else []))
 
 
+def forms(body: Mapping[str, Any]) -> str:
+    """Return the geometric means of a layer benchmark by form, as a Markdown table with a legend.
+
+    Args:
+        body: with "layers", rows that hold form, spikes, threads, density and ratio,
+            and "forms", what each form is.
+    """
+    groups: dict[tuple[int, str], dict[str, list[float]]] = {}
+    for row in body["layers"]:
+        sparse = "" if row["spikes"] == "trained" else f", {1 - row['density']:.0%} sparse"
+        found = groups.setdefault((row["threads"], row["spikes"] + sparse), {})
+        found.setdefault(row["form"], []).append(row["ratio"])
+    names = list(body["forms"])
+    lines = [f"| threads | spikes | {' | '.join(names)} |", f"|--:|---|{'--:|' * len(names)}"]
+    for (threads, spikes), found in groups.items():
+        means = [f"{statistics.geometric_mean(found[n]):.3g}×" if n in found else "" for n in names]
+        lines.append(f"| {threads} | {spikes} | {' | '.join(means)} |")
+    return "\n".join([*lines, "", *(f"* **{name}**: {what}" for name, what in body["forms"].items())])
+
+
 def render(text: str, results: Path) -> str:
     """Return a document with every table renewed.
 
@@ -56,8 +77,10 @@ def render(text: str, results: Path) -> str:
     """
 
     def renew(match: re.Match[str]) -> str:
-        body = json.loads((results / f"{match['name']}.json").read_text())
-        return f"<!-- table: {match['name']} -->\n\n{table(body)}\n\n<!-- /table -->"
+        name, _, part = match["name"].partition(".")
+        body = json.loads((results / f"{name}.json").read_text())
+        made = forms(body) if part == "forms" else table(body)
+        return f"<!-- table: {match['name']} -->\n\n{made}\n\n<!-- /table -->"
 
     return BLOCK.sub(renew, text)
 

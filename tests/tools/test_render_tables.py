@@ -44,3 +44,15 @@ def test_a_missing_result_is_not_passed_over(tree: Path) -> None:
     (tree / "benchmarks" / "results" / "spike_cpu.json").unlink()
     with pytest.raises(FileNotFoundError, match="spike_cpu"):
         render_tables.main(["--root", str(tree)])
+
+
+def test_layers_are_averaged_by_threads_spikes_and_form(tmp_path):
+    rows = [("layer", "i.i.d.", 0.0501, 2.0), ("layer", "i.i.d.", 0.05, 8.0), ("packed", "trained", 0.07, 5.0)]
+    layers = [{"form": f, "spikes": s, "density": d, "ratio": r, "threads": 2} for f, s, d, r in rows]
+    body = {"checks": [], "forms": {"layer": "floats", "packed": "bits"}, "layers": layers}
+    (tmp_path / "spike.json").write_text(json.dumps(body))
+    text = render_tables.render("<!-- table: spike.forms -->\n<!-- /table -->", tmp_path)
+    assert "| 2 | i.i.d., 95% sparse | 4× |  |" in text
+    assert "| 2 | trained |  | 5× |" in text
+    assert "* **packed**: bits" in text
+    assert render_tables.render(text, tmp_path) == text

@@ -69,7 +69,7 @@ def demo(
 
     **Examples**
 
-    - `sparseflow demo` — the full comparison, about three minutes on 2 cores
+    - `sparseflow demo` — the full comparison, about two minutes on 2 cores
     - `sparseflow demo --quick` — a first look in seconds
     - `sparseflow demo --threads 1 --batch 1 --out runs/one` — latency of one image
     """
