@@ -1,4 +1,4 @@
-"""Weights whose sums over spikes are exact, so that every kernel gives the same bits.
+"""Weights whose float32 sums over spikes are exact, so that their order does not matter.
 
 A float32 sum depends on its order by about 1e-7, and a neuron whose potential lies
 that close to its threshold then fires or not by chance. If every weight and bias
