@@ -6,7 +6,8 @@
 namespace sparseflow {
 
 // Packed weight for tile multiplication: for each 16 output channels, for each 64 inputs (in the order of the
-// window's words), three 1 KB tiles of signed bytes, most significant first; then one float scale a channel.
+// window's words), three 1 KB tiles of signed bytes, most significant first; then one float scale a channel, the
+// least power of two for which the bytes hold the channel's largest weight.
 struct TileLayout {
   static constexpr int64_t kTile = 1024;
 

@@ -57,12 +57,16 @@ inline void multiply(const uint8_t* a0, const uint8_t* a1, const int64_t* offset
   _tile_stored(5, sums + 1280, 64);
 }
 
-// The float sums of 16 output channels of one pixel.
+// The float sums of 16 output channels of one pixel: the exact sum of the bytes, rounded once. What the middle and low
+// bytes carry into the high ones goes there first, since a float holds 24 bits of a sum.
 inline F combine(const int32_t* sums, int64_t row, F scale, F bias) {
   const __m512i high = _mm512_load_si512(sums + row * 16), middle = _mm512_load_si512(sums + 256 + row * 16);
   const __m512i low = _mm512_load_si512(sums + 512 + row * 16);
-  const F fine = _mm512_cvtepi32_ps(_mm512_add_epi32(_mm512_slli_epi32(middle, 8), low));
-  const F sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(high), _mm512_set1_ps(65536.f), fine);
+  const __m512i rest = _mm512_add_epi32(_mm512_slli_epi32(middle, 8), low);
+  const __m512i carry = _mm512_srai_epi32(_mm512_add_epi32(rest, _mm512_set1_epi32(1 << 15)), 16);
+  const F fine = _mm512_cvtepi32_ps(_mm512_sub_epi32(rest, _mm512_slli_epi32(carry, 16)));
+  const F coarse = _mm512_cvtepi32_ps(_mm512_add_epi32(high, carry));
+  const F sum = _mm512_fmadd_ps(coarse, _mm512_set1_ps(65536.f), fine);
   return _mm512_fmadd_ps(sum, scale, bias);
 }
 

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
@@ -42,14 +43,19 @@ void pack_tiles(const float* weight, int8_t* tiles, int64_t cout, int64_t cin, i
   std::memset(tiles, 0, static_cast<size_t>(to.bytes()));
   float* scales = const_cast<float*>(to.scales(tiles));
   constexpr double kLargest = 127.0 * 65536.0;
+  constexpr int kLeastExponent = -149;  // of a float32, which is a whole multiple of it
   const int64_t wp = words_of(cin);
   for (int64_t o = 0; o < cout; ++o) {
     const float* w = weight + o * cin * taps;
     float most = 0;
     for (int64_t i = 0; i < cin * taps; ++i) most = std::fmax(most, std::fabs(w[i]));
     if (most == 0) continue;
-    scales[o] = static_cast<float>(most / kLargest);
-    const double inverse = 1.0 / static_cast<double>(scales[o]);
+    // A power of two, so that weights on a grid of powers of two stay exact.
+    int exponent;
+    std::frexp(most / kLargest, &exponent);
+    exponent = std::max(exponent, kLeastExponent);
+    scales[o] = std::ldexp(1.f, exponent);
+    const double inverse = std::ldexp(1.0, -exponent);
     int8_t* panel = tiles + o / 16 * to.panel_bytes();
     for (int64_t tap = 0; tap < taps; ++tap)
       for (int64_t c = 0; c < cin; ++c) {

@@ -1,10 +1,12 @@
-"""The tile kernel against the reference in float64, and what it refuses."""
+"""The tile kernel against the reference in float64, its weights and sums emulated, and what it refuses."""
 
+import numpy as np
 import pytest
 import torch
 
 from sparseflow.errors import ConfigError, UnsupportedError
 from sparseflow.ops import conv2d_spike as ops
+from sparseflow.ops._library import ABSENT, native
 from sparseflow.ops.conv2d_spike import amx, reference
 from sparseflow.ops.conv2d_spike.check import check_random_configs
 from sparseflow.ops.conv2d_spike.reference import Geometry
@@ -19,6 +21,91 @@ UNGROUPED = [shape for shape in SHAPES if shape[2].groups == 1] + [
     ((40, 64, 4, 4), (64, 64, 4, 4), Geometry()),
     ((2, 32, 20, 17), (16, 32, 1, 3), Geometry((1, 1), (0, 2), (1, 2))),
 ]
+
+
+def planes(weight):
+    """Pack without asking for tiles, and return high, middle and low bytes `[3, Cout, Cin, kh, kw]` and the scales."""
+    cout, cin, kh, kw = weight.shape
+    taps, words = kh * kw, -(-cin // 32)
+    tiles = torch.empty(native.tiles_size(*weight.shape), dtype=torch.int8)
+    native.pack_tiles(weight.data_ptr(), tiles.data_ptr(), *weight.shape)
+    panels, chunks = -(-cout // 16), (words * taps + 1) // 2
+    scales = tiles.numpy()[panels * chunks * 3072 :].view(np.float32)[:cout]
+    # [panel, chunk, byte, input / 4, output channel, input % 4]
+    held = tiles.numpy()[: panels * chunks * 3072].reshape(panels, chunks, 3, 16, 16, 4)
+    held = held.transpose(2, 0, 4, 1, 3, 5).reshape(3, panels * 16, chunks * 64)[:, :cout, : words * taps * 32]
+    held = held.reshape(3, cout, taps, words * 32)
+    assert not held[..., cin:].any()
+    return held[..., :cin].transpose(0, 1, 3, 2).reshape(3, *weight.shape), scales
+
+
+def combined(sums, scale, bias):
+    """What csrc/amx/conv.cpp makes of the int32 sums of high, middle and low bytes, in float32."""
+    high, middle, low = sums.astype(np.int32)
+    rest = middle * np.int32(256) + low
+    carry = (rest + np.int32(1 << 15)) >> 16
+    fine, coarse = rest - (carry << 16), high + carry
+    assert max(abs(fine).max(), abs(coarse).max()) < 1 << 24
+    total = (coarse.astype(np.float64) * 65536 + fine).astype(np.float32)  # a fused multiply-add rounds once
+    return (total.astype(np.float64) * scale.astype(np.float64) + bias).astype(np.float32)
+
+
+@pytest.mark.skipif(native is None, reason=str(ABSENT))
+@pytest.mark.parametrize("size", [(40, 70, 3, 3), (1, 1, 1, 1), (17, 33, 1, 2), (16, 64, 5, 5)])
+def test_three_bytes_hold_weights_to_the_least_power_of_two(size):
+    g = torch.Generator().manual_seed(0)
+    weight = torch.randn(size, generator=g) * torch.logspace(-40, 30, size[0])[:, None, None, None]
+    weight[-1].fill_(-127 * 65536.0)
+    weight[size[0] // 2, 0] = 0
+    parts, scales = planes(weight)
+    counts = parts[0].astype(np.int64) * 65536 + parts[1].astype(np.int64) * 256 + parts[2]
+    largest = weight.numpy().reshape(size[0], -1).__abs__().max(1)
+    assert abs(counts).max() <= 127 * 65536
+    assert (np.frexp(scales[largest > 0])[0] == 0.5).all()
+    fine = scales[:, None, None, None].astype(np.float64) * counts
+    assert (abs(fine - weight.numpy()) <= scales[:, None, None, None] / 2.0).all()
+    coarser = (largest > 0) & (scales > 2.0**-149)
+    assert (largest[coarser] >= 127 * 32768 * scales[coarser].astype(np.float64)).all()
+
+
+@pytest.mark.skipif(native is None, reason=str(ABSENT))
+@pytest.mark.parametrize("density", [0.05, 0.5, 1.0])
+def test_sums_on_a_grid_of_powers_of_two_are_exact(density):
+    g = torch.Generator().manual_seed(1)
+    inputs_of_window = 6000
+    weight = torch.randint(-(1 << 11), 1 << 11, (24, inputs_of_window, 1, 1), generator=g).float()
+    weight *= torch.where(torch.rand(weight.shape, generator=g) < 0.001, 512.0, 1.0)
+    weight = (weight * 2.0**-20).contiguous()
+    bias = torch.randint(-(1 << 20), 1 << 20, (24,), generator=g).double() * 2.0**-20
+    assert amx.weight_refusal(weight) is None
+    parts, scales = planes(weight)
+    spikes = (torch.rand((inputs_of_window, 50), generator=g) < density).numpy()
+    sums = parts.reshape(3, 24, inputs_of_window).astype(np.int64) @ spikes.astype(np.int64)
+    got = combined(sums, scales[:, None], bias.numpy()[:, None])
+    want = weight.double().flatten(1).numpy() @ spikes.astype(np.float64) + bias.numpy()[:, None]
+    assert abs(want).max() < 2.0**4
+    assert np.array_equal(got.astype(np.float64), want)
+
+
+@pytest.mark.skipif(native is None, reason=str(ABSENT))
+@pytest.mark.parametrize("byte", [-128, 127])
+def test_the_largest_window_does_not_overflow(byte):
+    counts = np.float32(100 * 65536 + byte * 256 + byte)
+    weight = torch.full((1, amx.MOST_INPUTS, 1, 1), float(counts))
+    weight[0, 0] = 127 * 65536 - 1.0
+    parts, scales = planes(weight)
+    sums = parts.reshape(3, 1, -1).astype(np.int64).sum(2, keepdims=True)
+    want = weight.double().sum().float().item()
+    assert combined(sums, scales[:, None], 0.0).item() == want
+    assert amx.size_refusal((1, amx.MOST_INPUTS + 1, 1, 1), 1) is not None
+
+
+def test_weights_far_apart_are_refused_unless_they_lie_on_a_grid():
+    weight = torch.full((2, 64, 5, 5), 1e-4)
+    weight[1, 3, 2, 2] = 1.0
+    assert "output channel 1 has a weight 40 times" in amx.weight_refusal(weight)
+    weight[weight < 1] = 2.0**-14
+    assert amx.weight_refusal(weight) is None
 
 
 @tiles

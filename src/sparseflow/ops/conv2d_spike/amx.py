@@ -1,5 +1,6 @@
 """Compiled tile kernel: int8 matrix tiles (Intel AMX) on spikes or counts, and weights of three bytes."""
 
+import math
 from functools import lru_cache
 
 import torch
@@ -22,11 +23,12 @@ __all__ = [
     "weight_refusal",
 ]
 
-# The sum of the middle bytes of a window, times 256, must fit into 32 bits.
-MOST_INPUTS = 65535
-# Weights are rounded to 1 / (127 * 2^16) of their channel's largest. The error of a sum, relative to the norm of
-# the weights in it, is then spread / (sqrt(12) * 127 * 2^16): 1e-6, the noise of a float32 sum, at this spread.
-MOST_SPREAD = 28.0
+# The middle bytes of a window, times 256, the low bytes and half of what they carry must sum up in 32 bits.
+MOST_INPUTS = ((1 << 31) - (1 << 15)) // (128 * 257) - 1
+# Weights are rounded to whole numbers, below LARGEST, of steps 2^e, which is exact on a grid of powers of two. Off it,
+# the error of a sum relative to the norm of the weights in it is step / (sqrt(12) * rms): at most the noise of float32.
+LARGEST = 127 * 65536
+MOST_ROUNDING = 1e-6
 
 
 @lru_cache(maxsize=1)
@@ -53,13 +55,16 @@ def weight_refusal(weight: Tensor) -> str | None:
     """
     if not bool(torch.isfinite(weight).all()):
         return "the weight holds NaN or infinities"
-    flat = weight.flatten(1)
-    spread = flat.abs().amax(1) / flat.square().mean(1).sqrt().clamp_min(torch.finfo(torch.float32).tiny)
-    worst = int(spread.argmax())
-    if float(spread[worst]) > MOST_SPREAD:
+    flat = weight.flatten(1).double()
+    largest, rms = flat.abs().amax(1), flat.square().mean(1).sqrt()
+    step = torch.ldexp(torch.ones_like(largest), torch.frexp(largest / LARGEST).exponent)
+    counts = flat / step[:, None]
+    rounding = (counts != counts.round()).any(1) * step / (math.sqrt(12) * rms.clamp_min(1e-300))
+    worst = int(rounding.argmax())
+    if float(rounding[worst]) > MOST_ROUNDING:
         return (
-            f"output channel {worst} has a weight {float(spread[worst]):.0f} times the channel's root mean square; "
-            f"past {MOST_SPREAD:.0f} three bytes a weight are less exact than float32"
+            f"output channel {worst} has a weight {float(largest[worst] / rms[worst]):.0f} times the channel's root "
+            f"mean square; three bytes a weight then round sums by {float(rounding[worst]):.1e}, more than float32 does"
         )
     return None
 
