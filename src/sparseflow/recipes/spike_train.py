@@ -21,19 +21,20 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 import yaml
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from sparseflow import data
 from sparseflow.data import ImageSet
-from sparseflow.errors import ConfigError, DataError, MeasurementError
+from sparseflow.errors import ConfigError, MeasurementError
 from sparseflow.nn import models
 from sparseflow.nn.functional import reset_net
 from sparseflow.nn.models import load_checkpoint, save_checkpoint
 from sparseflow.nn.models.checkpoint import round_half
-from sparseflow.recipes.exact import make_exact
+from sparseflow.recipes.augment import augmented
+from sparseflow.recipes.densities import Rated, evaluate, fed_layers, resized
+from sparseflow.recipes.exact import RowGrids, make_exact
+from sparseflow.recipes.train_state import resume, save_state, write
 
 __all__ = ["SpikeTrainConfig", "evaluate", "load_checkpoint", "train"]
 
@@ -48,7 +49,9 @@ class SpikeTrainConfig:
         dataset: "cifar10" or "fashion_mnist".
         data_path: folder of the data set; None takes the data set's default place.
         out: folder for `checkpoint.safetensors`, `state.safetensors` and `metrics.jsonl`.
-        epochs: passes over the training images.
+        image_size: scale the augmented images bilinearly to this side; None for as they are.
+        epochs: passes over the training images; with `minutes`, what `warmup_epochs` is a share of.
+        minutes: train for so long instead, compilation included: learning rate and grids follow the clock.
         batch_size: images a step.
         optimizer: "sgd" (Nesterov momentum 0.9) or "adamw".
         lr: peak learning rate: linear warm-up, then cosine to zero.
@@ -61,6 +64,8 @@ class SpikeTrainConfig:
         rate_low: input density below which a layer is pushed up.
         rate_high: input density above which a layer is pushed down.
         rate_weight: weight of both pushes; 0 for none.
+        grid_bits: bits of a weight on its channel's exact grid, 2 to 8; 0 for float16 weights.
+        grid_share: last share of the training, in which the weights are rounded to those grids.
         amp: "bfloat16", "none", or "auto" for bfloat16 on CUDA only.
         compile: compile the training step.
         device: "auto", "cpu" or "cuda".
@@ -78,7 +83,9 @@ class SpikeTrainConfig:
     dataset: str = "cifar10"
     data_path: str | None = None
     out: str = "runs/train"
+    image_size: int | None = None
     epochs: int = 100
+    minutes: float | None = None
     batch_size: int = 256
     optimizer: str = "sgd"
     lr: float = 0.1
@@ -91,6 +98,8 @@ class SpikeTrainConfig:
     rate_low: float = 0.03
     rate_high: float = 0.06
     rate_weight: float = 0.05
+    grid_bits: int = 0
+    grid_share: float = 0.2
     amp: str = "auto"
     compile: bool = False
     device: str = "auto"
@@ -118,6 +127,14 @@ class SpikeTrainConfig:
         for name in ("weight_decay", "warmup_epochs", "label_smoothing", "crop_padding", "cutout", "rate_weight"):
             if not getattr(self, name) >= 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected 0 or more")
+        for name in ("minutes", "image_size"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ConfigError(f"{name} is {value}; expected more than 0, or nothing")
+        if self.grid_bits and not 2 <= self.grid_bits <= 8:
+            raise ConfigError(f"grid_bits is {self.grid_bits}; expected 0, or 2 to 8")
+        if not 0 <= self.grid_share <= 1:
+            raise ConfigError(f"grid_share is {self.grid_share}; expected 0 to 1")
         if not 0 < self.rate_low < self.rate_high < 1:
             raise ConfigError(
                 f"rate_low={self.rate_low}, rate_high={self.rate_high}; expected 0 < rate_low < rate_high < 1"
@@ -146,76 +163,13 @@ class SpikeTrainConfig:
             raise ConfigError(f"{path}: {e}") from e
 
 
-class _Rated(nn.Module):
-    """The network together with the mean input of every spike-fed layer."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-        self.rates: list[Tensor] = []
-        for _, layer in fed_layers(model):
-            layer.register_forward_pre_hook(self._note)
-
-    def _note(self, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        self.rates.append(inputs[0].float().mean())
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        self.rates = []
-        logits = self.model(x)
-        rates = torch.stack(self.rates)
-        self.rates = []
-        return logits, rates
-
-
-def fed_layers(model: nn.Module) -> list[tuple[str, nn.Module]]:
-    """Return the convolutions and linear layers after the first, which spikes feed."""
-    fed = (nn.Conv2d, nn.Linear)
-    return [(name, module) for name, module in model.named_modules() if issubclass(type(module), fed)][1:]
-
-
-def evaluate(model: nn.Module, images: ImageSet, *, batch_size: int = 500) -> tuple[float, dict[str, float]]:
-    """Return the top-1 accuracy and the input density of every spike-fed layer.
-
-    Runs in float32 on the device of the model's weights.
-
-    Args:
-        model: a network; it is left in eval mode and reset.
-        images: labelled images.
-        batch_size: images a forward.
-    """
-    device = next(model.parameters()).device
-    counts: dict[str, list[Tensor]] = {name: [] for name, _ in fed_layers(model)}
-    total: dict[str, int] = dict.fromkeys(counts, 0)
-
-    def hook(name: str) -> Any:
-        def note(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            counts[name].append(torch.count_nonzero(inputs[0]))
-            total[name] += inputs[0].numel()
-
-        return note
-
-    handles = [layer.register_forward_pre_hook(hook(name)) for name, layer in fed_layers(model)]
-    model.eval()
-    right = torch.zeros((), dtype=torch.int64, device=device)
-    try:
-        with torch.inference_mode():
-            for x, y in images.batches(batch_size):
-                reset_net(model)
-                right += (model(x.to(device)).argmax(1) == y.to(device)).sum()
-    finally:
-        for handle in handles:
-            handle.remove()
-        reset_net(model)
-    density = {name: float(torch.stack(c).sum()) / total[name] for name, c in counts.items()}
-    return int(right) / len(images), density
-
-
 def train(config: SpikeTrainConfig, *, progress: bool = True) -> dict[str, Any]:
     """Train, or go on where a run in `config.out` stopped, and write the checkpoint.
 
     The state is saved after every epoch, whole or not at all; Ctrl-C or a kill loses
-    at most the epoch in progress. The checkpoint's weights are float16 values on exact
-    grids (see `make_exact`), and the accuracy in its record is theirs.
+    at most the epoch in progress. A run by `minutes` keeps no state and starts afresh.
+    The checkpoint's weights are float16 values on exact grids (see `make_exact`), in
+    bytes with `grid_bits`, and the accuracy in its record is theirs.
 
     Args:
         config: what to do.
@@ -229,6 +183,7 @@ def train(config: SpikeTrainConfig, *, progress: bool = True) -> dict[str, Any]:
         DataError: the images or the saved state cannot be read.
         MeasurementError: the loss is no longer finite.
     """
+    began = time.perf_counter()
     device = _device(config.device)
     train_set = _load(config, "train").take(config.train_limit)
     test_set = _load(config, "test").take(config.test_limit)
@@ -237,66 +192,87 @@ def train(config: SpikeTrainConfig, *, progress: bool = True) -> dict[str, Any]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         arguments = _arguments(config, train_set)
-        model = models.build(config.model, **arguments)
+        model = models.build(config.model, **arguments).eval()
+    sample = resized(test_set.normalize(test_set.images[:2]), config.image_size)
+    grids = RowGrids(model, sample, config.grid_bits) if config.grid_bits else None
     layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format
     model = model.to(device=device, memory_format=layout)  # type: ignore[call-overload]
-    optimizer = _optimizer(config, model)
-    start = _resume(config, out, model, optimizer)
-    rated = _Rated(model)
-    call = torch.compile(rated, mode="default") if config.compile else rated
+    optimizer = _optimizer(config, model, device)
+    start = resume(out, _identity(config), model, optimizer) if config.minutes is None else 0
+    rated = Rated(model)
+    call = torch.compile(rated, mode="default", dynamic=False) if config.compile else rated
     pixels, labels = train_set.images.to(device), train_set.labels.to(device)
     half = config.amp == "bfloat16" or (config.amp == "auto" and device.type == "cuda")
     steps = max(1, len(train_set) // config.batch_size)
+    clock = _Clock(config, began, steps)
     names = [name for name, _ in fed_layers(model)]
-    began = time.perf_counter()
     bar = tqdm(total=config.epochs * steps, initial=start * steps, disable=None if progress else True, unit="step")
+    epoch, done = start, start / config.epochs
     with bar:
-        for epoch in range(start, config.epochs):
+        while done < 1:
             tick = time.perf_counter()
             model.train()
             sums = torch.zeros(3, device=device)
             rate_sum = torch.zeros(len(names), device=device)
-            for i, (x, y) in enumerate(_augmented(config, train_set, pixels, labels, epoch)):
-                lr = _rate(config, epoch * steps + i, steps)
+            seen = 0
+            for x, y in _augmented(config, train_set, pixels, labels, epoch):
+                done = clock.done(epoch * steps + seen)
+                if done >= 1:
+                    break
+                lr = _rate(config, done)
                 for group in optimizer.param_groups:
                     group["lr"] = lr
-                reset_net(model)
+                on_grid = grids is not None and done >= 1 - config.grid_share
+                if grids is not None and on_grid:
+                    grids.push()
+                x = resized(x, config.image_size).contiguous(memory_format=layout)
                 with torch.autocast(device.type, torch.bfloat16, enabled=half):
-                    logits, rates = call(x.contiguous(memory_format=layout))
+                    logits, rates = call(x)
                 loss = F.cross_entropy(logits.float(), y, label_smoothing=config.label_smoothing)
                 push = F.relu(rates / config.rate_high - 1).square() + F.relu(1 - rates / config.rate_low).square()
                 penalty = config.rate_weight * push.sum()
                 optimizer.zero_grad(set_to_none=True)
                 torch.autograd.backward(loss + penalty)
+                if grids is not None and on_grid:
+                    grids.pop()
                 optimizer.step()
                 with torch.no_grad():
                     sums += torch.stack([loss, penalty, (logits.argmax(1) == y).float().mean()])
                     rate_sum += rates
+                seen += 1
                 bar.update()
             reset_net(model)
-            loss_mean, penalty_mean, accuracy = (sums / steps).tolist()
+            epoch += 1
+            done = clock.done(epoch * steps)
+            if not seen:
+                break
+            loss_mean, penalty_mean, accuracy = (sums / seen).tolist()
             if not math.isfinite(loss_mean):
-                raise MeasurementError(f"the loss is {loss_mean} in epoch {epoch}; lower lr={config.lr}")
+                raise MeasurementError(f"the loss is {loss_mean} in epoch {epoch - 1}; lower lr={config.lr}")
             line = {
-                "epoch": epoch,
+                "epoch": epoch - 1,
                 "lr": lr,
                 "loss": loss_mean,
                 "penalty": penalty_mean,
                 "train_accuracy": accuracy,
-                "rates": dict(zip(names, (rate_sum / steps).tolist(), strict=True)),
+                "rates": dict(zip(names, (rate_sum / seen).tolist(), strict=True)),
                 "train_s": time.perf_counter() - tick,
             }
-            if (epoch + 1) % config.eval_every == 0:
-                line["test_accuracy"], line["test_density"] = evaluate(model, test_set)
+            if epoch % config.eval_every == 0:
+                line["test_accuracy"], line["test_density"] = evaluate(
+                    model, test_set, batch_size=_eval_batch(config), side=config.image_size
+                )
                 bar.set_postfix(loss=f"{loss_mean:.3f}", test=f"{line['test_accuracy']:.4f}")
-            with (out / "metrics.jsonl").open("a", encoding="utf-8") as f:
+            with (out / "metrics.jsonl").open("a" if epoch > 1 else "w", encoding="utf-8") as f:
                 f.write(json.dumps(line) + "\n")
-            _save_state(config, out, model, optimizer, epoch + 1)
+            if config.minutes is None:
+                save_state(out, _identity(config), model, optimizer, epoch)
     reset_net(model)
-    steps_log2 = make_exact(model.eval(), test_set.normalize(test_set.images[:2].to(device)))
+    train_s = time.perf_counter() - began
+    steps_log2 = make_exact(model.eval(), sample.to(device), bits=config.grid_bits or None)
     round_half(model)
     with _float32():
-        accuracy, density = evaluate(model, test_set)
+        accuracy, density = evaluate(model, test_set, batch_size=_eval_batch(config), side=config.image_size)
     record = {
         "model": config.model,
         "dataset": config.dataset,
@@ -305,21 +281,54 @@ def train(config: SpikeTrainConfig, *, progress: bool = True) -> dict[str, Any]:
         "density": density,
         "steps_log2": steps_log2,
         "parameters": sum(p.numel() for p in model.parameters()),
-        "train_s": time.perf_counter() - began,
+        "epochs": epoch,
+        "train_s": train_s,
         "config": {k: v for k, v in asdict(config).items() if k not in ("data_path", "out")},
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "cpu",
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
         "commit": _commit(),
         "command": " ".join(sys.argv),
     }
-    save_checkpoint(out / "checkpoint.safetensors", model, name=config.model, arguments=arguments, record=record)
-    _write(out / "checkpoint.json", json.dumps(record, indent=2))
+    save_checkpoint(
+        out / "checkpoint.safetensors",
+        model,
+        name=config.model,
+        arguments=arguments,
+        record=record,
+        compact=bool(config.grid_bits),
+    )
+    write(out / "checkpoint.json", json.dumps(record, indent=2))
     return record
+
+
+class _Clock:
+    """How far a run is, by its epochs or, with `minutes`, by the time since the first step."""
+
+    def __init__(self, config: SpikeTrainConfig, began: float, steps: int) -> None:
+        self._end = None if config.minutes is None else began + 60 * config.minutes
+        self._total = config.epochs * steps
+        self._first: float | None = None
+        self._calls = 0
+
+    def done(self, step: int) -> float:
+        """Return the share that is done before `step`, counted over all epochs."""
+        if self._end is None:
+            return step / self._total
+        self._calls += 1
+        # Launches run ahead of the device, more so once everything is compiled.
+        if torch.cuda.is_available() and (self._calls < 3 or self._calls % 10 == 0):
+            torch.cuda.synchronize()
+        now = time.perf_counter()
+        if self._calls == 1:
+            return 0.0
+        # The first step compiles: it counts as time, not as progress.
+        self._first = self._first or now
+        return 1.0 if now >= self._end else (now - self._first) / (self._end - self._first)
 
 
 def _arguments(config: SpikeTrainConfig, images: ImageSet) -> dict[str, Any]:
     _, channels, side, _ = images.images.shape
-    given = {"in_channels": channels, "image_size": side, "num_classes": len(images.classes)}
+    given = {"in_channels": channels, "image_size": config.image_size or side, "num_classes": len(images.classes)}
     taken = models.arguments(config.model)
     return {**{k: v for k, v in given.items() if k in taken}, **config.model_args}
 
@@ -338,50 +347,41 @@ def _device(name: str) -> torch.device:
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def _optimizer(config: SpikeTrainConfig, model: nn.Module) -> torch.optim.Optimizer:
+def _optimizer(config: SpikeTrainConfig, model: nn.Module, device: torch.device) -> torch.optim.Optimizer:
     decayed = [p for p in model.parameters() if p.ndim > 1]
     others = [p for p in model.parameters() if p.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    fused = device.type == "cuda"
     if config.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=config.lr, momentum=0.9, nesterov=True)
-    return torch.optim.AdamW(groups, lr=config.lr)
+        return torch.optim.SGD(groups, lr=config.lr, momentum=0.9, nesterov=True, fused=fused)
+    return torch.optim.AdamW(groups, lr=config.lr, fused=fused)
 
 
-def _rate(config: SpikeTrainConfig, step: int, steps: int) -> float:
-    warm, total = config.warmup_epochs * steps, config.epochs * steps
-    if step < warm:
-        return config.lr * (step + 1) / (warm + 1)
-    return config.lr * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1.0, total - warm)))
+def _rate(config: SpikeTrainConfig, done: float) -> float:
+    """Return the learning rate once the share `done` of the training lies behind."""
+    warm = config.warmup_epochs / config.epochs
+    if done < warm:
+        return config.lr * done / warm + config.lr * 1e-3
+    return config.lr * 0.5 * (1 + math.cos(math.pi * (done - warm) / max(1e-9, 1 - warm)))
 
 
 def _augmented(
     config: SpikeTrainConfig, images: ImageSet, pixels: Tensor, labels: Tensor, epoch: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield shuffled, augmented batches; one generator an epoch, so that a resumed run repeats them."""
-    device = pixels.device
-    g = torch.Generator(device=device).manual_seed(config.seed * 1_000_003 + epoch)
-    order = torch.randperm(len(labels), generator=g, device=device)
-    side, pad = pixels.shape[-1], config.crop_padding
-    grid = torch.arange(side, device=device)
-    channel = torch.arange(pixels.shape[1], device=device).view(1, -1, 1, 1)
-    # A smaller last batch would be compiled anew, so it is left out.
-    whole = len(order) - len(order) % config.batch_size or len(order)
-    for index in torch.split(order[:whole], config.batch_size):
-        n = len(index)
-        draw = torch.rand(5, n, 1, generator=g, device=device)
-        rows = grid + (draw[0] * (2 * pad + 1)).long()
-        columns = grid + (draw[1] * (2 * pad + 1)).long()
-        if config.flip:
-            columns = torch.where(draw[2] < 0.5, columns.flip(1), columns)
-        x = F.pad(images.normalize(pixels[index]), (pad,) * 4)
-        which = torch.arange(n, device=device).view(-1, 1, 1, 1)
-        x = x[which, channel, rows[:, None, :, None], columns[:, None, None, :]]
-        if config.cutout:
-            half = config.cutout / 2
-            hit_rows = (grid + 0.5 - draw[3] * side).abs() < half
-            hit_columns = (grid + 0.5 - draw[4] * side).abs() < half
-            x = x.masked_fill((hit_rows[:, :, None] & hit_columns[:, None, :]).unsqueeze(1), 0.0)
-        yield x, labels[index]
+    return augmented(
+        images,
+        pixels,
+        labels,
+        batch_size=config.batch_size,
+        seed=config.seed * 1_000_003 + epoch,
+        crop_padding=config.crop_padding,
+        flip=config.flip,
+        cutout=config.cutout,
+    )
+
+
+def _eval_batch(config: SpikeTrainConfig) -> int:
+    return 500 if (config.image_size or 32) <= 64 else 100
 
 
 def _identity(config: SpikeTrainConfig) -> str:
@@ -389,54 +389,6 @@ def _identity(config: SpikeTrainConfig) -> str:
     for name in ("out", "data_path", "device", "compile", "eval_every"):
         body.pop(name)
     return json.dumps(body, sort_keys=True)
-
-
-def _save_state(
-    config: SpikeTrainConfig, out: Path, model: nn.Module, optimizer: torch.optim.Optimizer, epoch: int
-) -> None:
-    tensors = {f"model.{k}": v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
-    for index, state in optimizer.state_dict()["state"].items():
-        for key, value in state.items():
-            if isinstance(value, Tensor):
-                tensors[f"optimizer.{index}.{key}"] = value.detach().cpu().contiguous()
-    partial = out / ".state.safetensors.partial"
-    partial.write_bytes(save(tensors, {"config": _identity(config), "epoch": str(epoch)}))
-    partial.replace(out / "state.safetensors")
-
-
-def _resume(config: SpikeTrainConfig, out: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
-    """Load the state in `out`, if there is one, and return the epoch to go on with."""
-    path = out / "state.safetensors"
-    if not path.exists():
-        (out / "metrics.jsonl").unlink(missing_ok=True)
-        return 0
-    try:
-        with safe_open(path, framework="pt") as f:
-            meta = f.metadata() or {}
-            tensors = {k: f.get_tensor(k) for k in f.keys()}  # noqa: SIM118
-        epoch = int(meta["epoch"])
-        identity = meta["config"]
-    except (SafetensorError, OSError, KeyError, ValueError) as e:
-        raise DataError(f"{path} is damaged: {e}; remove it to start again") from e
-    if identity != _identity(config):
-        raise ConfigError(f"{out} holds a run with another configuration; choose another folder or remove it")
-    model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
-    body = optimizer.state_dict()
-    for key, value in tensors.items():
-        if key.startswith("optimizer."):
-            _, index, name = key.split(".")
-            body["state"].setdefault(int(index), {})[name] = value
-    optimizer.load_state_dict(body)
-    metrics = out / "metrics.jsonl"
-    lines = metrics.read_text(encoding="utf-8").splitlines(keepends=True) if metrics.exists() else []
-    _write(metrics, "".join(lines[:epoch]))
-    return epoch
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
 
 
 class _float32:

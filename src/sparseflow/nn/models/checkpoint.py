@@ -1,4 +1,9 @@
-"""Checkpoints: float16 safetensors with the network's name and a training record."""
+"""Checkpoints: safetensors with the network's name and a training record.
+
+Floating-point tensors are float16. In a compact file a weight w of two or more
+dimensions is int8 integers i of its shape, and beside it, as `<name>.exponent`, an
+int8 exponent e for each output channel: w[k] = i[k] · 2^e[k].
+"""
 
 import json
 import os
@@ -14,7 +19,10 @@ from torch import Tensor, nn
 
 from sparseflow.errors import ConfigError, DataError
 
-__all__ = ["Checkpoint", "checkpoints", "read_checkpoint", "round_half", "save_checkpoint"]
+__all__ = ["Checkpoint", "checkpoints", "power_above", "read_checkpoint", "round_half", "save_checkpoint"]
+
+_EXPONENT = ".exponent"
+_TOP = 127
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,8 +84,9 @@ def save_checkpoint(
     name: str,
     arguments: Mapping[str, Any],
     record: Mapping[str, Any],
+    compact: bool = False,
 ) -> None:
-    """Write a network as float16 safetensors, whole or not at all.
+    """Write a network as safetensors, whole or not at all.
 
     Args:
         path: the file to write.
@@ -85,9 +94,10 @@ def save_checkpoint(
         name: name of the network's builder.
         arguments: the builder's arguments.
         record: JSON values kept in the file's header.
+        compact: weights of two or more dimensions in bytes.
 
     Raises:
-        ConfigError: a weight would change in float16.
+        ConfigError: a weight would change in float16, or in bytes.
     """
     tensors = {}
     for key, tensor in model.state_dict().items():
@@ -96,6 +106,9 @@ def save_checkpoint(
             half = stored.half()
             if not torch.equal(half.to(stored.dtype), stored):
                 raise ConfigError(f"{key} is not rounded to float16 values; call round_half first")
+            if compact and stored.ndim > 1:
+                tensors[key], tensors[key + _EXPONENT] = _to_bytes(key, stored)
+                continue
             stored = half
         tensors[key] = stored
     metadata = {"model": name, "arguments": json.dumps(dict(arguments)), "record": json.dumps(dict(record))}
@@ -107,6 +120,52 @@ def save_checkpoint(
         partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def power_above(x: Tensor) -> Tensor:
+    """Return the least power of two that is at least `x`, exactly; 0 for 0.
+
+    >>> power_above(torch.tensor([3.0, 4.0, 0.0, 0.3]))
+    tensor([4.0000, 4.0000, 0.0000, 0.5000])
+    """
+    mantissa, _ = torch.frexp(x)
+    power = x / mantissa
+    return torch.where(mantissa == 0.5, power / 2, power).nan_to_num(0.0)
+
+
+def _to_bytes(key: str, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Return integers and exponents of a weight that lies on the grids of its rows."""
+    rows = weight.double().flatten(1)
+    step = power_above(rows.abs().amax(1) / _TOP)
+    step = torch.where(step == 0, torch.ones_like(step), step)
+    whole = rows / step.unsqueeze(1)
+    exponent = torch.frexp(step)[1] - 1
+    if not torch.equal(whole, whole.round()) or bool((exponent.abs() > _TOP).any()):
+        raise ConfigError(f"{key} does not lie on 8-bit grids; call make_exact with bits first, or leave compact out")
+    return whole.to(torch.int8).view(weight.shape), exponent.to(torch.int8)
+
+
+def _unpacked(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the state dict of a file's tensors.
+
+    Raises:
+        ValueError: integers and exponents do not belong together.
+    """
+    found = {}
+    for key, tensor in tensors.items():
+        if key.endswith(_EXPONENT):
+            weight = tensors.get(key.removesuffix(_EXPONENT))
+            if weight is None or weight.dtype != torch.int8 or weight.ndim < 2:
+                raise ValueError(f"{key} has no weight in bytes")
+            continue
+        found[key] = tensor.float() if tensor.is_floating_point() else tensor
+        if tensor.dtype == torch.int8:
+            exponent = tensors.get(key + _EXPONENT)
+            if exponent is None or exponent.dtype != torch.int8 or exponent.shape != tensor.shape[:1]:
+                raise ValueError(f"{key} is in bytes, but has no fitting exponents")
+            step = torch.tensor([2.0**e for e in exponent.tolist()])
+            found[key] = tensor.float() * step.view(-1, *[1] * (tensor.ndim - 1))
+    return found
 
 
 def read_checkpoint(name_or_path: str | os.PathLike[str]) -> Checkpoint:
@@ -129,7 +188,7 @@ def read_checkpoint(name_or_path: str | os.PathLike[str]) -> Checkpoint:
             model=metadata["model"],
             arguments=json.loads(metadata["arguments"]),
             record=json.loads(metadata["record"]),
-            tensors={k: v.float() if v.is_floating_point() else v for k, v in tensors.items()},
+            tensors=_unpacked(tensors),
         )
-    except (SafetensorError, KeyError, json.JSONDecodeError, OSError) as e:
+    except (SafetensorError, KeyError, ValueError, OSError) as e:
         raise DataError(f"{path} is not a checkpoint of sparseflow or is damaged: {e}") from e
