@@ -20,6 +20,10 @@ import torch
 
 torch.set_num_threads(_THREADS)
 
+# Before Triton is loaded, which reads this once: without a CUDA device its kernels run in the interpreter.
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
 _NO_GPU = "needs a CUDA device, this machine has none"
 
 

@@ -162,3 +162,23 @@ def test_opcheck():
     words = ops.pack_spikes(spikes)
     torch.library.opcheck(torch.ops.sparseflow.unpack_spikes.default, (words, 3))
     torch.library.opcheck(torch.ops.sparseflow.or_pool2d.default, (words, [2, 2], [2, 2], [0, 0]))
+
+
+def test_counts_pack_into_planes():
+    x = torch.randint(0, 8, (2, 40, 3, 2)).float()
+    words = ops.pack_spikes(x, planes=3)
+    assert words.shape == (2, 3, 2, 6)
+    for dtype in (torch.float32, torch.float16):
+        back = ops.unpack_spikes(words, 40, planes=3, dtype=dtype)
+        assert back.dtype == dtype
+        assert torch.equal(back, x.to(dtype))
+    torch.library.opcheck(torch.ops.sparseflow.pack_spikes.default, (x, 3))
+    torch.library.opcheck(torch.ops.sparseflow.unpack_spikes.default, (words, 40, 3, True))
+    with pytest.raises(DataError, match="whole numbers below 4"):
+        ops.pack_spikes(x + 0.5, planes=2)
+    with pytest.raises(ConfigError, match="planes is 0"):
+        ops.pack_spikes(x, planes=0)
+    with pytest.raises(ConfigError, match="40 channels in 2 planes take 4 words, got 6"):
+        ops.unpack_spikes(words, 40, planes=2)
+    with pytest.raises(ConfigError, match=r"torch\.float64"):
+        ops.unpack_spikes(words, 40, planes=3, dtype=torch.float64)

@@ -1,5 +1,7 @@
 """Spiking neurons over time, and spikes packed 32 to a word."""
 
+from functools import cache
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -80,19 +82,22 @@ def lif_pack(
     return words, v
 
 
-def pack_spikes(x: Tensor) -> Tensor:
-    """Pack spikes into bits.
+def pack_spikes(x: Tensor, planes: int = 1) -> Tensor:
+    """Pack spikes, or small counts, into bits.
 
     Args:
-        x: `[M, C, H, W]` or `[M, K]`, every value 0 or 1.
+        x: `[M, C, H, W]` or `[M, K]`, every value 0 or 1, or a whole number below `2**planes`.
+        planes: bits of a count; 1 for spikes.
 
     Returns:
-        int32 `[M, H, W, ceil(C/32)]` (`H = W = 1` for `[M, K]`): bit b of word w
-        is channel `32*w + b`; bits past the last channel are 0.
+        int32 `[M, H, W, planes*ceil(C/32)]` (`H = W = 1` for `[M, K]`): bit b of word
+        `p*ceil(C/32) + w` is bit p of channel `32*w + b`; bits past the last channel are 0.
 
     Raises:
-        ConfigError: neither 2-D nor 4-D.
-        DataError: a value is neither 0 nor 1.
+        ConfigError: neither 2-D nor 4-D, or `planes` is not positive.
+        DataError: another value, on the CPU. On CUDA nothing is checked, so that the
+            host need not wait: with one plane every value but 0 is a spike, with
+            more the low bits of the whole part are kept.
 
     Cost: reads `x` once, writes 1/32 of it.
 
@@ -101,27 +106,33 @@ def pack_spikes(x: Tensor) -> Tensor:
     """
     if x.ndim not in (2, 4):
         raise ConfigError(f"pack_spikes: x has shape {tuple(x.shape)}; expected [M, C, H, W] or [M, K]")
-    return run(_pack, x)  # type: ignore[no-any-return]
+    if planes < 1:
+        raise ConfigError(f"pack_spikes: planes is {planes}; expected 1 or more")
+    return run(_pack, x, planes)  # type: ignore[no-any-return]
 
 
-def unpack_spikes(words: Tensor, channels: int) -> Tensor:
-    """Unpack bits into float32 spikes.
+def unpack_spikes(words: Tensor, channels: int, planes: int = 1, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Unpack bits into floats.
 
     Args:
-        words: int32 `[M, H, W, ceil(C/32)]`.
+        words: int32 `[M, H, W, planes*ceil(C/32)]`.
         channels: C.
+        planes: bits of a count; 1 for spikes.
+        dtype: float32 or float16.
 
     Returns:
         `[M, C, H, W]`, channels last in memory.
 
     Raises:
-        ConfigError: `words` is not such a tensor.
+        ConfigError: `words` is not such a tensor, or another type.
 
     >>> unpack_spikes(pack_spikes(torch.tensor([[1.0, 0.0, 1.0]])), 3).flatten()
     tensor([1., 0., 1.])
     """
-    check_words("unpack_spikes", words, channels)
-    return run(_unpack, words, channels)  # type: ignore[no-any-return]
+    check_words("unpack_spikes", words, channels, planes)
+    if dtype not in (torch.float32, torch.float16):
+        raise ConfigError(f"unpack_spikes: dtype is {dtype}; expected torch.float32 or torch.float16")
+    return run(_unpack, words, channels, planes, dtype == torch.float16)  # type: ignore[no-any-return]
 
 
 def or_pool2d(words: Tensor, kernel: int | Pair, stride: int | Pair | None = None, padding: int | Pair = 0) -> Tensor:
@@ -181,12 +192,24 @@ def check_steps(what: str, x: Tensor, steps: int, v0: Tensor | None, repeat: boo
         raise ConfigError(f"{what}: v0 has shape {tuple(v0.shape)}; expected {want}")
 
 
-def check_words(what: str, words: Tensor, channels: int | None) -> None:
+def check_words(what: str, words: Tensor, channels: int | None, planes: int = 1) -> None:
     """Refuse what is not a tensor of packed spikes."""
     if words.dtype != torch.int32 or words.ndim != 4:
         raise ConfigError(f"{what}: words is {words.dtype} {tuple(words.shape)}; expected int32 [M, H, W, ceil(C/32)]")
-    if channels is not None and words.shape[3] != -(-channels // WORD):
-        raise ConfigError(f"{what}: {channels} channels take {-(-channels // WORD)} words, got {words.shape[3]}")
+    if planes < 1 or (channels is not None and words.shape[3] != planes * -(-channels // WORD)):
+        want = planes * -(-(channels or 0) // WORD)
+        many = "" if planes == 1 else f" in {planes} planes"
+        raise ConfigError(f"{what}: {channels} channels{many} take {want} words, got {words.shape[3]}")
+
+
+def on_triton(x: Tensor) -> bool:
+    """Tell whether the Triton kernels take this tensor: on a CUDA device, not float64, and Triton is installed."""
+    return x.is_cuda and x.dtype != torch.float64 and _has_triton()
+
+
+@cache
+def _has_triton() -> bool:
+    return find_spec("triton") is not None
 
 
 @torch.library.custom_op("sparseflow::lif", mutates_args=())
@@ -204,7 +227,11 @@ def _lif(
     params = params_of(tau, v_threshold, v_reset, decay_input, leak)
     x = dense_layout(x)
     spikes, v = _empty_lif(x, steps, repeat)
-    if not cpp.lif(x, v0, params, steps, repeat, spikes, v):
+    if on_triton(x):
+        from sparseflow.ops.lif import triton
+
+        triton.lif(x, v0, params, steps, repeat, spikes, v)
+    elif not cpp.lif(x, v0, params, steps, repeat, spikes, v):
         values = reference.lif(x.repeat(steps, *[1] * (x.ndim - 1)) if repeat else x, params, steps=steps, v0=v0)
         spikes.copy_(values[0]), v.copy_(values[1])
     return spikes, v
@@ -273,7 +300,11 @@ def _lif_pack(
     params = params_of(tau, v_threshold, v_reset, decay_input, leak)
     x = dense_layout(x)
     words, v = _empty_lif_pack(x, steps, repeat)
-    if not cpp.lif_pack(x, v0, params, steps, repeat, words, v):
+    if on_triton(x):
+        from sparseflow.ops.lif import triton
+
+        triton.lif_pack(x, v0, params, steps, repeat, words, v)
+    elif not cpp.lif_pack(x, v0, params, steps, repeat, words, v):
         values = reference.lif_pack(x.repeat(steps, 1, 1, 1) if repeat else x, params, steps=steps, v0=v0)
         words.copy_(values[0]), v.copy_(values[1])
     return words, v
@@ -285,32 +316,48 @@ def _(x: Tensor, v0: Tensor | None, steps: int, repeat: bool, *_: Any) -> tuple[
 
 
 @torch.library.custom_op("sparseflow::pack_spikes", mutates_args=())
-def _pack(x: Tensor) -> Tensor:
+def _pack(x: Tensor, planes: int = 1) -> Tensor:
     x = dense_layout(x)
-    words = _empty_words(x)
-    return words if cpp.pack_spikes(x, words) else words.copy_(reference.pack_spikes(x))
+    words = _empty_words(x, planes=planes)
+    if on_triton(x):
+        from sparseflow.ops.lif import triton
+
+        triton.pack_spikes(x, words, planes)
+        return words
+    return words if planes == 1 and cpp.pack_spikes(x, words) else words.copy_(reference.pack_spikes(x, planes))
 
 
 @_pack.register_fake
-def _(x: Tensor) -> Tensor:
-    return _empty_words(x)
+def _(x: Tensor, planes: int = 1) -> Tensor:
+    return _empty_words(x, planes=planes)
 
 
 @torch.library.custom_op("sparseflow::unpack_spikes", mutates_args=())
-def _unpack(words: Tensor, channels: int) -> Tensor:
-    x = _empty_spikes(words, channels)
-    return x if cpp.unpack_spikes(words, channels, x) else x.copy_(reference.unpack_spikes(words, channels))
+def _unpack(words: Tensor, channels: int, planes: int = 1, half: bool = False) -> Tensor:
+    x = _empty_spikes(words, channels, half)
+    if on_triton(words):
+        from sparseflow.ops.lif import triton
+
+        triton.unpack_spikes(words, channels, x, planes)
+        return x
+    if planes == 1 and cpp.unpack_spikes(words, channels, x):
+        return x
+    return x.copy_(reference.unpack_spikes(words, channels, planes=planes))
 
 
 @_unpack.register_fake
-def _(words: Tensor, channels: int) -> Tensor:
-    return _empty_spikes(words, channels)
+def _(words: Tensor, channels: int, planes: int = 1, half: bool = False) -> Tensor:
+    return _empty_spikes(words, channels, half)
 
 
 @torch.library.custom_op("sparseflow::or_pool2d", mutates_args=())
 def _or_pool(words: Tensor, kernel: list[int], stride: list[int], padding: list[int]) -> Tensor:
     out = _empty_pooled(words, kernel, stride, padding)
-    if not cpp.or_pool2d(words, kernel, stride, padding, out):
+    if on_triton(words):
+        from sparseflow.ops.lif import triton
+
+        triton.or_pool2d(words, kernel, stride, padding, out)
+    elif not cpp.or_pool2d(words, kernel, stride, padding, out):
         out.copy_(reference.or_pool2d(words, (kernel[0], kernel[1]), (stride[0], stride[1]), (padding[0], padding[1])))
     return out
 
@@ -320,9 +367,9 @@ def _(words: Tensor, kernel: list[int], stride: list[int], padding: list[int]) -
     return _empty_pooled(words, kernel, stride, padding)
 
 
-def _empty_words(x: Tensor, copies: int = 1) -> Tensor:
+def _empty_words(x: Tensor, copies: int = 1, planes: int = 1) -> Tensor:
     m, c, *size = x.shape
-    return x.new_empty((copies * m, *(size or (1, 1)), -(-c // WORD)), dtype=torch.int32)
+    return x.new_empty((copies * m, *(size or (1, 1)), planes * -(-c // WORD)), dtype=torch.int32)
 
 
 def _empty_lif(x: Tensor, steps: int, repeat: bool) -> tuple[Tensor, Tensor]:
@@ -342,9 +389,10 @@ def _empty_grads(x: Tensor, steps: int, repeat: bool) -> tuple[Tensor, Tensor]:
     return torch.empty_like(x), torch.empty_like(x if repeat else x[: x.shape[0] // steps])
 
 
-def _empty_spikes(words: Tensor, channels: int) -> Tensor:
+def _empty_spikes(words: Tensor, channels: int, half: bool) -> Tensor:
     m, h, w, _ = words.shape
-    return words.new_empty((m, h, w, channels), dtype=torch.float32).permute(0, 3, 1, 2)
+    dtype = torch.float16 if half else torch.float32
+    return words.new_empty((m, h, w, channels), dtype=dtype).permute(0, 3, 1, 2)
 
 
 def _empty_pooled(words: Tensor, kernel: list[int], stride: list[int], padding: list[int]) -> Tensor:

@@ -148,15 +148,26 @@ def lif_pack(x: Tensor, params: LIFParams, *, steps: int, v0: Tensor | None = No
     return pack_spikes(spikes), v
 
 
-def pack_spikes(x: Tensor) -> Tensor:
-    """Pack spikes into words; see `sparseflow.ops.lif.pack_spikes`.
+def pack_spikes(x: Tensor, planes: int = 1) -> Tensor:
+    """Pack spikes or counts into words; see `sparseflow.ops.lif.pack_spikes`.
 
     >>> pack_spikes(torch.tensor([[1.0, 0.0, 1.0]]))
     tensor([[[[5]]]], dtype=torch.int32)
+    >>> pack_spikes(torch.tensor([[3.0, 0.0, 2.0]]), 2)
+    tensor([[[[1, 5]]]], dtype=torch.int32)
     """
-    if not bool(((x == 0) | (x == 1)).all()):
-        raise DataError("pack_spikes: the input holds values other than 0 and 1; only spikes pack into bits")
     x = x[:, :, None, None] if x.ndim == 2 else x
+    if planes == 1:
+        if not bool(((x == 0) | (x == 1)).all()):
+            raise DataError("pack_spikes: the input holds values other than 0 and 1; only spikes pack into bits")
+        return _words(x)
+    if not bool(((x >= 0) & (x < 2**planes) & (x == x.trunc())).all()):
+        raise DataError(f"pack_spikes: the input holds values that are not whole numbers below {2**planes}")
+    counts = x.to(torch.int64)
+    return torch.cat([_words((counts >> p) & 1) for p in range(planes)], dim=-1)
+
+
+def _words(x: Tensor) -> Tensor:
     bits = x.permute(0, 2, 3, 1).to(torch.int64)
     bits = F.pad(bits, (0, -bits.shape[-1] % WORD))
     bits = bits.reshape(*bits.shape[:-1], bits.shape[-1] // WORD, WORD)
@@ -164,14 +175,16 @@ def pack_spikes(x: Tensor) -> Tensor:
     return torch.where(words >= 2**31, words - 2**32, words).to(torch.int32)
 
 
-def unpack_spikes(words: Tensor, channels: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Unpack words into spikes; see `sparseflow.ops.lif.unpack_spikes`.
+def unpack_spikes(words: Tensor, channels: int, dtype: torch.dtype = torch.float32, planes: int = 1) -> Tensor:
+    """Unpack words into spikes or counts; see `sparseflow.ops.lif.unpack_spikes`.
 
     >>> unpack_spikes(torch.tensor([[[[5]]]], dtype=torch.int32), 3).flatten()
     tensor([1., 0., 1.])
     """
     bits = (words.unsqueeze(-1) >> torch.arange(WORD, device=words.device)) & 1
-    return bits.flatten(-2)[..., :channels].permute(0, 3, 1, 2).to(dtype)
+    bits = bits.reshape(*words.shape[:-1], planes, words.shape[-1] // planes * WORD)
+    counts: Tensor = (bits << torch.arange(planes, device=words.device)[:, None]).sum(-2)
+    return counts[..., :channels].permute(0, 3, 1, 2).to(dtype)
 
 
 def or_pool2d(words: Tensor, kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int]) -> Tensor:
