@@ -6,24 +6,29 @@ import torch
 from sparseflow.errors import ConfigError
 from sparseflow.recipes.spike_bench import SpikeBenchConfig, bench
 from sparseflow.recipes.spike_bench import bench as package_bench
-from sparseflow.recipes.spike_bench.bench import CHECKED, _layer_checks
-from sparseflow.recipes.spike_bench.layers import LayerRow
+from sparseflow.recipes.spike_bench.bench import _layer_checks
+from sparseflow.recipes.spike_bench.layers import FORMS, LayerRow
 from sparseflow.recipes.spike_bench.network import NetworkRow
 
 
-def row(spikes, density, ratio):
+def row(spikes, density, ratio, form="packed"):
     return LayerRow(
-        layer="l", form=CHECKED, spikes=spikes, threads=1, shape=(1,), density=density, dense="eager nchw",
+        layer="l", form=form, spikes=spikes, threads=1, shape=(1,), density=density, dense="eager nchw",
         kernel="event", dense_s=ratio, kernel_s=1.0, ratio=ratio, candidates_s={},
     )  # fmt: skip
 
 
-def test_checks_take_the_geomean_of_their_own_rows_only():
-    rows = [row("trained", 0.05, 2.0), row("trained", 0.01, 8.0)]
-    rows += [row("i.i.d.", d, r) for d, r in ((0.2, 0.5), (0.0499, 5.0), (0.01, 9.0))]
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_is_held_to_the_same_bounds_by_the_geomean_of_its_own_rows(form):
+    rows = [row("trained", 0.05, 2.0, form), row("trained", 0.01, 8.0, form)]
+    rows += [row("i.i.d.", d, r, form) for d, r in ((0.2, 0.5), (0.0499, 5.0), (0.01, 9.0))]
+    rows += [row("trained", 0.05, 100.0, other) for other in FORMS if other != form]
     checks = _layer_checks(rows, threads=1)
-    assert [c.value for c in checks] == pytest.approx([4.0, 0.5, 5.0, 9.0])
-    assert [c.ok for c in checks] == [True, False, True, True]
+    assert len(checks) == 4 * len(FORMS)
+    own = [c for c in checks if f", {form} form," in c.name]
+    assert [c.value for c in own] == pytest.approx([4.0, 0.5, 5.0, 9.0])
+    assert [c.bound for c in own] == [3.0, 1.0, 4.0, 8.0]
+    assert [c.ok for c in own] == [True, False, True, True]
 
 
 def test_no_rows_never_hold():
