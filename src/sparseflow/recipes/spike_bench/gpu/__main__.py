@@ -1,0 +1,50 @@
+"""python -m sparseflow.recipes.spike_bench.gpu: the GPU bench with the standard library's parser."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+
+from sparseflow.recipes.spike_bench.gpu import STAGES, TARGETS, GpuBenchConfig, bench_gpu, tables
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the bench; 0 only if every check holds."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--target", choices=TARGETS, default="h200")
+    parser.add_argument("--only", action="append", choices=STAGES, default=[], help="may be repeated")
+    parser.add_argument("--out", help="file for the record; one that is there is completed")
+    parser.add_argument("--json", action="store_true", help="print the record")
+    parser.add_argument("--quick", action="store_true", help="a smoke run of about a minute")
+    parser.add_argument("--budget", type=float, default=570.0, help="seconds of the whole call")
+    parser.add_argument("--checkpoint", action="append", default=[], help="trained network; may be repeated")
+    parser.add_argument("--kernel", action="append", default=[], help="kernel to choose from; may be repeated")
+    parser.add_argument("--precision", default="fp16")
+    parser.add_argument("--rounds", type=int, default=100)
+    parser.add_argument("--configurations", type=int, default=200)
+    parser.add_argument("--no-warm", action="store_true", help="do not compile rivals in parallel first")
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--commit", default="")
+    given = parser.parse_args(argv)
+    config = GpuBenchConfig(
+        target=given.target,
+        only=tuple(given.only),
+        out=given.out,
+        quick=given.quick,
+        budget_s=given.budget,
+        checkpoints=tuple(given.checkpoint),
+        kernels=tuple(given.kernel) or GpuBenchConfig().kernels,
+        precision=given.precision,
+        rounds=given.rounds,
+        configurations=given.configurations,
+        warm=not given.no_warm,
+        device=given.device,
+        commit=given.commit,
+    )
+    body = bench_gpu(config, say=lambda line: print(line, file=sys.stderr, flush=True))
+    print(json.dumps(body, indent=1) if given.json else tables(body, config.stages))
+    return 0 if body["ok"] else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

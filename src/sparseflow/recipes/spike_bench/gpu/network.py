@@ -1,0 +1,224 @@
+"""Whole networks: optimised, against the best dense way to run them, and against eager float32."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sparseflow.cost.measure import Timing, measure, ratio
+from sparseflow.errors import MeasurementError
+from sparseflow.recipes.checks import Check
+from sparseflow.recipes.spike_bench.gpu.blocks import figures_of
+from sparseflow.recipes.spike_bench.gpu.dense import plain_network
+from sparseflow.recipes.spike_bench.gpu.energy import joules
+from sparseflow.recipes.spike_bench.gpu.nets import (
+    CLAIMS,
+    NetCase,
+    WithReset,
+    densities,
+    net_cases,
+    optimized,
+    spikingjelly_net,
+)
+from sparseflow.recipes.spike_bench.gpu.record import Figure, StageResult
+from sparseflow.recipes.spike_bench.gpu.rivals import Choice, Dense, Prepared, Variant, choose, prepare
+from sparseflow.recipes.spike_bench.gpu.settings import (
+    Budget,
+    GpuBenchConfig,
+    device_name,
+    fast_dense,
+    strict,
+    versions,
+)
+
+__all__ = ["BATCHES", "network_stage"]
+
+BATCHES = (32, 1)
+ALIVE = (0.02, 0.40)
+
+
+def network_stage(
+    config: GpuBenchConfig,
+    budget: Budget,
+    device: torch.device,
+    *,
+    batches: Sequence[int] = BATCHES,
+    side: int = 224,
+    cases: Sequence[NetCase] | None = None,
+) -> StageResult:
+    """Time every network with many images and with one.
+
+    Args:
+        config: settings.
+        budget: time of this stage.
+        device: where to run.
+        batches: images a forward, the largest first.
+        side: edge of the images of the claims.
+        cases: the networks; by default the checkpoints of the settings and what the claims need besides.
+    """
+    result = StageResult()
+    if cases is None:
+        cases = net_cases(config.checkpoints, max(batches), device, side=side, seed=config.seed, errors=result.errors)
+    # Many images take longer to prepare for than one.
+    parts = [(case, batch) for batch in batches for case in cases]
+    for i, (case, batch) in enumerate(parts):
+        row: dict[str, Any] = {}
+        try:
+            with fast_dense():
+                row = _one(case, batch, config, budget.share(1, len(parts) - i), device, result)
+            result.rows.append(row)
+        except Exception as e:
+            result.errors[f"{case.name}, N {batch}"] = f"{type(e).__name__}: {e}"[:500]
+        result.checks += _checks(case, batch, max(batches), row)
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+    for case in cases:
+        result.checks += _alive(case, result)
+    for claim in CLAIMS:
+        trained = sum(c.trained and c.builder == claim.builder for c in cases)
+        name = f"{claim.builder}: timed with trained weights"
+        result.checks.append(Check(show="2", name=name, value=trained, unit="networks", rule=">=", bound=1))
+    return result
+
+
+def _checks(case: NetCase, batch: int, many: int, row: dict[str, Any]) -> list[Check]:
+    if case.claim is None:
+        return []
+    bound = case.claim.over_dense if batch == many else case.claim.single
+    found = [("the best dense", row.get("over_dense", math.nan), bound)]
+    if batch == many:
+        found.append(("eager float32", row.get("over_eager", math.nan), case.claim.over_eager))
+    return [
+        Check(show="2", name=f"{case.name}, N {batch}, over {what}", value=value, unit="x", rule=">=", bound=least)
+        for what, value, least in found
+    ]
+
+
+def _alive(case: NetCase, result: StageResult) -> list[Check]:
+    try:
+        rates = densities(case.model, case.x)
+        with torch.no_grad():
+            spread = float(WithReset(case.model)(case.x).std(0).max())
+    except Exception as e:
+        result.errors[f"{case.name}, alive"] = f"{type(e).__name__}: {e}"[:300]
+        rates, spread = {}, math.nan
+    result.details[case.name] = {"density": rates, "logits_spread": spread, "trained": case.trained, **case.record}
+    if len(case.x) < 2:
+        spread = math.nan
+    ends = (min(rates.values(), default=math.nan), max(rates.values(), default=math.nan))
+    checks = (
+        ("lowest density of a layer", ends[0], "fraction", ">=", ALIVE[0]),
+        ("highest density of a layer", ends[1], "fraction", "<=", ALIVE[1]),
+        ("logits change with the image by", spread, "", ">=", 1e-3),
+    )
+    return [
+        Check(show="2", name=f"{case.name}: {what}", value=value, unit=unit, rule=rule, bound=bound)
+        for what, value, unit, rule, bound in checks
+    ]
+
+
+def _one(
+    case: NetCase, batch: int, config: GpuBenchConfig, budget: Budget, device: torch.device, result: StageResult
+) -> dict[str, Any]:
+    x = case.x[:batch].contiguous()
+    fast, report = optimized(case.model, x, config.precision)
+    ours_net = WithReset(fast)
+
+    def ours() -> Any:
+        with torch.no_grad():
+            return ours_net(x)
+
+    got = ours()
+    with strict(), torch.no_grad():
+        expected = WithReset(case.model)(x)
+    same = float((expected.argmax(-1) == got.argmax(-1)).float().mean())
+    eager = prepare(
+        Dense(module=WithReset(case.model), inputs=[x]), Variant(mode="eager", dtype="tf32", layout="nchw"), device
+    )
+    choice = _choice(case, x, config, budget, device)
+    rival = choice.best
+    if rival is None:
+        raise MeasurementError(f"no rival runs: {choice.failures}")
+    warmup, rounds = config.timing()
+    runs = {"dense": rival.run, "ours": ours, "eager": _calls(case.model, x)}
+    timings = measure(runs, warmup=warmup, repeats=rounds)
+    eager_graph = measure({"it": eager.run}, warmup=5, repeats=20)["it"]
+    shape = tuple(x.shape)
+    result.figures += figures_of(case.name, shape, math.nan, choice, 1, device)
+    result.figures += _quoted(case, shape, rival, timings, config, device)
+    energy = None if config.quick else {"ours": joules(ours, batch, device), "dense": joules(rival.run, batch, device)}
+    return {
+        "network": case.name,
+        "batch": batch,
+        "trained": case.trained,
+        "rival": rival.variant.name,
+        "rival_ms": timings["dense"].median_s * 1e3,
+        "eager_ms": timings["eager"].median_s * 1e3,
+        "eager_graph_ms": eager_graph.median_s * 1e3,
+        "ours_ms": timings["ours"].median_s * 1e3,
+        "over_dense": ratio(timings, "dense", "ours"),
+        "over_eager": ratio(timings, "eager", "ours"),
+        "top1_equal": same,
+        "precision": config.precision,
+        "energy": energy,
+        "kernels": {layer.name: layer.kernel for layer in report.layers},
+        "refusals": [f"{r.layer} {r.what}: {r.reason}"[:200] for r in report.refusals][:20],
+        "fallbacks": list(report.fallbacks)[:20],
+        "not_run": choice.failures,
+    }
+
+
+def _calls(model: nn.Module, x: Tensor) -> Any:
+    net = WithReset(model)
+
+    def run() -> Any:
+        with torch.no_grad():
+            return net(x)
+
+    return run
+
+
+def _choice(case: NetCase, x: Tensor, config: GpuBenchConfig, budget: Budget, device: torch.device) -> Choice:
+    steps = getattr(getattr(case.model, "repeat", None), "steps", 4)
+
+    def theirs() -> tuple[nn.Module, list[Tensor]]:
+        return spikingjelly_net(case), [x.unsqueeze(0).expand(int(steps), *x.shape).contiguous()]
+
+    dense = Dense(module=plain_network(case.model), inputs=[x], spikingjelly=theirs)
+    if config.quick:
+        return choose(
+            dense, device, budget, dtypes=("fp16",), layouts=("channels_last",), rounds=5, refine=0,
+            compile=device.type == "cuda",
+        )  # fmt: skip
+    return choose(dense, device, budget, refine=1, slow_s=150.0)
+
+
+def _quoted(
+    case: NetCase,
+    shape: tuple[int, ...],
+    rival: Prepared,
+    timings: dict[str, Timing],
+    config: GpuBenchConfig,
+    device: torch.device,
+) -> list[Figure]:
+    known = versions()
+    common: dict[str, Any] = {
+        "case": case.name, "shape": shape, "density": math.nan, "quoted": True, "device": device_name(device),
+    }  # fmt: skip
+    v = rival.variant
+    return [
+        Figure.of(
+            timings["dense"], provider=v.provider, mode=v.mode, dtype=v.dtype, layout=v.layout, timing=rival.timing,
+            version=known.get(v.provider, "?"), **common,
+        ),
+        Figure.of(
+            timings["eager"], provider="torch", mode="eager", dtype="tf32", layout="nchw", timing="calls",
+            version=known["torch"], **common,
+        ),
+        Figure.of(
+            timings["ours"], provider="sparseflow", mode="optimize", dtype=config.precision, layout="nchw",
+            timing="calls", version=config.commit or "?", **common,
+        ),
+    ]  # fmt: skip

@@ -1,0 +1,167 @@
+"""What a GPU bench measures, for how long, and the device that it runs on."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from importlib import metadata
+
+import torch
+
+from sparseflow.errors import ConfigError
+
+__all__ = [
+    "PROTOCOL",
+    "STAGES",
+    "TARGETS",
+    "Budget",
+    "GpuBenchConfig",
+    "device_name",
+    "fast_dense",
+    "strict",
+    "versions",
+]
+
+TARGETS = ("h200", "h100")
+STAGES = ("blocks", "seed", "correct", "memory", "network", "coverage")
+# How the time of one call is shared among stages that run in it.
+SHARES = {"blocks": 3.0, "seed": 2.0, "correct": 1.5, "memory": 1.0, "network": 5.0, "coverage": 5.0}
+PROTOCOL = (
+    "At least 20 warm-up calls and 100 rounds a quoted figure, medians and interquartile ranges, both sides in one "
+    "process and in interleaved rounds; a ratio is the median of the per-round ratios. Time is read from CUDA events "
+    "around replays of a CUDA graph where the mode allows it ('graph'), around back-to-back calls where not ('calls'). "
+    "Everything that one forward needs is inside the timer: occupancy and other metadata, layout, reset of state. "
+    "Single blocks turn over several sets of inputs and outputs, the same number on both sides; bytes a set and the "
+    "size of the L2 cache are in the record. The rival is the fastest of eager, compile, compile reduce-overhead and "
+    "compile max-autotune, in float32 with TF32, float16 and bfloat16, contiguous and channels_last, with batch norm "
+    "folded and stateless neurons, and of SpikingJelly with its own kernels; max-autotune and reduce-overhead run for "
+    "the two fastest of the compiled variants. torch._dynamo is reset before each rival. A variant that did not run "
+    "is in the record with its reason. The rival is chosen in a measurement of its own; only a second one is quoted."
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GpuBenchConfig:
+    """Settings of `sparseflow spike bench --target h200`.
+
+    Args:
+        target: "h200" or "h100"; the device's name must hold it.
+        only: stages to run, of `STAGES`; all if empty.
+        out: file for the record. A record of the same device that is already there is completed.
+        quick: a smoke run of about a minute; its figures are marked and hold no check.
+        budget_s: wall time of the whole call; no rival is started past it.
+        checkpoints: paths or shipped names of trained networks, for the network and correctness stages.
+        kernels: kernels of `ops.spike_layer` to choose from.
+        precision: precision of the quoted figures.
+        rounds: timed rounds of a quoted figure.
+        warmup: untimed calls before them.
+        configurations: random configurations of the correctness stage, for each kernel and precision.
+        warm: compile the rivals in parallel processes first.
+        device: "cuda", or "cpu" to try the code without one.
+        commit: what was measured, where the tree itself does not tell.
+        seed: seed of weights and synthetic spikes.
+
+    Raises:
+        ConfigError: an unknown target or stage, or a count or time out of range.
+    """
+
+    target: str = "h200"
+    only: tuple[str, ...] = ()
+    out: str | None = None
+    quick: bool = False
+    budget_s: float = 570.0
+    checkpoints: tuple[str, ...] = ()
+    kernels: tuple[str, ...] = ("cuda", "triton")
+    precision: str = "fp16"
+    rounds: int = 100
+    warmup: int = 20
+    configurations: int = 200
+    warm: bool = True
+    device: str = "cuda"
+    commit: str = ""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the fields."""
+        if self.target not in TARGETS:
+            raise ConfigError(f"target is {self.target!r}; the GPU bench measures {', '.join(TARGETS)}")
+        unknown = set(self.only) - set(STAGES)
+        if unknown:
+            raise ConfigError(f"unknown stages {sorted(unknown)}; there are {', '.join(STAGES)}")
+        if self.budget_s <= 0 or not self.kernels:
+            raise ConfigError("the bench needs a positive time and at least one kernel")
+        for name in ("rounds", "warmup", "configurations"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; expected at least 1")
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The stages of this call, in the order in which they run."""
+        return tuple(s for s in STAGES if not self.only or s in self.only)
+
+    def timing(self) -> tuple[int, int]:
+        """Return warm-up calls and rounds of a quoted figure."""
+        return (2, 5) if self.quick else (self.warmup, self.rounds)
+
+
+@dataclass(slots=True)
+class Budget:
+    """Seconds left for a piece of work.
+
+    Args:
+        seconds: how long it may take.
+        started: when it began, on the clock of `time.monotonic`.
+    """
+
+    seconds: float
+    started: float = field(default_factory=time.monotonic)
+
+    def left(self) -> float:
+        """Return the seconds that are left, 0 at least."""
+        return max(0.0, self.seconds - (time.monotonic() - self.started))
+
+    def share(self, parts: float, of: float) -> "Budget":
+        """Return a budget with `parts / of` of what is left."""
+        return Budget(self.left() * parts / of if of > 0 else 0.0)
+
+
+def device_name(device: torch.device) -> str:
+    """Return the name of the device as its driver gives it."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the packages on either side, by name."""
+    found = {"torch": str(torch.__version__)}
+    for name in ("triton", "spikingjelly", "nvidia-cudnn-cu13"):
+        with suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
+
+
+@contextmanager
+def fast_dense() -> Iterator[None]:
+    """Give the dense side TF32 and cuDNN's own search, and restore both afterwards."""
+    cudnn = torch.backends.cudnn
+    before = cudnn.benchmark, cudnn.allow_tf32, torch.get_float32_matmul_precision()
+    cudnn.benchmark, cudnn.allow_tf32 = True, True
+    torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        cudnn.benchmark, cudnn.allow_tf32 = before[0], before[1]
+        torch.set_float32_matmul_precision(before[2])
+
+
+@contextmanager
+def strict() -> Iterator[None]:
+    """Compute float32 in float32, without TF32, for references."""
+    cudnn = torch.backends.cudnn
+    before = cudnn.benchmark, cudnn.allow_tf32, torch.get_float32_matmul_precision()
+    cudnn.benchmark, cudnn.allow_tf32 = False, False
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        cudnn.benchmark, cudnn.allow_tf32 = before[0], before[1]
+        torch.set_float32_matmul_precision(before[2])
