@@ -12,7 +12,7 @@ from torch import Tensor
 from sparseflow.errors import ConfigError, UnsupportedError
 from sparseflow.ops._library import run
 from sparseflow.ops.lif.reference import WORD, LIFParams
-from sparseflow.ops.spike_layer import reference
+from sparseflow.ops.spike_layer import _pack, cuda, reference
 from sparseflow.ops.spike_layer.reference import Source, check_width, pack_counts, unpack_counts
 
 __all__ = ["LayerWeights", "Source", "pack_counts", "pack_layer", "spike_layer", "unpack_counts"]
@@ -115,11 +115,11 @@ def pack_layer(
         planes=bits,
         identity=identity,
         params=params,
-        tensors=_pack(kernel, [w.detach() for w in weights], bias, params, identity, bits, precision),
+        tensors=_packed(kernel, [w.detach() for w in weights], bias, params, identity, bits, precision),
     )
 
 
-def _pack(
+def _packed(
     kernel: str,
     weights: list[Tensor],
     bias: Tensor | None,
@@ -132,6 +132,8 @@ def _pack(
         from sparseflow.ops.spike_layer import triton
 
         return triton.pack(weights, bias, params, identity, planes, precision)  # type: ignore[no-any-return]
+    if kernel == "cuda":
+        return _pack.pack(weights, bias, params, identity, precision)
     tensors = {f"weight{i}": w.contiguous() for i, w in enumerate(weights)}
     return tensors if bias is None else {**tensors, "bias": bias.detach()}
 
@@ -273,7 +275,7 @@ def _kernels(name: str) -> Any:
         from sparseflow.ops.spike_layer import triton
 
         return triton.spike_layer
-    raise UnsupportedError("spike_layer: kernel 'cuda' is not built")
+    return cuda.spike_layer
 
 
 def _dense(

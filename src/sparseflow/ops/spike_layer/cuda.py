@@ -1,0 +1,306 @@
+"""The kernel for sm_90a: what it takes, how a call is laid out, and its launch."""
+
+import ctypes
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sparseflow.errors import UnsupportedError
+from sparseflow.ops.lif.reference import WORD
+from sparseflow.ops.spike_layer import _build
+from sparseflow.ops.spike_layer._pack import COLUMNS, INPUTS
+from sparseflow.ops.spike_layer.reference import Source
+
+__all__ = ["Config", "Params", "configure", "refusal", "spike_layer"]
+
+SHARED = 232448  # bytes that one block may have
+STAGES = 12
+PIXELS = 64
+FLOATS = {"float16": 1, "float32": 2}
+
+
+class CSource(ctypes.Structure):
+    """`Source` of spike_layer.cu."""
+
+    _fields_ = (
+        ("words", ctypes.c_void_p),
+        *((name, ctypes.c_int) for name in ("height", "width", "count", "pitch", "planes")),
+        *((name, ctypes.c_int) for name in ("kh", "kw", "sh", "sw", "ph", "pw", "dh", "dw")),
+        *((name, ctypes.c_int) for name in ("step", "chunks", "linear", "identity")),
+    )
+
+
+class Params(ctypes.Structure):
+    """`Params` of spike_layer.cu."""
+
+    _fields_ = (
+        ("source", CSource * 3),
+        *((name, ctypes.c_void_p) for name in ("weights", "constants", "v0", "v", "out", "add")),
+        *((name, ctypes.c_int) for name in ("sources", "chunks", "stages", "pixels", "height", "width")),
+        *((name, ctypes.c_int) for name in ("steps", "channels", "words", "tiles", "columns")),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """How one call is cut.
+
+    Args:
+        defines: the kernel's defines.
+        grid: blocks.
+        threads: threads of a block.
+        shared: bytes of shared memory of a block.
+        stages: chunks of weights that a block holds.
+    """
+
+    defines: tuple[tuple[str, int], ...]
+    grid: int
+    threads: int
+    shared: int
+    stages: int
+
+
+def refusal(device: torch.device) -> str | None:
+    """Return why the kernel cannot run on a device, or None.
+
+    >>> refusal(torch.device("cpu"))
+    'compiled for GPUs of compute capability 9.0 only; the words are on cpu'
+    """
+    if device.type != "cuda" or torch.cuda.get_device_capability(device) != (9, 0):
+        return f"compiled for GPUs of compute capability 9.0 only; the words are on {device}"
+    if _build.compiler() is None:
+        return "built at first use, by NVRTC or nvcc; install cuda-core, or CUDA 12 or later"
+    return None
+
+
+def configure(
+    *,
+    pixels: int,
+    steps: int,
+    channels: int,
+    chunks: int,
+    halves: int,
+    planes: int,
+    pairs: bool,
+    kind: tuple[tuple[str, int], ...],
+    cores: int,
+    columns: int | None = None,
+    groups: int = 2,
+) -> Config:
+    """Choose tiles for a call.
+
+    Args:
+        pixels: N*Ho*Wo.
+        steps: T.
+        channels: Cout.
+        chunks: chunks of 64 inputs of one tap, of all sources.
+        halves: 1, or 2 for weights in two halves.
+        planes: bit planes of the widest source.
+        pairs: every source can be read two words at a time.
+        kind: defines that the layer's kind fixes.
+        cores: multiprocessors.
+        columns: output channels of a tile, 32 or 64; chosen if None.
+        groups: warpgroups that multiply.
+    """
+    held = (4 if steps > 2 else steps) if planes < 3 else min(steps, 2)
+    tiles, wide = -(-pixels // PIXELS), -(-channels // COLUMNS)
+    if columns is None:
+        columns = 32 if tiles * wide <= cores or channels <= 32 else 64
+    count = wide * (COLUMNS // columns)
+    several = steps > held
+    chunk = INPUTS * columns * 2 * halves
+    rest = 16 * chunks + 4 * columns + (groups * columns * 256 if several else 0) + 128
+    resident = chunks * (chunk + 16) + rest <= SHARED and count <= cores
+    stages = chunks if resident else min(chunks, STAGES, (SHARED - rest) // (chunk + 16))
+    if stages < 2 and not resident:
+        raise UnsupportedError(f"spike_layer: kernel 'cuda' cannot hold {chunks} chunks of weights in shared memory")
+    work = -(-tiles // groups) * count
+    defines = {
+        "BN": columns,
+        "TC": held,
+        "WGS": groups,
+        "PLANES": planes,
+        "HALVES": halves,
+        "RESIDENT": int(resident),
+        "VEC": int(pairs),
+        "MULTI": int(several),
+        **dict(kind),
+    }
+    return Config(
+        defines=tuple(defines.items()),
+        grid=min(cores, work),
+        threads=128 * groups + (0 if resident else 128),
+        shared=stages * (chunk + 16) + rest,
+        stages=stages,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    config: Config
+    template: Params
+    device: int
+    handle: ctypes.c_void_p
+
+
+def _c_source(source: Source, step: int, identity: bool) -> CSource:
+    _, h, w, pitch = source.words.shape
+    taps = source.kernel_size[0] * source.kernel_size[1]
+    pairs = 1 if identity else -(-source.channels // INPUTS)
+    linear = taps == 1 and source.stride == (1, 1) and source.padding == (0, 0)
+    moves = (*source.kernel_size, *source.stride, *source.padding, *source.dilation)
+    count = -(-source.channels // WORD)
+    return CSource(0, h, w, count, pitch, source.planes, *moves, step, taps * pairs, linear, identity)
+
+
+@lru_cache(maxsize=4096)
+def _plan(
+    device: int,
+    shapes: tuple[Any, ...],
+    halves: int,
+    steps: int,
+    channels: int,
+    pairs: bool,
+    out: str,
+    out_planes: int,
+    add: int,
+    neuron: tuple[bool, bool, bool, bool],
+    tune: tuple[tuple[str, int], ...],
+) -> _Plan:
+    sources = [Source(torch.empty(shape, device="meta"), *rest) for shape, rest, _ in shapes]
+    if any(s.words.numel() >= 2**31 for s in sources):
+        raise UnsupportedError("spike_layer: kernel 'cuda' takes fewer than 2^31 words a source")
+    m, size = sources[0].words.shape[0], sources[0].output()
+    pixels = m // steps * size[0] * size[1]
+    each = [
+        _c_source(s, s.words.numel() // steps, identity) for s, (_, _, identity) in zip(sources, shapes, strict=True)
+    ]
+    chunks = sum(s.chunks for s in each)
+    leak, soft, v0, keep_v = (int(x) for x in neuron)
+    kind = {"OUT": FLOATS.get(out, 0), "ADD": add, "OUTP": out_planes}
+    kind |= {"LEAK": leak, "SOFT": soft, "V0": v0, "KEEPV": keep_v}
+    config = configure(
+        pixels=pixels,
+        steps=steps,
+        channels=channels,
+        chunks=chunks,
+        halves=halves,
+        planes=max(s.planes for s in sources),
+        pairs=pairs and all(s.count % 2 == 0 for s in each),
+        kind=tuple(kind.items()),
+        cores=torch.cuda.get_device_properties(device).multi_processor_count,
+        **dict(tune),
+    )
+    defines = dict(config.defines)
+    template = Params(
+        (CSource * 3)(*each),
+        *[0] * 6,
+        len(each),
+        chunks,
+        config.stages,
+        pixels,
+        *size,
+        steps,
+        channels,
+        -(-channels // WORD),
+        -(-pixels // PIXELS),
+        -(-channels // COLUMNS) * (COLUMNS // defines["BN"]),
+    )
+    return _Plan(config, template, device, _build.function(device, config.defines, config.shared))
+
+
+def spike_layer(
+    sources: Sequence[Source],
+    weights: Any,
+    *,
+    steps: int,
+    identity: tuple[Tensor, int] | None = None,
+    add: tuple[Tensor, int] | None = None,
+    v0: Tensor | None = None,
+    keep_v: bool = False,
+    out: str = "words",
+    out_planes: int = 1,
+    tune: tuple[tuple[str, int], ...] = (),
+) -> tuple[Tensor, Tensor | None]:
+    """Run the layer; arguments as in `sparseflow.ops.spike_layer.spike_layer`, all checked there.
+
+    Args:
+        sources: convolution sources.
+        weights: `LayerWeights` packed for this kernel.
+        steps: T.
+        identity: counts added to the currents.
+        add: counts added to the spikes.
+        v0: first potential.
+        keep_v: return the last potential.
+        out: "words", "float16" or "float32".
+        out_planes: planes of the output.
+        tune: arguments of `configure` that are not to be chosen.
+
+    Raises:
+        UnsupportedError: it cannot run here; says why.
+    """
+    words = sources[0].words
+    reason = _refusal(words.device)
+    if reason is not None:
+        raise UnsupportedError(f"spike_layer: kernel 'cuda' cannot run: {reason}")
+    channels, params = weights.out_channels, weights.params
+    m, (ho, wo) = words.shape[0], sources[0].output()
+    n = m // steps
+    every = [s._replace(words=s.words.contiguous()) for s in sources]
+    if identity is not None:
+        every.append(Source(identity[0].contiguous(), channels, identity[1]))
+    if out == "words":
+        y = words.new_empty((m, ho, wo, out_planes * -(-channels // WORD)))
+        result = y
+    else:
+        y = words.new_empty((m, ho, wo, channels), dtype=torch.float16 if out == "float16" else torch.float32)
+        result = y.permute(0, 3, 1, 2)
+    v = words.new_empty((n, ho, wo, channels), dtype=torch.float32) if keep_v else None
+    last = None if v is None else v.permute(0, 3, 1, 2)
+    if m == 0:
+        return result, last
+    start = None if v0 is None else v0.permute(0, 2, 3, 1).contiguous().float()
+    extra = None if add is None else add[0].contiguous()
+    packed, constants = weights.tensors["weights"], weights.tensors["constants"]
+    leak, soft = (params is not None and params.kind == "lif"), (params is not None and params.v_reset is None)
+    plan = _plan(
+        words.get_device(),
+        tuple((tuple(s.words.shape), s[1:], identity is not None and i == len(sources)) for i, s in enumerate(every)),
+        packed.shape[2],
+        steps,
+        channels,
+        all(s.words.data_ptr() % 8 == 0 for s in every),
+        out,
+        out_planes,
+        0 if add is None else add[1],
+        (leak, soft, v0 is not None, keep_v),
+        tune,
+    )
+    call = Params.from_buffer_copy(plan.template)
+    for i, s in enumerate(every):
+        call.source[i].words = s.words.data_ptr()
+    call.weights, call.constants, call.out = packed.data_ptr(), constants.data_ptr(), y.data_ptr()
+    call.v0 = 0 if start is None else start.data_ptr()
+    call.v = 0 if v is None else v.data_ptr()
+    call.add = 0 if extra is None else extra.data_ptr()
+    _launch(plan, call)
+    return result, last
+
+
+@lru_cache(maxsize=64)
+def _refusal(device: torch.device) -> str | None:
+    return refusal(device)
+
+
+def _launch(plan: _Plan, call: Params) -> None:
+    stream = ctypes.c_void_p(torch.cuda.current_stream(plan.device).cuda_stream)
+    arguments = (ctypes.c_void_p * 1)(ctypes.addressof(call))
+    config = plan.config
+    status = _build.driver().cuLaunchKernel(
+        plan.handle, config.grid, 1, 1, config.threads, 1, 1, config.shared, stream, arguments, None
+    )
+    _build.check(status, "the launch")

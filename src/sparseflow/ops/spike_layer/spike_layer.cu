@@ -1,0 +1,625 @@
+// One layer of a spiking network on packed spikes, for sm_90a: implicit GEMM by wgmma with the spikes' bits
+// expanded in registers, then neurons over time and packing, all before anything is written. See README.md.
+//
+// Compiled once for each set of defines; no header is needed.
+//   BN        output channels of a tile: 64, or 32 (half of a packed tile)
+//   TC        time steps held in accumulators at once: 1, 2, 4
+//   WGS       consumer warpgroups of a block
+//   PLANES    bit planes of the widest source
+//   HALVES    1, or 2 for weights of a high and a low half
+//   RESIDENT  all weights of a tile stay in shared memory; else a ring fed by one more warp
+//   VEC       every source reads its words in aligned pairs
+//   MULTI     more time steps than TC: potentials wait in shared memory
+//   OUT       0 words, 1 float16, 2 float32
+//   ADD       planes added to the spikes
+//   OUTP      planes written
+//   LEAK SOFT V0 KEEPV   kind of neuron and of state
+
+typedef unsigned int u32;
+typedef unsigned long long u64;
+typedef unsigned short u16;
+typedef unsigned char u8;
+
+struct Source {
+  const u32* words;
+  int height, width, count, pitch, planes;  // count: words of one plane; pitch: words of one pixel
+  int kh, kw, sh, sw, ph, pw, dh, dw;
+  int step;      // words of one time step
+  int chunks;    // of all taps
+  int linear;    // one tap, no stride, no padding
+  int identity;  // reads the tile's own channels
+};
+
+struct Params {
+  Source source[3];
+  const u8* weights;
+  const float* constants;  // keep, threshold, reset, scale, 1/scale, 0, 0, 0, then the bias of every column
+  const float* v0;
+  float* v;
+  void* out;
+  const u8* add;
+  int sources, chunks, stages;
+  int pixels, height, width;  // pixels: N * height * width
+  int steps, channels, words;
+  int tiles, columns;  // tiles of 64 pixels, tiles of BN channels
+};
+
+constexpr int THREADS = 128 * WGS + (RESIDENT ? 0 : 128);
+constexpr int VOTERS = 128 * WGS + 32;                // the consumers and the warp that fetches
+constexpr int FULL = 8192 * HALVES;                   // bytes of a chunk, 64 inputs by 64 outputs
+constexpr int CHUNK = 64 * BN * 2 * HALVES;           // bytes of it that this tile needs
+constexpr int STEP = BN * 32;                         // bytes of 16 inputs
+constexpr int HALF = STEP * 4;                        // bytes from the high to the low weights
+constexpr int PER = BN / 4;                           // channels that one lane holds of a pixel
+
+__device__ __forceinline__ u32 shared(const void* p) { return (u32)__cvta_generic_to_shared(p); }
+
+__device__ __forceinline__ void barrier_init(u32 at, u32 count) {
+  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(at), "r"(count) : "memory");
+}
+
+__device__ __forceinline__ void barrier_wait(u32 at, u32 parity) {
+  asm volatile(
+      "{\n"
+      ".reg .pred p;\n"
+      "W: mbarrier.try_wait.parity.shared::cta.b64 p, [%0], %1;\n"
+      "@p bra D;\n"
+      "bra W;\n"
+      "D:\n"
+      "}\n" ::"r"(at), "r"(parity) : "memory");
+}
+
+__device__ __forceinline__ void barrier_arrive(u32 at) {
+  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(at) : "memory");
+}
+
+__device__ __forceinline__ void barrier_expect(u32 at, u32 bytes) {
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(at), "r"(bytes) : "memory");
+}
+
+__device__ __forceinline__ void copy(u32 to, const u8* from, u32 bytes, u32 barrier) {
+  asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to),
+               "l"(from), "r"(bytes), "r"(barrier)
+               : "memory");
+}
+
+// Copies the columns of one chunk that this tile needs.
+__device__ __forceinline__ void fetch(u32 to, const u8* chunk, int half, u32 barrier) {
+  barrier_expect(barrier, CHUNK);
+  if (BN == 64) {
+    copy(to, chunk, CHUNK, barrier);
+  } else {
+    for (int i = 0; i < 4 * HALVES; ++i) copy(to + i * STEP, chunk + i * 2048 + half * 1024, STEP, barrier);
+  }
+}
+
+// Whether any thread of `threads` says so.
+__device__ __forceinline__ bool vote(int id, int threads, bool mine) {
+  u32 any;
+  asm volatile(
+      "{\n"
+      ".reg .pred p, q;\n"
+      "setp.ne.u32 p, %3, 0;\n"
+      "barrier.cta.red.or.pred q, %1, %2, p;\n"
+      "selp.u32 %0, 1, 0, q;\n"
+      "}\n"
+      : "=r"(any)
+      : "r"(id), "r"(threads), "r"((u32)mine)
+      : "memory");
+  return any != 0;
+}
+
+__device__ __forceinline__ u32 load(const u32* at, bool go) {
+  u32 x;
+  asm volatile(
+      "{\n"
+      ".reg .pred p;\n"
+      "setp.ne.u32 p, %2, 0;\n"
+      "mov.u32 %0, 0;\n"
+      "@p ld.global.nc.u32 %0, [%1];\n"
+      "}\n"
+      : "=&r"(x)
+      : "l"(at), "r"((u32)go));
+  return x;
+}
+
+__device__ __forceinline__ void load2(u32& x, u32& y, const u32* at, bool go, bool second) {
+#if VEC
+  asm volatile(
+      "{\n"
+      ".reg .pred p;\n"
+      "setp.ne.u32 p, %3, 0;\n"
+      "mov.u32 %0, 0;\n"
+      "mov.u32 %1, 0;\n"
+      "@p ld.global.nc.v2.u32 {%0, %1}, [%2];\n"
+      "}\n"
+      : "=&r"(x), "=&r"(y)
+      : "l"(at), "r"((u32)go));
+#else
+  x = load(at, go);
+  y = load(at + 1, go && second);
+#endif
+}
+
+__device__ __forceinline__ void mma_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
+__device__ __forceinline__ void mma_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
+template <int N>
+__device__ __forceinline__ void mma_wait() {
+  asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(N) : "memory");
+}
+
+__device__ __forceinline__ void mma(float (&d)[BN / 2], const u32 (&a)[4], u64 b) {
+#if BN == 64
+  asm volatile(
+      "{\n"
+      ".reg .pred p;\n"
+      "setp.eq.u32 p, 0, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16 "
+      "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+      "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, "
+      "{%32, %33, %34, %35}, %36, p, 1, 1, 0;\n"
+      "}\n"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7]), "+f"(d[8]),
+        "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15]), "+f"(d[16]),
+        "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]), "+f"(d[21]), "+f"(d[22]), "+f"(d[23]), "+f"(d[24]),
+        "+f"(d[25]), "+f"(d[26]), "+f"(d[27]), "+f"(d[28]), "+f"(d[29]), "+f"(d[30]), "+f"(d[31])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+#else
+  asm volatile(
+      "{\n"
+      ".reg .pred p;\n"
+      "setp.eq.u32 p, 0, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n32k16.f32.f16.f16 "
+      "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15}, "
+      "{%16, %17, %18, %19}, %20, p, 1, 1, 0;\n"
+      "}\n"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7]), "+f"(d[8]),
+        "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+#endif
+}
+
+__device__ __forceinline__ u32 half2(float low, float high) {
+  u32 x;
+  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(x) : "f"(high), "f"(low));
+  return x;
+}
+
+// What a thread needs to read its two pixels of a tile from one source.
+struct Rows {
+  int top[2], left[2], at[2];
+
+  __device__ __forceinline__ void set(const Params& p, const Source& s, int tile, int row) {
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      int m = tile * 64 + row + 8 * r;
+      top[r] = left[r] = 0;
+      at[r] = m * s.pitch;
+      if (!s.linear) {
+        int area = p.height * p.width, n = m / area, rest = m - n * area, y = rest / p.width;
+        top[r] = y * s.sh - s.ph;
+        left[r] = (rest - y * p.width) * s.sw - s.pw;
+        at[r] = ((n * s.height + top[r]) * s.width + left[r]) * s.pitch;
+      }
+      if (m >= p.pixels) top[r] = -(1 << 30);
+    }
+  }
+};
+
+typedef u32 Words[TC][PLANES][2][2];
+
+// A chunk: 64 channels of one tap of one source.
+struct Entry {
+  int offset, dy, dx, flags;  // flags: source, 4 if it is the source's first, 8 if the second word exists
+};
+
+extern "C" __global__ void __launch_bounds__(THREADS, 1) spike_layer(const __grid_constant__ Params p) {
+  extern __shared__ __align__(1024) u8 memory[];
+  Entry* table = (Entry*)(memory + p.stages * CHUNK);
+  float* bias = (float*)(table + p.chunks);
+  u64* barriers = (u64*)(bias + BN);
+  float* potentials = (float*)(barriers + 2 * p.stages);
+  const u32 ring = shared(memory), full = shared(barriers), empty = full + 8 * p.stages;
+
+  const int thread = threadIdx.x, group = thread / 128, lane = thread % 32, c = lane % 4;
+  const int row = (thread % 128) / 32 * 16 + lane / 4;
+  const int fours = 4 * c;
+
+  // In a ring every block strides over pairs (tile of channels, tiles of pixels); resident weights fix the channels.
+  const int passes = (p.tiles + WGS - 1) / WGS;
+  int item, items, stride, column;
+  if (RESIDENT) {
+    column = blockIdx.x % p.columns;
+    item = blockIdx.x / p.columns;
+    stride = (gridDim.x - column + p.columns - 1) / p.columns;
+    items = passes;
+  } else {
+    item = blockIdx.x;
+    stride = gridDim.x;
+    items = passes * p.columns;
+    column = item % p.columns;
+  }
+
+  if (thread == 0) {
+    for (int i = 0; i < p.stages; ++i) {
+      barrier_init(full + 8 * i, 1);
+      barrier_init(empty + 8 * i, 4 * WGS);
+    }
+    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+    asm volatile("fence.proxy.async;" ::: "memory");
+  }
+  int first = 0;
+  for (int i = 0; i < p.sources; ++i) {
+    const Source& s = p.source[i];
+    int pairs = (s.count + 1) / 2;
+    if (s.identity) pairs = 1;
+    for (int j = thread; j < s.chunks; j += THREADS) {
+      int tap = j / pairs, word = 2 * (j - tap * pairs), ky = tap / s.kw;
+      Entry e;
+      e.dy = ky * s.dh;
+      e.dx = (tap - ky * s.kw) * s.dw;
+      e.offset = (e.dy * s.width + e.dx) * s.pitch + word;
+      e.flags = i | (j == 0 ? 4 : 0) | (word + 1 < s.count ? 8 : 0);
+      table[first + j] = e;
+    }
+    first += s.chunks;
+  }
+  const float* columns = p.constants + 8;
+  if (RESIDENT)
+    for (int i = thread; i < BN; i += THREADS)
+      bias[i] = columns[column * BN / 64 * 64 + (BN == 64 ? i : (i / 8) * 16 + (column % 2) * 8 + i % 8)];
+  __syncthreads();
+
+  const u64 tile_bytes = (u64)p.chunks * FULL;
+  const int spans = MULTI ? (p.steps + TC - 1) / TC : 1;
+
+  if (RESIDENT && thread == 0) {
+    const u8* from = p.weights + (u64)(column * BN / 64) * tile_bytes;
+    for (int i = 0; i < p.chunks; ++i) fetch(ring + i * CHUNK, from + (u64)i * FULL, column % 2, full + 8 * i);
+  }
+
+#if !RESIDENT
+  if (thread >= 128 * WGS) {
+    asm volatile("setmaxnreg.dec.sync.aligned.u32 24;");
+    if (thread >= 128 * WGS + 32) return;
+    int stage = 0;
+    u32 parity = 1;
+    for (; item < items; item += stride) {
+      column = item % p.columns;
+      const u8* from = p.weights + (u64)(column * BN / 64) * tile_bytes;
+      for (int span = 0; span < spans; ++span) {
+        int ahead = p.stages < p.chunks ? p.stages : p.chunks;
+        for (int i = 0; i < p.chunks; ++i) {
+          if (i == ahead && !vote(1, VOTERS, false)) break;
+          if (lane == 0) {
+            barrier_wait(empty + 8 * stage, parity);
+            fetch(ring + stage * CHUNK, from + (u64)i * FULL, column % 2, full + 8 * stage);
+          }
+          __syncwarp();
+          if (++stage == p.stages) stage = 0, parity ^= 1;
+        }
+        if (ahead == p.chunks) vote(1, VOTERS, false);
+      }
+    }
+    return;
+  }
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(WGS == 1 ? 232 : WGS == 2 ? 240 : 160));
+#endif
+
+  [[maybe_unused]] const float keep = p.constants[0], threshold = p.constants[1], reset = p.constants[2];
+  [[maybe_unused]] const float scale = p.constants[3], unscale = p.constants[4];
+  [[maybe_unused]] float* mine = potentials + group * (BN / 2) * 128 + thread % 128;
+
+  Rows rows;
+  Words words;
+  bool go[2];
+  int at[2];
+  Entry next;
+  int source = 0;
+
+  auto aim = [&](int i, int tile) {
+    next = table[i];
+    source = next.flags & 3;
+    const Source& s = p.source[source];
+    if (next.flags & 4) {
+      rows.set(p, s, tile, row);
+      if (s.identity) next.offset += column * BN / 64 * 2;
+    }
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      go[r] = (u32)(rows.top[r] + next.dy) < (u32)s.height && (u32)(rows.left[r] + next.dx) < (u32)s.width;
+      at[r] = rows.at[r] + next.offset;
+    }
+    if (s.linear) {
+      go[0] = rows.top[0] >= 0;
+      go[1] = rows.top[1] >= 0;
+    }
+  };
+  auto second = [&]() {
+    const Source& s = p.source[source];
+    return s.identity ? column * BN / 64 * 2 + 1 < s.count : (next.flags & 8) != 0;
+  };
+  auto take = [&](int t, int begin) {
+    const Source& s = p.source[source];
+    bool live = !MULTI && p.steps % TC == 0 ? true : begin + t < p.steps;
+    bool two = second();
+#pragma unroll
+    for (int plane = 0; plane < PLANES; ++plane)
+#pragma unroll
+      for (int r = 0; r < 2; ++r) {
+        const u32* from = s.words + (at[r] + (begin + t) * s.step + plane * s.count);
+        bool ok = go[r] && live && (PLANES == 1 || plane < s.planes);
+        load2(words[t][plane][r][0], words[t][plane][r][1], from, ok, two);
+      }
+  };
+
+  int stage = 0;
+  u32 parity = 0;
+  int span = 0;
+  int tile = item;
+  auto locate = [&]() {
+    if (RESIDENT) {
+      tile = item * WGS + group;
+    } else {
+      column = item % p.columns;
+      tile = item / p.columns * WGS + group;
+    }
+  };
+  if (item < items) {
+    locate();
+    aim(0, tile);
+#pragma unroll
+    for (int t = 0; t < TC; ++t) take(t, 0);
+  }
+
+  while (item < items) {
+    const int begin = span * TC;
+    float acc[TC][BN / 2];
+    const float* mean = RESIDENT ? bias + PER * c : columns + column * BN / 64 * 64 + 16 * c + (BN == 64 ? 0 : column % 2 * 8);
+#pragma unroll
+    for (int j = 0; j < BN / 8; ++j) {
+      float x = mean[2 * j], y = mean[2 * j + 1];
+#pragma unroll
+      for (int t = 0; t < TC; ++t) {
+        acc[t][4 * j] = acc[t][4 * j + 2] = x;
+        acc[t][4 * j + 1] = acc[t][4 * j + 3] = y;
+      }
+    }
+
+    // A tile that sees no spike in any step keeps its bias.
+    u32 seen = 0;
+#pragma unroll
+    for (int t = 0; t < TC; ++t)
+#pragma unroll
+      for (int plane = 0; plane < PLANES; ++plane)
+        seen |= words[t][plane][0][0] | words[t][plane][0][1] | words[t][plane][1][0] | words[t][plane][1][1];
+    bool busy = vote(2 + group, 128, seen != 0);
+    if (!busy) {
+      seen = 0;
+      for (int i = 1; i < p.chunks; ++i) {
+        aim(i, tile);
+        const Source& s = p.source[source];
+        bool two = second(), live = c < TC && begin + c < p.steps;
+        for (int t = c; t < TC; t += 4)
+          for (int plane = 0; plane < s.planes; ++plane)
+#pragma unroll
+            for (int r = 0; r < 2; ++r) {
+              u32 x, y;
+              load2(x, y, s.words + (at[r] + (begin + t) * s.step + plane * s.count), go[r] && live, two);
+              seen |= x | y;
+            }
+      }
+      busy = vote(2 + group, 128, seen != 0);
+      aim(0, tile);
+    }
+    bool any = RESIDENT ? busy : vote(1, VOTERS, busy);
+
+    if (busy) {
+      u32 a[2][4][4];
+      for (int i = 0; i < p.chunks; ++i) {
+        const bool more = i + 1 < p.chunks;
+        if (more) aim(i + 1, tile);
+        if (RESIDENT) stage = i;
+        barrier_wait(full + 8 * stage, RESIDENT ? 0 : parity);
+        const u64 b = (u64)(((ring + stage * CHUNK) >> 4) | (8u << 16)) | ((u64)16 << 32);
+#pragma unroll
+        for (int t = 0; t < TC; ++t) {
+          const int k = t & 1;
+          if (TC == 1) mma_wait<0>();
+#pragma unroll
+          for (int r = 0; r < 2; ++r)
+#pragma unroll
+            for (int w = 0; w < 2; ++w) {
+              u32 u[PLANES];
+#pragma unroll
+              for (int plane = 0; plane < PLANES; ++plane) {
+                u32 x = words[t][plane][r][w];
+                u[plane] = plane == 0 ? x >> fours : __funnelshift_r(x, x, fours - plane);
+              }
+#pragma unroll
+              for (int j = 0; j < 4; ++j) {
+                u32 x = 0;
+#pragma unroll
+                for (int plane = 0; plane < PLANES; ++plane) x |= u[plane] & (0x00010001u << (j + plane));
+                a[k][2 * w + j / 2][r + 2 * (j % 2)] = x;
+              }
+            }
+          if (more) take(t, begin);
+          // Keeps the compiler from sinking the expansion between the products, which would serialise them.
+#pragma unroll
+          for (int s = 0; s < 4; ++s)
+#pragma unroll
+            for (int j = 0; j < 4; ++j) asm volatile("" : "+r"(a[k][s][j])::"memory");
+          mma_fence();
+#pragma unroll
+          for (int s = 0; s < 4; ++s) {
+            mma(acc[t], a[k][s], b + s * (STEP >> 4));
+            if (HALVES == 2) mma(acc[t], a[k][s], b + ((HALF + s * STEP) >> 4));
+          }
+          mma_commit();
+          if (TC > 1) {
+            mma_wait<1>();
+            if (!RESIDENT && t == 0 && i > 0 && lane == 0)
+              barrier_arrive(empty + 8 * (stage == 0 ? p.stages - 1 : stage - 1));
+          }
+        }
+        if (!RESIDENT) {
+          if (TC == 1) {
+            mma_wait<0>();
+            if (lane == 0) barrier_arrive(empty + 8 * stage);
+          }
+          if (++stage == p.stages) stage = 0, parity ^= 1;
+        }
+      }
+      mma_wait<0>();
+      if (!RESIDENT && TC > 1 && lane == 0) barrier_arrive(empty + 8 * (stage == 0 ? p.stages - 1 : stage - 1));
+    } else if (!RESIDENT) {
+      // The weights that were fetched all the same must be let go.
+      int sent = any || p.stages > p.chunks ? p.chunks : p.stages;
+      for (int i = 0; i < sent; ++i) {
+        barrier_wait(full + 8 * stage, parity);
+        __syncwarp();
+        if (lane == 0) barrier_arrive(empty + 8 * stage);
+        if (++stage == p.stages) stage = 0, parity ^= 1;
+      }
+    }
+
+    const int pixel = tile * 64 + row, channel = column * BN / 64 * 64 + 16 * c + (BN == 64 ? 0 : column % 2 * 8);
+    [[maybe_unused]] const int here = span;
+    if (++span == spans) {
+      span = 0;
+      item += stride;
+    }
+    if (item < items) {
+      locate();
+      aim(0, tile);
+#pragma unroll
+      for (int t = 0; t < TC; ++t) take(t, span * TC);
+    }
+
+#if OUT == 0
+    float v[2][PER];
+    if (MULTI && here > 0) {
+#pragma unroll
+      for (int i = 0; i < PER; ++i) {
+        v[0][i] = mine[i * 128];
+        v[1][i] = mine[(PER + i) * 128];
+      }
+    } else {
+#pragma unroll
+      for (int r = 0; r < 2; ++r)
+#pragma unroll
+        for (int i = 0; i < PER; ++i) {
+          v[r][i] = SOFT ? 0.0f : reset;
+#if V0
+          int m = pixel + 8 * r;
+          if (m < p.pixels && channel + i < p.channels) v[r][i] = p.v0[(u64)m * p.channels + channel + i] * scale;
+#endif
+        }
+    }
+    const bool inside = channel / 32 < p.words;
+#pragma unroll
+    for (int t = 0; t < TC; ++t) {
+      if (begin + t < p.steps) {
+        u32 bits[2] = {0, 0};
+#pragma unroll
+        for (int r = 0; r < 2; ++r)
+#pragma unroll
+          for (int i = 0; i < PER; ++i) {
+            float x = acc[t][i / 2 * 4 + 2 * r + i % 2];
+            float h = LEAK ? __fmaf_rn(keep, v[r][i], x) : v[r][i] + x;
+            bool s = h >= threshold;
+            v[r][i] = s ? (SOFT ? h - threshold : reset) : h;
+            if (s) bits[r] |= 1u << i;
+          }
+#pragma unroll
+        for (int r = 0; r < 2; ++r) {
+          int m = pixel + 8 * r;
+          if (m < p.pixels && inside) {
+            const u64 at = (u64)((begin + t) * p.pixels + m);
+            u32 carry = bits[r];
+            u8* to = (u8*)p.out + at * (OUTP * p.words * 4) + channel / 8;
+#pragma unroll
+            for (int plane = 0; plane < OUTP; ++plane) {
+              u32 sum = carry;
+              if (plane < ADD) {
+                const u8* from = p.add + (at * ADD + plane) * (p.words * 4) + channel / 8;
+                u32 x = BN == 64 ? *(const u16*)from : *from;
+                sum = carry ^ x;
+                carry &= x;
+              } else {
+                carry = 0;
+              }
+              if (BN == 64)
+                *(u16*)(to + plane * p.words * 4) = (u16)sum;
+              else
+                to[plane * p.words * 4] = (u8)sum;
+            }
+          }
+        }
+      }
+    }
+    if (MULTI && here + 1 < spans) {
+#pragma unroll
+      for (int i = 0; i < PER; ++i) {
+        mine[i * 128] = v[0][i];
+        mine[(PER + i) * 128] = v[1][i];
+      }
+    }
+#if KEEPV
+    else {
+#pragma unroll
+      for (int r = 0; r < 2; ++r)
+#pragma unroll
+        for (int i = 0; i < PER; ++i) {
+          int m = pixel + 8 * r;
+          if (m < p.pixels && channel + i < p.channels) p.v[(u64)m * p.channels + channel + i] = v[r][i] * unscale;
+        }
+    }
+#endif
+#else
+#pragma unroll
+    for (int t = 0; t < TC; ++t)
+      if (begin + t < p.steps)
+#pragma unroll
+        for (int r = 0; r < 2; ++r) {
+          int m = pixel + 8 * r;
+          if (m < p.pixels) {
+            const u64 at = ((u64)(begin + t) * p.pixels + m) * p.channels + channel;
+            const int left = p.channels - channel;
+            float y[PER];
+#pragma unroll
+            for (int i = 0; i < PER; ++i) y[i] = acc[t][i / 2 * 4 + 2 * r + i % 2] * unscale;
+#if OUT == 1
+            u16* to = (u16*)p.out + at;
+#pragma unroll
+            for (int i = 0; i < PER; i += 8) {
+              uint4 q = make_uint4(half2(y[i], y[i + 1]), half2(y[i + 2], y[i + 3]), half2(y[i + 4], y[i + 5]),
+                                   half2(y[i + 6], y[i + 7]));
+              if (p.channels % 8 == 0) {
+                if (i < left) *(uint4*)(to + i) = q;
+              } else {
+                u32 z[4] = {q.x, q.y, q.z, q.w};
+#pragma unroll
+                for (int j = 0; j < 8; ++j)
+                  if (i + j < left) to[i + j] = (u16)(z[j / 2] >> (j % 2 * 16));
+              }
+            }
+#else
+            float* to = (float*)p.out + at;
+#pragma unroll
+            for (int i = 0; i < PER; i += 4) {
+              if (p.channels % 4 == 0) {
+                if (i < left) *(float4*)(to + i) = make_float4(y[i], y[i + 1], y[i + 2], y[i + 3]);
+              } else {
+#pragma unroll
+                for (int j = 0; j < 4; ++j)
+                  if (i + j < left) to[i + j] = y[i + j];
+              }
+            }
+#endif
+          }
+        }
+#endif
+  }
+}
