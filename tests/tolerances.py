@@ -15,6 +15,7 @@ RELATIVE: dict[tuple[str, torch.dtype], tuple[float, str]] = {
         "gradients sum over all pixels too; still 10x under the 1e-3 asked",
     ),
     ("linear_spike", torch.float32): (1e-5, "as conv2d_spike, with one pixel"),
+    ("spike_layer", torch.float32): (1e-5, "as conv2d_spike; weights of 22 bits, or on grids where sums are exact"),
     ("lif", torch.float32): (1e-6, "the same operations in the same order as the reference; T=16 steps may fuse one"),
     ("lif", torch.float64): (0.0, "the reference itself"),
     ("lif_gradient", torch.float32): (1e-5, "T=16 products of factors near 1, each rounded at 6e-8"),

@@ -13,7 +13,7 @@ from sparseflow.ops.lif.reference import LIFParams
 __all__ = ["constants", "fire", "integrate", "lif", "lif_pack", "or_pool2d", "pack_spikes", "unpack_spikes"]
 
 ROWS = 64
-PIXELS = 64
+PIXELS = 32
 
 
 @triton.jit
@@ -80,9 +80,10 @@ def _lif_pack(x, v0, words, v, rows, channels, pixels, steps, step, tau, thresho
               DECAY: tl.constexpr, INVERSE: tl.constexpr, SOFT: tl.constexpr, STATE: tl.constexpr, LAST: tl.constexpr,
               W: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
     AXIS: tl.constexpr = 1 if LAST else 0
-    b, at, ok, to, good = _tile(rows, channels, pixels, LAST, W, BLOCK)
+    b, first, at, ok, to, good = _tile(rows, channels, pixels, LAST, W, BLOCK)
+    x += first
     if STATE:
-        u = tl.load(v0 + at, mask=ok, other=0.0).to(tl.float32)
+        u = tl.load(v0 + first + at, mask=ok, other=0.0).to(tl.float32)
     else:
         u = tl.zeros(at.shape, tl.float32) + rest
     current = tl.load(x + at, mask=ok, other=0.0).to(tl.float32)
@@ -93,12 +94,12 @@ def _lif_pack(x, v0, words, v, rows, channels, pixels, steps, step, tau, thresho
         tl.store(words + to, _word(s & ok, b, AXIS), mask=good)
         words += rows
         current = following
-    tl.store(v + at, u.to(v.dtype.element_ty), mask=ok)
+    tl.store(v + first + at, u.to(v.dtype.element_ty), mask=ok)
 
 
 @triton.jit
 def _tile(rows, channels, pixels, LAST: tl.constexpr, W: tl.constexpr, BLOCK: tl.constexpr):
-    """Return bits, element offsets, their mask, word offsets and their mask.
+    """Return bits, the first element, element offsets from it, their mask, word offsets and their mask.
 
     Channels last: BLOCK words by 32 channels. Channels first: 32 channels by
     BLOCK pixels of one map, so that neighbours in memory are neighbours in the tile.
@@ -106,13 +107,15 @@ def _tile(rows, channels, pixels, LAST: tl.constexpr, W: tl.constexpr, BLOCK: tl
     i = tl.arange(0, BLOCK)
     bits = tl.arange(0, 32)
     if LAST:
-        r = tl.program_id(0).to(tl.int64) * BLOCK + i
+        start = tl.program_id(0).to(tl.int64) * BLOCK
+        r = (start % W).to(tl.int32) + i
         b = bits[None, :]
-        c = (r % W).to(tl.int32)[:, None] * 32 + b
+        c = (r % W)[:, None] * 32 + b
         at = (r // W)[:, None] * channels + c
-        good = r < rows
+        first = start // W * channels
+        to = start + i
+        good = to < rows
         ok = good[:, None] & (c < channels)
-        to = r
     else:
         blocks = tl.cdiv(pixels, BLOCK)
         pid = tl.program_id(0)
@@ -122,19 +125,20 @@ def _tile(rows, channels, pixels, LAST: tl.constexpr, W: tl.constexpr, BLOCK: tl
         r = (pid % blocks) * BLOCK + i
         b = bits[:, None]
         c = w * 32 + b
-        at = (m * channels + c) * pixels + r[None, :]
+        at = c * pixels + r[None, :]
+        first = m * channels * pixels
+        to = (m * pixels + r) * W + w
         good = r < pixels
         ok = good[None, :] & (c < channels)
-        to = (m * pixels + r) * W + w
-    return b, at, ok, to, good
+    return b, first, at, ok, to, good
 
 
 @triton.jit
 def _pack(x, words, rows, channels, pixels, LAST: tl.constexpr, W: tl.constexpr, PLANES: tl.constexpr,
           BLOCK: tl.constexpr):  # fmt: skip
     AXIS: tl.constexpr = 1 if LAST else 0
-    b, at, ok, to, good = _tile(rows, channels, pixels, LAST, W, BLOCK)
-    value = tl.load(x + at, mask=ok, other=0.0)
+    b, first, at, ok, to, good = _tile(rows, channels, pixels, LAST, W, BLOCK)
+    value = tl.load(x + first + at, mask=ok, other=0.0)
     if PLANES == 1:
         tl.store(words + to, _word(value != 0, b, AXIS), mask=good)
     else:
