@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from sparseflow.errors import ConfigError
+from sparseflow.nn.fire import fire
 
 __all__ = ["ATan", "IFNode", "LIFNode", "ParametricLIFNode", "Sigmoid", "SpikingNode"]
 
@@ -109,6 +110,10 @@ class SpikingNode(nn.Module):
     Half-precision inputs are integrated in float32; the spikes keep the dtype
     and the memory format of the input.
 
+    With the attribute `fused` set, a sequence that starts at rest runs as one operator
+    (`nn.fire`), for training: faster, but the voltage is forgotten at its end. Neurons
+    that it does not know run as ever.
+
     Args:
         v_threshold: firing threshold.
         v_reset: voltage after a spike, or None for reset by subtraction.
@@ -141,6 +146,7 @@ class SpikingNode(nn.Module):
         self.detach_reset = detach_reset
         self.step_mode = step_mode
         self.store_v_seq = store_v_seq
+        self.fused = False
         self.v: float | Tensor = 0.0
         self.v_seq: Tensor | None = None
         self.reset()
@@ -181,6 +187,8 @@ class SpikingNode(nn.Module):
             return spike.to(x.dtype)
         if x.ndim < 2:
             raise ConfigError(f"step_mode 'm' needs [T, N, ...]; got shape {tuple(x.shape)}")
+        if self.fused and isinstance(self.v, float) and self._plain:
+            return self._fire(x)
         spikes, voltages = [], []
         v: Tensor | None = None
         for t in range(x.shape[0]):
@@ -194,6 +202,28 @@ class SpikingNode(nn.Module):
         self.v_seq = torch.stack(voltages) if self.store_v_seq else None
         # cat keeps channels_last, stack does not.
         return torch.cat(spikes).view(x.shape)
+
+    @property
+    def _plain(self) -> bool:
+        """Whether `fire` knows this neuron's mathematics."""
+        return type(self) in (IFNode, LIFNode) and type(self.surrogate_function) is ATan and not self.store_v_seq
+
+    def _fire(self, x: Tensor) -> Tensor:
+        surrogate = cast(ATan, self.surrogate_function)
+        # Flattening a repeated input would copy it to another memory format; cat keeps channels_last.
+        flat = torch.cat(list(x)) if x.stride(0) == 0 else x.flatten(0, 1)
+        spikes = fire(
+            flat,
+            steps=x.shape[0],
+            tau=getattr(self, "tau", 2.0),
+            leak=isinstance(self, LIFNode),
+            decay_input=getattr(self, "decay_input", False),
+            threshold=self.v_threshold,
+            v_reset=self.v_reset,
+            detach_reset=self.detach_reset,
+            alpha=surrogate.alpha,
+        )
+        return spikes.view(x.shape)
 
     def extra_repr(self) -> str:
         """Return the arguments that differ between layers."""

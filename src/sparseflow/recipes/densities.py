@@ -20,13 +20,18 @@ class Rated(nn.Module):
     """A network together with the mean input of every spike-fed layer.
 
     It starts and ends each call with its neurons at rest, so that no state leaves a compiled step.
+
+    Args:
+        model: the network.
+        fused: run each neuron as one operator in training.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, *, fused: bool = False) -> None:
         super().__init__()
         self.model = model
         self.rates: dict[int, Tensor] = {}
         self._neurons = [m for m in model.modules() if isinstance(m, SpikingNode)]
+        self._fused = fused
         self._fed = fed_layers(model)
         for i, (_, layer) in enumerate(self._fed):
             layer.register_forward_pre_hook(self._note(i))
@@ -42,11 +47,13 @@ class Rated(nn.Module):
         self.rates = {}
         for neuron in self._neurons:
             neuron.reset()
+            neuron.fused = self._fused
         logits = self.model(x)
         rates = torch.stack([self.rates[i] for i in range(len(self._fed))])
         self.rates = {}
         for neuron in self._neurons:
             neuron.reset()
+            neuron.fused = False
         return logits, rates
 
 

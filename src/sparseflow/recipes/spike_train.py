@@ -68,6 +68,7 @@ class SpikeTrainConfig:
         grid_share: last share of the training, in which the weights are rounded to those grids.
         amp: "bfloat16", "none", or "auto" for bfloat16 on CUDA only.
         compile: compile the training step.
+        fused: train neurons as one operator each, which keeps only its input (see `nn.fire`).
         device: "auto", "cpu" or "cuda".
         seed: seed of weights, order and augmentation.
         eval_every: epochs between evaluations; the last is always evaluated.
@@ -102,6 +103,7 @@ class SpikeTrainConfig:
     grid_share: float = 0.2
     amp: str = "auto"
     compile: bool = False
+    fused: bool = False
     device: str = "auto"
     seed: int = 0
     eval_every: int = 5
@@ -199,7 +201,7 @@ def train(config: SpikeTrainConfig, *, progress: bool = True) -> dict[str, Any]:
     model = model.to(device=device, memory_format=layout)  # type: ignore[call-overload]
     optimizer = _optimizer(config, model, device)
     start = resume(out, _identity(config), model, optimizer) if config.minutes is None else 0
-    rated = Rated(model)
+    rated = Rated(model, fused=config.fused)
     call = torch.compile(rated, mode="default", dynamic=False) if config.compile else rated
     pixels, labels = train_set.images.to(device), train_set.labels.to(device)
     half = config.amp == "bfloat16" or (config.amp == "auto" and device.type == "cuda")
