@@ -68,7 +68,7 @@ def train(
 
 @app.command()
 def bench(
-    target: Annotated[str, typer.Option(help="cpu: this machine.")] = "cpu",
+    target: Annotated[str, typer.Option(help="cpu: this machine; h200 or h100: its GPU.")] = "cpu",
     threads: Annotated[
         list[int] | None, typer.Option(help="Threads of both sides; may be repeated.", show_default="2, then 1")
     ] = None,
@@ -85,24 +85,50 @@ def bench(
     ] = True,
     out: Annotated[str | None, typer.Option(help="Also write the JSON there.", show_default=False)] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="GPU: blocks, seed, correct, memory, network or coverage; may be repeated.", show_default="all"
+        ),
+    ] = None,
+    trained: Annotated[
+        list[str] | None, typer.Option(help="GPU: a trained network's file; may be repeated.", show_default=False)
+    ] = None,
+    precision: Annotated[str, typer.Option(help="GPU: fp16, or exact.")] = "fp16",
+    budget: Annotated[float, typer.Option(help="GPU: seconds of the call.")] = 570.0,
+    quick: Annotated[bool, typer.Option("--quick", help="GPU: a smoke run whose figures hold no check.")] = False,
 ) -> None:
     """Measure the spiking kernels against torch at its best, and check the figures.
 
     Packing, layout and reset lie inside the timer. Exit status 0 only if every
-    check holds.
+    check holds. A GPU record is written stage by stage into the file of --out;
+    the same file in a later call is completed.
 
     **Examples**
 
     - `sparseflow spike bench` — a table of checks
     - `sparseflow spike bench --threads 1 --suite layers`
     - `sparseflow spike bench --target cpu --json > bench.json`
+    - `sparseflow spike bench --target h200 --only blocks --out bench.json`
     """
     import json
 
     from sparseflow.recipes.spike_bench import SpikeBenchConfig
     from sparseflow.recipes.spike_bench import bench as run
 
-    given: dict[str, Any] = {
+    if target in ("h200", "h100"):
+        given: dict[str, Any] = {
+            "only": tuple(only or ()),
+            "checkpoints": tuple(trained or ()),
+            "rounds": repeats,
+            "configurations": configurations,
+        }
+        more = {k: v for k, v in given.items() if v is not None}
+        _bench_gpu(
+            {"target": target, "out": out, "precision": precision, "budget_s": budget, "quick": quick, **more}, json_
+        )
+        return
+    given = {
         "threads": tuple(threads) if threads else None,
         "suites": tuple(suite) if suite else None,
         "checkpoint": checkpoint,
@@ -118,6 +144,18 @@ def bench(
     else:
         _show(checks)
     if not checks or not all(c["ok"] for c in checks):
+        raise typer.Exit(1)
+
+
+def _bench_gpu(given: dict[str, Any], json_: bool) -> None:
+    import json
+
+    from sparseflow.recipes.spike_bench import gpu
+
+    config = gpu.GpuBenchConfig(**given)
+    body = gpu.bench_gpu(config, say=lambda line: typer.echo(line, err=True))
+    typer.echo(json.dumps(body, indent=2) if json_ else gpu.tables(body, config.stages))
+    if not body["ok"]:
         raise typer.Exit(1)
 
 

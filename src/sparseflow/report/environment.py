@@ -3,13 +3,14 @@
 import os
 import platform
 import subprocess
+import sys
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 
 __all__ = ["describe"]
 
-_PACKAGES = ("sparseflow", "torch", "numpy", "spikingjelly")
+_PACKAGES = ("sparseflow", "torch", "numpy", "triton", "spikingjelly")
 
 
 def describe() -> dict[str, str]:
@@ -30,6 +31,7 @@ def describe() -> dict[str, str]:
             found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
+    found |= _gpu()
     found["Commit"] = _commit()
     return {name: value for name, value in found.items() if value}
 
@@ -65,6 +67,28 @@ def _instruction_sets() -> str:
 def _cores() -> str:
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return f"{usable} usable of {os.cpu_count()}"
+
+
+def _gpu() -> dict[str, str]:
+    """Return the device, its CUDA and its driver, where the program uses one."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return {}
+    device = torch.cuda.get_device_properties(torch.cuda.current_device())
+    return {
+        "GPU": f"{device.name}, {device.multi_processor_count} multiprocessors, {device.total_memory / 2**30:.0f} GiB",
+        "CUDA": str(torch.version.cuda or ""),
+        "cuDNN": str(torch.backends.cudnn.version() or ""),
+        "Driver": _driver(),
+    }
+
+
+def _driver() -> str:
+    try:
+        text = Path("/proc/driver/nvidia/version").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    return next((word for word in text.split() if word[:1].isdigit() and "." in word), "")
 
 
 def _memory() -> str:

@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from sparseflow.recipes.spike_bench.gpu import STAGES, TARGETS, GpuBenchConfig, bench_gpu, tables
 
@@ -25,7 +26,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--no-warm", action="store_true", help="do not compile rivals in parallel first")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--commit", default="")
+    parser.add_argument("--show", metavar="FILE", help="only print the tables of a record")
     given = parser.parse_args(argv)
+    if given.show:
+        print(tables(json.loads(Path(given.show).read_text(encoding="utf-8"))))
+        return 0
     config = GpuBenchConfig(
         target=given.target,
         only=tuple(given.only),

@@ -107,6 +107,7 @@ def _device(config: GpuBenchConfig, device: torch.device) -> str:
         return "cpu"
     if not torch.cuda.is_available():
         raise ConfigError(f"target {config.target} needs a CUDA device, and torch sees none")
+    torch.cuda.init()  # type: ignore[no-untyped-call]
     name = device_name(device)
     if config.target not in name.lower():
         raise ConfigError(f"target is {config.target!r}, but the device is {name!r}")

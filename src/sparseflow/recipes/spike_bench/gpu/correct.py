@@ -133,7 +133,8 @@ def random_case(case: Case, kernel: str, precision: str, device: torch.device) -
 
     def weight(channels: int, k: tuple[int, int]) -> Tensor:
         fan = max(1.0, channels * k[0] * k[1] * case.density * (2**planes - 1))
-        return (torch.randn((case.out_channels, channels, *k), generator=g) * 1.5 / fan**0.5).to(device)
+        scale = 1.5 / math.sqrt(fan)
+        return (torch.randn((case.out_channels, channels, *k), generator=g) * scale).to(device)
 
     def source(x: Tensor, bits: int, k: tuple[int, int], moves: Any) -> Source:
         return Source(pack_counts(x, bits), x.shape[1], bits, k, *moves)

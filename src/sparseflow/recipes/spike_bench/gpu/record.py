@@ -11,7 +11,7 @@ from sparseflow.errors import ConfigError, DataError
 from sparseflow.recipes.checks import Check
 from sparseflow.report.files import prepare_folder, write_atomic
 
-__all__ = ["Figure", "Record", "StageResult"]
+__all__ = ["Figure", "Record", "StageResult", "plain"]
 
 Stages = dict[str, dict[str, Any]]
 

@@ -127,7 +127,7 @@ def captured(run: Run, device: torch.device) -> tuple[Run, str]:
     torch.cuda.synchronize(device)
     graph = torch.cuda.CUDAGraph()
     try:
-        with torch.no_grad(), torch.cuda.graph(graph):
+        with torch.no_grad(), torch.cuda.graph(graph, capture_error_mode="thread_local"):
             out = run()
     except Exception:
         torch.cuda.synchronize(device)

@@ -1,0 +1,75 @@
+"""The dense side of the coverage benchmark on a GPU, and the lock that processes take turns with."""
+
+import copy
+import fcntl
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from spikingjelly.activation_based import functional
+from torch import Tensor, nn
+
+from sparseflow.recipes.spike_bench.gpu.rivals import captured
+
+__all__ = ["locked", "rivals"]
+
+# Every further form costs a compilation a network.
+FORMS = (
+    ("eager", torch.float32),
+    ("eager", torch.float16),
+    ("compile", torch.float16),
+    ("compile", torch.float32),
+)
+
+
+@contextmanager
+def locked(path: str | None) -> Iterator[None]:
+    """Hold the lock of a file, so that one process at a time measures; without effect for None."""
+    if path is None:
+        yield
+        return
+    with open(path, "a", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def rivals(model: nn.Module, sample: Tensor, *, compile: bool) -> tuple[dict[str, Callable[[], Any]], dict[str, str]]:
+    """Return the dense forms of a network that run, and the reasons of those that do not.
+
+    Each is replayed as a CUDA graph where it can be captured; state is reset in every forward.
+
+    Args:
+        model: network of SpikingJelly in eval mode on the device.
+        sample: its input.
+        compile: prepare compiled forms too.
+    """
+    found: dict[str, Callable[[], Any]] = {}
+    failures: dict[str, str] = {}
+    for mode, dtype in FORMS:
+        name = f"{mode} {str(dtype).removeprefix('torch.')}"
+        if mode == "compile" and not compile:
+            continue
+        try:
+            found[name] = _ready(model, sample, mode, dtype)
+        except Exception as e:
+            failures[name] = f"{type(e).__name__}: {str(e).splitlines()[0] if str(e) else ''}"[:200]
+    return found, failures
+
+
+def _ready(model: nn.Module, sample: Tensor, mode: str, dtype: torch.dtype) -> Callable[[], Any]:
+    functional.reset_net(model)
+    net = copy.deepcopy(model).to(dtype)
+    x = sample.to(dtype)
+    forward: Any = torch.compile(net, dynamic=False) if mode == "compile" else net
+
+    def run() -> Any:
+        functional.reset_net(net)
+        with torch.no_grad():
+            return forward(x)
+
+    run()
+    return captured(run, x.device)[0]
