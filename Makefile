@@ -12,6 +12,8 @@ ONLY ?=
 # A pull that only changes Python needs no install: the package is editable. These files need one.
 NATIVE := CMakeLists.txt $(shell find csrc)
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet -c constraints.txt
+# What torch.compile makes is kept with the rest, so that a second run finds it even after /tmp was cleared.
+export TORCHINDUCTOR_CACHE_DIR ?= $(abspath $(VENV))/cache/inductor
 BUILD_TOOLS := scikit-build-core nanobind cmake ninja setuptools
 
 .PHONY: help run test check bench docs tables format clean env env-dev

@@ -4,7 +4,8 @@ from torch import nn
 
 from sparseflow.cost import dense as dense_module
 from sparseflow.cost.dense import dense_variants
-from sparseflow.errors import MeasurementError
+from sparseflow.cost.measure import Timing
+from sparseflow.errors import ConfigError, MeasurementError
 
 
 class Counter(nn.Module):
@@ -74,3 +75,22 @@ def test_feeding_other_values_changes_every_variant_but_not_the_caller_s_tensor(
     for fn in variants.fns.values():
         torch.testing.assert_close(fn(), net(y).detach())
     torch.testing.assert_close(x, kept, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("slow", "kept"), [("nchw", "channels_last"), ("channels_last", "nchw")])
+def test_a_layout_is_compiled_only_if_its_eager_forward_is_near_the_fastest(monkeypatch, slow, kept):
+    times = {f"eager {slow}": Timing.of([1.2]), f"eager {kept}": Timing.of([1.0])}
+    monkeypatch.setattr(dense_module, "measure", lambda *_, **__: times)
+    monkeypatch.setattr(torch, "compile", lambda net: net)
+    net, x = nn.Conv2d(3, 4, 3).eval(), torch.randn(2, 3, 6, 5)
+    variants = dense_variants(net, x, prune=1.1)
+    assert set(variants.fns) == {f"eager {slow}", f"eager {kept}", f"compile {kept}", f"compile-frozen {kept}"}
+    assert set(variants.left_out) == {f"compile {slow}", f"compile-frozen {slow}"}
+    assert f"eager {slow} took 1.20 times as long as eager {kept}" in variants.left_out[f"compile {slow}"]
+    assert not dense_variants(net, x, prune=1.3).left_out
+    assert len(dense_variants(net, x).fns) == 6
+
+
+def test_a_bound_that_would_leave_out_the_fastest_is_refused():
+    with pytest.raises(ConfigError, match=r"prune is 0.9"):
+        dense_variants(nn.Conv2d(3, 4, 3), torch.randn(1, 3, 5, 5), prune=0.9)

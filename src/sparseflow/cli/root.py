@@ -57,7 +57,7 @@ def demo(
         bool, typer.Option("--compile/--no-compile", help="Let the dense side use torch.compile.")
     ] = True,
     quick: Annotated[
-        bool, typer.Option("--quick", help="A look in seconds: few images and rounds, nothing compiled.")
+        bool, typer.Option("--quick", help="A look in seconds: few images and rounds, eager torch as the only rival.")
     ] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print the figures as JSON; progress goes to stderr.")] = False,
 ) -> None:

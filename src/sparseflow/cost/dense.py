@@ -5,17 +5,21 @@ A speed-up is quoted against the fastest of these, never against the slowest.
 
 import copy
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from sparseflow.errors import MeasurementError
+from sparseflow.cost.measure import measure
+from sparseflow.errors import ConfigError, MeasurementError
 from sparseflow.ir.env import cxx
 
 __all__ = ["DenseVariants", "compiler_available", "dense_variants"]
+
+_LAYOUTS = ("nchw", "channels_last")
+_ROUNDS = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,11 +30,13 @@ class DenseVariants:
         fns: variant name to callable; each has run once already.
         failures: variant name to the reason why it could not run.
         inputs: the tensors that the callables read, one a layout.
+        left_out: variant name to the measured reason why it was not compiled.
     """
 
     fns: dict[str, Callable[[], Any]]
     failures: dict[str, str]
     inputs: tuple[Tensor, ...] = ()
+    left_out: dict[str, str] = field(default_factory=dict)
 
     def feed(self, x: Tensor) -> None:
         """Let every callable read the values of `x` from now on; nothing is compiled anew."""
@@ -54,6 +60,7 @@ def dense_variants(
     reset: Callable[[nn.Module], None] | None = None,
     compile: bool = True,
     compile_layouts: tuple[str, ...] = ("nchw", "channels_last"),
+    prune: float | None = None,
 ) -> DenseVariants:
     """Prepare the float32 forward of `model(x)` in every way worth timing.
 
@@ -69,36 +76,61 @@ def dense_variants(
         compile: also prepare the compiled variants.
         compile_layouts: layouts to compile for; inductor moves convolutions to
             channels_last by itself, so that layout alone will do for single layers.
+        prune: compile a layout only if its eager forward, timed here, takes at most
+            this many times as long as the faster layout's; None compiles all.
 
     Raises:
+        ConfigError: `prune` is below 1.
         MeasurementError: not even the eager forward runs.
     """
-    fns: dict[str, Callable[[], Any]] = {}
-    failures: dict[str, str] = {}
-    inputs = []
-    for layout in ("nchw", "channels_last"):
-        if layout == "channels_last" and x.dim() not in (4, 5):
-            continue
-        y = _laid_out(x, layout)
-        inputs.append(y)
-        for mode in ("eager", "compile", "compile-frozen") if compile and layout in compile_layouts else ("eager",):
-            name = f"{mode} {layout}"
-            net = copy.deepcopy(model)
-            if reset is not None:
-                reset(net)
-            if layout == "channels_last":
-                net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            fn = _callable(net, y, mode, reset)
-            try:
-                with torch.no_grad(), torch._inductor.config.patch(freezing=mode == "compile-frozen"):
-                    fn()
-            except Exception as e:
-                failures[name] = f"{type(e).__name__}: {str(e).splitlines()[0] if str(e) else ''}"[:300]
-                continue
-            fns[name] = fn
-    if not fns:
-        raise MeasurementError(f"the dense model runs in no way: {failures}; run model(x) by itself to see why")
-    return DenseVariants(fns=fns, failures=failures, inputs=tuple(inputs))
+    if prune is not None and not prune >= 1:
+        raise ConfigError(f"prune is {prune}; expected 1 or more, as 1.1")
+    made = DenseVariants(fns={}, failures={})
+    inputs = {name: _laid_out(x, name) for name in _LAYOUTS if name == "nchw" or x.dim() in (4, 5)}
+    for layout, y in inputs.items():
+        _prepare(made, model, y, "eager", layout, reset)
+    slow = _slow(made.fns, prune) if compile and prune is not None else {}
+    for layout in (name for name in inputs if compile and name in compile_layouts):
+        for mode in ("compile", "compile-frozen"):
+            if layout in slow:
+                made.left_out[f"{mode} {layout}"] = slow[layout]
+            else:
+                _prepare(made, model, inputs[layout], mode, layout, reset)
+    if not made.fns:
+        raise MeasurementError(f"the dense model runs in no way: {made.failures}; run model(x) by itself to see why")
+    return replace(made, inputs=tuple(inputs.values()))
+
+
+def _prepare(
+    made: DenseVariants, model: nn.Module, x: Tensor, mode: str, layout: str, reset: Callable[[nn.Module], None] | None
+) -> None:
+    """Run one variant once, and note it among the functions or the failures."""
+    net = copy.deepcopy(model)
+    if reset is not None:
+        reset(net)
+    if layout == "channels_last":
+        net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    fn = _callable(net, x, mode, reset)
+    try:
+        with torch.no_grad(), torch._inductor.config.patch(freezing=mode == "compile-frozen"):
+            fn()
+    except Exception as e:
+        made.failures[f"{mode} {layout}"] = f"{type(e).__name__}: {str(e).splitlines()[0] if str(e) else ''}"[:300]
+        return
+    made.fns[f"{mode} {layout}"] = fn
+
+
+def _slow(eager: Mapping[str, Callable[[], Any]], prune: float) -> dict[str, str]:
+    """Return why to compile nothing for a layout, by the fastest of a few eager rounds each."""
+    if len(eager) < 2:
+        return {}
+    best_s = {name: t.min_s for name, t in measure(eager, warmup=1, repeats=_ROUNDS, min_time_s=0.0).items()}
+    fastest = min(best_s, key=lambda name: best_s[name])
+    return {
+        name.removeprefix("eager "): f"left out: {name} took {seconds / best_s[fastest]:.2f} times as long as {fastest}"
+        for name, seconds in best_s.items()
+        if seconds > prune * best_s[fastest]
+    }
 
 
 def _laid_out(x: Tensor, layout: str) -> Tensor:
