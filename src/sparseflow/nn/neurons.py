@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from sparseflow.errors import ConfigError
-from sparseflow.nn.fire import fire
+from sparseflow.ops.fire import fire
 
 __all__ = ["ATan", "IFNode", "LIFNode", "ParametricLIFNode", "Sigmoid", "SpikingNode"]
 
@@ -111,7 +111,7 @@ class SpikingNode(nn.Module):
     and the memory format of the input.
 
     With the attribute `fused` set, a sequence that starts at rest runs as one operator
-    (`nn.fire`), for training: faster, but the voltage is forgotten at its end. Neurons
+    (`ops.fire`), for training: faster, but the voltage is forgotten at its end. Neurons
     that it does not know run as ever.
 
     Args:

@@ -68,7 +68,7 @@ class SpikeTrainConfig:
         grid_share: last share of the training, in which the weights are rounded to those grids.
         amp: "bfloat16", "none", or "auto" for bfloat16 on CUDA only.
         compile: compile the training step.
-        fused: train neurons as one operator each, which keeps only its input (see `nn.fire`).
+        fused: train neurons as one operator each, which keeps only its input (see `ops.fire`).
         device: "auto", "cpu" or "cuda".
         seed: seed of weights, order and augmentation.
         eval_every: epochs between evaluations; the last is always evaluated.

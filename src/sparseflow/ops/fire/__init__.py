@@ -5,13 +5,13 @@ them again from the input, so that a step moves and keeps a quarter of the bytes
 compiler sees one node instead of dozens. On CUDA both passes are Triton kernels.
 """
 
-import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from sparseflow.errors import ConfigError
+from sparseflow.ops.fire import reference
 
 __all__ = ["fire"]
 
@@ -67,19 +67,8 @@ def _fire(
     detach_reset: bool, alpha: float,
 ) -> Tensor:  # fmt: skip
     out = torch.empty_like(x)
-    if not x.numel():
-        return out
-    if x.is_cuda:
-        from sparseflow.nn import fire_triton
-
-        fire_triton.forward(x, out, steps, tau, leak, decay_input, threshold, rest, soft)
-        return out
-    v: Any = rest
-    for step, spikes in zip(x.chunk(steps), out.chunk(steps), strict=True):
-        h = _charge(step.float(), v, tau, leak, decay_input, rest)
-        s = (h >= threshold).float()
-        v = h - s * threshold if soft else torch.where(s > 0, rest, h)
-        spikes.copy_(s)
+    if x.numel():
+        _kernels(x).forward(x, out, steps, tau, leak, decay_input, threshold, rest, soft)
     return out
 
 
@@ -89,38 +78,17 @@ def _fire_backward(
     soft: bool, detach_reset: bool, alpha: float,
 ) -> Tensor:  # fmt: skip
     out = torch.empty_like(x)
-    if not x.numel():
-        return out
-    if x.is_cuda:
-        from sparseflow.nn import fire_triton
-
-        fire_triton.backward(grad, x, out, steps, tau, leak, decay_input, threshold, rest, soft, detach_reset, alpha)
-        return out
-    v: Any = rest
-    potentials = []
-    for step in x.chunk(steps):
-        h = _charge(step.float(), v, tau, leak, decay_input, rest)
-        potentials.append(h)
-        v = h - (h >= threshold).float() * threshold if soft else torch.where(h >= threshold, rest, h)
-    keep = 1.0 - 1.0 / tau if leak else 1.0
-    share = 1.0 / tau if leak and decay_input else 1.0
-    down = torch.zeros_like(potentials[0])
-    for h, g, gx in zip(reversed(potentials), reversed(grad.chunk(steps)), reversed(out.chunk(steps)), strict=True):
-        s = (h >= threshold).float()
-        slope = (alpha / 2) / (1 + (math.pi / 2 * alpha * (h - threshold)).square())
-        along = torch.ones_like(h) if soft else 1.0 - s
-        if not detach_reset:
-            along = along + slope * (-threshold if soft else rest - h)
-        gh = g.float() * slope + down * along
-        gx.copy_(gh * share)
-        down = gh * keep
+    if x.numel():
+        _kernels(x).backward(grad, x, out, steps, tau, leak, decay_input, threshold, rest, soft, detach_reset, alpha)
     return out
 
 
-def _charge(x: Tensor, v: Any, tau: float, leak: bool, decay_input: bool, rest: float) -> Tensor:
-    if not leak:
-        return x + v
-    return v + (x - (v - rest)) / tau if decay_input else v - (v - rest) / tau + x
+def _kernels(x: Tensor) -> Any:
+    if not x.is_cuda:
+        return reference
+    from sparseflow.ops.fire import triton
+
+    return triton
 
 
 @_fire.register_fake

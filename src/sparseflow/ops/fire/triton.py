@@ -7,6 +7,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from sparseflow.ops.fire.reference import shares
+
 __all__ = ["backward", "forward"]
 
 BLOCK = 1024
@@ -110,8 +112,7 @@ def backward(
         x, target = x.contiguous(), torch.empty_like(out, memory_format=torch.contiguous_format)
     grad = _dense(grad, x)
     n = x.numel() // steps
-    keep = 1.0 - 1.0 / tau if leak else 1.0
-    share = 1.0 / tau if leak and decay_input else 1.0
+    keep, share = shares(tau, leak, decay_input)
     _backward[(triton.cdiv(n, BLOCK),)](
         grad, x, target, n, tau, threshold, rest, keep, share, alpha / 2, math.pi / 2 * alpha, STEPS=steps, LEAK=leak,
         DECAY=decay_input, SOFT=soft, DETACH=detach_reset, BLOCK=BLOCK,

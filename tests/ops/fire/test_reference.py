@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from sparseflow.errors import ConfigError
-from sparseflow.nn.fire import fire
 from sparseflow.nn.neurons import ATan, IFNode, LIFNode, ParametricLIFNode, Sigmoid
+from sparseflow.ops.fire import fire
 
 NODES = [
     LIFNode(step_mode="m", tau=tau, decay_input=decay, v_reset=reset, v_threshold=1.5, detach_reset=detach)

@@ -7,7 +7,8 @@ import torch
 
 pytest.importorskip("triton", reason="needs triton")
 
-from sparseflow.nn import fire, fire_triton
+from sparseflow.ops import fire
+from sparseflow.ops.fire import triton
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 SHAPES = [(4, 3, 5, 7), (4, 1, 1, 1), (8, 100), (4, 64, 9, 9)]
@@ -33,8 +34,8 @@ def test_spikes_and_gradients_are_those_of_the_plain_form(tau, leak, decay, rese
         for steps in (1, 2, 4):
             want, want_grad = plain(x, grad, steps, tau, leak, decay, 1.0, rest, soft, detach, 2.0)
             spikes, down = (torch.full_like(x, torch.nan) for _ in range(2))
-            fire_triton.forward(x, spikes, steps, tau, leak, decay, 1.0, rest, soft)
-            fire_triton.backward(grad, x, down, steps, tau, leak, decay, 1.0, rest, soft, detach, 2.0)
+            triton.forward(x, spikes, steps, tau, leak, decay, 1.0, rest, soft)
+            triton.backward(grad, x, down, steps, tau, leak, decay, 1.0, rest, soft, detach, 2.0)
             assert torch.equal(spikes.cpu(), want)
             torch.testing.assert_close(down.cpu(), want_grad)
 
@@ -45,8 +46,8 @@ def test_inputs_that_are_not_dense():
     constants = (2.0, True, True, 1.0, 0.0, False, True, 2.0)
     want, want_grad = plain(x, grad, 2, *constants)
     spikes, down = (torch.empty_like(x) for _ in range(2))
-    fire_triton.forward(x, spikes, 2, *constants[:-2])
-    fire_triton.backward(grad, x, down, 2, *constants)
+    triton.forward(x, spikes, 2, *constants[:-2])
+    triton.backward(grad, x, down, 2, *constants)
     assert torch.equal(spikes.cpu(), want)
     torch.testing.assert_close(down.cpu(), want_grad)
 
@@ -56,7 +57,7 @@ def test_half_precision():
     spikes, down = torch.empty_like(x), torch.empty_like(x)
     constants = (2.0, True, True, 1.0, 0.0, False, True, 2.0)
     want, want_grad = plain(x, torch.ones_like(x), 4, *constants)
-    fire_triton.forward(x, spikes, 4, *constants[:-2])
-    fire_triton.backward(torch.ones_like(x), x, down, 4, *constants)
+    triton.forward(x, spikes, 4, *constants[:-2])
+    triton.backward(torch.ones_like(x), x, down, 4, *constants)
     assert torch.equal(spikes.cpu(), want)
     torch.testing.assert_close(down.cpu(), want_grad, rtol=2e-3, atol=1e-5)
