@@ -33,7 +33,10 @@ def source(m, c, size, k=1, stride=1, padding=0, dilation=1, planes=1, density=0
     return Source(words, c, planes, (k, k), (stride, stride), (padding, padding), (dilation, dilation))
 
 
-def compare(sources, weights, params=LIFParams(), bias=None, precision="fp16", config=None, planes=None, **how):
+DEFAULT = LIFParams()
+
+
+def compare(sources, weights, params=DEFAULT, bias=None, precision="fp16", config=None, planes=None, **how):
     dense = pack_layer(weights, bias, params, identity="identity" in how, kernel="dense", planes=planes)
     packed = pack_layer(
         weights, bias, params, identity="identity" in how, kernel="triton", precision=precision, planes=planes
@@ -108,10 +111,9 @@ def test_counts_identity_and_sum(planes, dot):
     identity, add = counts((4, 70, 3, 3), planes, seed=2), counts((4, 70, 3, 3), planes, seed=3)
     weights = [grid((70, 33, 3, 3), scale=64), grid((70, 5, 1, 1))]
     for out_planes in (planes, planes + 1):
-        compare(
-            [x, short], weights, LIFParams(tau=4.0), config=Config(16, 64, dot=dot), planes=(planes, 1, planes), steps=2,
-            identity=(identity, planes), add=(add, planes), out_planes=out_planes,
-        )  # fmt: skip
+        how = {"identity": (identity, planes), "add": (add, planes), "out_planes": out_planes}
+        config = Config(16, 64, dot=dot)
+        compare([x, short], weights, LIFParams(tau=4.0), config=config, planes=(planes, 1, planes), steps=2, **how)
 
 
 @pytest.mark.parametrize("out", ["float16", "float32"])
