@@ -1,4 +1,5 @@
 import json
+import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -113,6 +114,40 @@ def test_rates_are_pushed_between_the_bounds(config):
     assert all(last[name] < other[name] for name in last)
 
 
+def test_weights_end_in_bytes_and_a_resumed_run_ends_the_same(config):
+    bytes_ = replace(config, grid_bits=8, grid_share=0.5, fused=True)
+    record = train(bytes_, progress=False)
+    path = Path(config.out) / "checkpoint.safetensors"
+    want = load_file(path)
+    assert want["features.conv2.weight"].dtype == torch.int8
+    model, _ = load_checkpoint(str(path))
+    accuracy, density = evaluate(model, data.cifar10_subset().take(96))
+    assert (accuracy, density) == (record["test_accuracy"], record["density"])
+    path.unlink()
+    train(bytes_, progress=False)
+    assert all(torch.equal(a, want[k]) for k, a in load_file(path).items())
+
+
+def test_a_run_by_the_clock_fits_its_schedule_to_it(config):
+    began = time.perf_counter()
+    record = train(replace(config, minutes=0.05, epochs=1000, grid_bits=8), progress=False)
+    took = time.perf_counter() - began
+    assert 2.9 < record["train_s"] < 3.5 + took / 10
+    assert record["epochs"] == len(lines(config)) >= 2
+    rates = [line["lr"] for line in lines(config)]
+    assert rates[-1] < 0.1 * max(rates)
+    assert not (Path(config.out) / "state.safetensors").exists()
+
+
+def test_images_are_trained_at_the_size_asked_for(config, monkeypatch):
+    sizes = set()
+    real = spike_train.resized
+    monkeypatch.setattr(spike_train, "resized", lambda x, side: real(x, side) if sizes.add(side) is None else x)
+    record = train(replace(config, epochs=1, image_size=16), progress=False)
+    assert sizes == {16}
+    assert record["config"]["image_size"] == 16
+
+
 def test_divergence_is_an_error(config):
     with pytest.raises(MeasurementError, match="lower lr"):
         train(replace(config, lr=1e30, warmup_epochs=0), progress=False)
@@ -189,6 +224,11 @@ def test_bad_files(tmp_path, text, message):
         {"rate_low": 0.5},
         {"amp": "float16"},
         {"optimizer": "lion"},
+        {"minutes": 0},
+        {"image_size": -1},
+        {"grid_bits": 1},
+        {"grid_bits": 9},
+        {"grid_share": 1.5},
     ],
 )
 def test_bad_settings(changes):

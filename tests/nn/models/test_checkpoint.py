@@ -1,10 +1,13 @@
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save
 
 from sparseflow import data
 from sparseflow.errors import ConfigError, DataError
 from sparseflow.nn import models
-from sparseflow.nn.models.checkpoint import round_half
+from sparseflow.nn.models.checkpoint import power_above, round_half
+from sparseflow.recipes.exact import on_rows
 from sparseflow.recipes.spike_train import evaluate
 
 ARGUMENTS = {"channels": 4, "image_size": 8}
@@ -58,8 +61,6 @@ def test_damaged(saved, keep):
 
 
 def test_foreign_safetensors(tmp_path):
-    from safetensors.torch import save
-
     path = tmp_path / "foreign.safetensors"
     path.write_bytes(save({"a": torch.zeros(2)}))
     with pytest.raises(DataError, match="not a checkpoint"):
@@ -84,3 +85,69 @@ def test_the_shipped_network_is_alive_and_right():
     assert abs(accuracy - record["test_accuracy"]) < 0.06
     for name, value in density.items():
         assert value == pytest.approx(record["density"][name], rel=0.1)
+
+
+@pytest.fixture
+def compact(tmp_path):
+    torch.manual_seed(0)
+    model = models.build("csnn", **ARGUMENTS)
+    round_half(model)
+    with torch.no_grad():
+        for p in model.parameters():
+            if p.ndim > 1:
+                p.copy_(on_rows(p, 8))
+        model.classifier.fc2.weight[0] = 0.0
+        model.classifier.fc2.weight[1] = 127 * 2.0**-20
+    path = tmp_path / "net.safetensors"
+    models.save_checkpoint(path, model, name="csnn", arguments=ARGUMENTS, record={}, compact=True)
+    return path, model
+
+
+def test_bytes_come_back_as_they_were(compact):
+    path, model = compact
+    loaded, _ = models.load_checkpoint(str(path))
+    for key, value in model.state_dict().items():
+        assert loaded.state_dict()[key].dtype == value.dtype
+        assert torch.equal(loaded.state_dict()[key], value)
+    weights = sum(p.numel() for p in model.parameters() if p.ndim > 1)
+    assert sum(t.nbytes for t in load_file(path).values() if t.dtype == torch.int8) < 1.1 * weights
+
+
+def test_weights_that_bytes_would_change_are_refused(tmp_path):
+    model = models.build("csnn", **ARGUMENTS)
+    round_half(model)
+    with pytest.raises(ConfigError, match="8-bit grids"):
+        models.save_checkpoint(
+            tmp_path / "a.safetensors", model, name="csnn", arguments=ARGUMENTS, record={}, compact=True
+        )
+
+
+KEY = "features.conv2.weight"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda t: t.pop(f"{KEY}.exponent"), "no fitting exponents"),
+        (lambda t: t.update({f"{KEY}.exponent": t[f"{KEY}.exponent"][:-1]}), "no fitting exponents"),
+        (lambda t: t.update({f"{KEY}.exponent": t[f"{KEY}.exponent"].short()}), "no fitting exponents"),
+        (lambda t: t.update({KEY: t[KEY].half()}), "no weight in bytes"),
+        (lambda t: t.pop(KEY), "no weight in bytes"),
+    ],
+)
+def test_bytes_without_their_grids_are_damage(compact, spoil, message):
+    path, _ = compact
+    with safe_open(path, framework="pt") as f:
+        metadata = f.metadata()
+    tensors = load_file(path)
+    spoil(tensors)
+    path.write_bytes(save(tensors, metadata))
+    with pytest.raises(DataError, match=message):
+        models.load_checkpoint(str(path))
+
+
+def test_powers_of_two_are_exact():
+    x = torch.tensor([2.0**e for e in range(-60, 60)], dtype=torch.float64)
+    assert torch.equal(power_above(x), x)
+    assert torch.equal(power_above(x * 1.001), 2 * x)
+    assert torch.equal(power_above(x * 0.999), x)
