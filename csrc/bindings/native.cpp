@@ -7,4 +7,5 @@ NB_MODULE(_native, m) {
   bind_lif(m);
   bind_conv(m);
   bind_amx(m);
+  bind_arena(m);
 }

@@ -78,8 +78,15 @@ class Conv {
   }
   static int64_t padded_columns(int64_t count) { return (count + 15) / 16 * 16; }
 
+  // Whether one pass over the lists writes the sums for good.
+  bool once() const {
+    const Blocks blocks = choose(layout.cin);
+    return !depthwise && layout.slabs() == 1 && blocks.channels >= layout.cin && blocks.kernel_rows >= g.kh;
+  }
+
   // sums[pixel * ld + column] = convolution + bias for the tile and the columns; ld >= padded columns.
-  void fill(const Tile& tile, const Columns& cols, float* sums, int64_t ld) const {
+  // `past`: around the caches, which needs `once()` and whole, aligned lines.
+  void fill(const Tile& tile, const Columns& cols, float* sums, int64_t ld, bool past = false) const {
     const int64_t pixels = (tile.y1 - tile.y0) * g.wo;
     if (depthwise) return fill_depthwise(tile, sums, ld);
     Workspace& ws = workspace();
@@ -98,7 +105,7 @@ class Conv {
             const Lists lists = gather(tile, events, channels, ky, least(g.kh, ky + blocks.kernel_rows));
             const bool more = s > 0 || c > 0 || ky > 0;
             // With groups, padding columns spill into the next group's, which comes later and writes them anew.
-            add_up(more, all ? layout.padded : Conv::padded_columns(cols.count), rows + layout.panel_start(s, cols.panel),
+            add_up(more, past, all ? layout.padded : Conv::padded_columns(cols.count), rows + layout.panel_start(s, cols.panel),
                    panel_size, lists, pixels, bias + cols.first, sums + (all ? group * g.cout_g() : 0), ld);
           }
         }
@@ -150,18 +157,17 @@ class Conv {
                 : 0;
   }
 
-  // Panels share the lists, each with its own sums in registers.
-  void add_up(bool more, int64_t columns, const float* rows, int64_t panel_size, const Lists& lists, int64_t pixels,
-              const float* bias, float* sums, int64_t ld) const {
-    for (; columns > 0; columns -= RowLayout::kPanel) {
-      const int nb = static_cast<int>(least(RowLayout::kPanel, columns) / 16);
-      if (a.x)
-        more ? accumulate_any<true, true>(nb, rows, lists, pixels, bias, sums, ld)
-             : accumulate_any<true, false>(nb, rows, lists, pixels, bias, sums, ld);
-      else
-        more ? accumulate_any<false, true>(nb, rows, lists, pixels, bias, sums, ld)
-             : accumulate_any<false, false>(nb, rows, lists, pixels, bias, sums, ld);
-      rows += panel_size, bias += RowLayout::kPanel, sums += RowLayout::kPanel;
+  // Panels share the lists; some of them keep their sums in registers at a time.
+  void add_up(bool more, bool past, int64_t columns, const float* rows, int64_t panel_size, const Lists& lists,
+              int64_t pixels, const float* bias, float* sums, int64_t ld) const {
+    const auto run = a.x ? (more ? accumulate_some<true, true, false> : accumulate_some<true, false, false>)
+                    : more ? accumulate_some<false, true, false>
+                    : past ? accumulate_some<false, false, true>
+                           : accumulate_some<false, false, false>;
+    while (columns > 0) {
+      const int64_t done = run(columns / 16, rows, panel_size, lists, pixels, bias, sums, ld) * 16;
+      rows += done / RowLayout::kPanel * panel_size;
+      columns -= done, bias += done, sums += done;
     }
   }
 
@@ -384,13 +390,16 @@ void conv(const ConvArgs& args, const ConvGeometry& geometry, int threads) {
   const bool in_place = args.channels_last && !args.residual && (k.depthwise ? g.cout : g.cout_g()) % 16 == 0;
   const int64_t widest = Conv::padded_columns(k.columns(0).count) + 16;
   const int64_t rows = k.tile_rows(widest), bands = (g.ho + rows - 1) / rows;
+  const bool past = in_place && !args.x && g.groups == 1 && g.m * g.cout * g.ho * g.wo > kCached && k.once() &&
+                    reinterpret_cast<uintptr_t>(args.out) % 64 == 0;
 #pragma omp parallel for num_threads(threads) schedule(dynamic, 1)
   for (int64_t item = 0; item < column_groups * g.m * bands; ++item) {
     const Columns cols = k.columns(item / (g.m * bands));
     const int64_t image = item / bands % g.m, y0 = item % bands * rows;
     const Tile tile{image, y0, least(g.ho, y0 + rows)};
     if (in_place) {
-      k.fill(tile, cols, args.out + (image * g.ho + y0) * g.wo * g.cout + cols.first, g.cout);
+      k.fill(tile, cols, args.out + (image * g.ho + y0) * g.wo * g.cout + cols.first, g.cout, past);
+      if (past) fence();
       continue;
     }
     float* sums = workspace().sums.get(rows * g.wo * widest);

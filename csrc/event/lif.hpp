@@ -68,9 +68,21 @@ void lif(const LIFArgs& a, int threads) {
 
 // Channels c of one pixel in NHWC over all steps; v is updated in place, from `from` at the first step.
 template <class N>
-inline void lif_run(const N& neuron, const float* x, int64_t x_step, const float* from, float* v, int32_t* words,
+inline void lif_run(const N& shared, const float* x, int64_t x_step, const float* from, float* v, int32_t* words,
                     int64_t words_step, int64_t steps, int64_t c) {
-  for (int64_t i = 0; i < c; i += 32) {
+  const N neuron = shared;  // a copy, or the compiler reads its constants again after every store
+  int64_t i = 0;
+  for (; i + 32 <= c; i += 32) {
+    F va = from ? f_load(from + i) : neuron.reset, vb = from ? f_load(from + i + 16) : neuron.reset;
+    for (int64_t t = 0; t < steps; ++t) {
+      const uint32_t low = m_bits(neuron.step(f_load(x + t * x_step + i), va));
+      const uint32_t high = m_bits(neuron.step(f_load(x + t * x_step + i + 16), vb));
+      words[t * words_step + i / 32] = static_cast<int32_t>(low | high << 16);
+    }
+    f_store(v + i, va);
+    f_store(v + i + 16, vb);
+  }
+  for (; i < c; i += 32) {
     const int low = static_cast<int>(least(16, c - i)), high = static_cast<int>(most(0, least(16, c - i - 16)));
     F va = from ? load_up_to(from + i, low) : neuron.reset;
     F vb = from && high ? load_up_to(from + i + 16, high) : neuron.reset;

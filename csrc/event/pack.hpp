@@ -1,6 +1,9 @@
 #pragma once
 // Floats to bits and back. Included once per instruction set, after its vec_*.hpp.
+#include <type_traits>
+
 #include "event/kernels.hpp"
+#include "event/put.hpp"
 #include "event/scratch.hpp"
 
 namespace sparseflow {
@@ -116,6 +119,23 @@ void unpack(const int32_t* words, float* x, int64_t m, int64_t c, int64_t h, int
             int threads) {
   const int64_t hw = h * w, wp = words_of(c);
   const F zero = f_zero(), one = f_set(1.f);
+  if ((channels_last || hw == 1) && c % 32 == 0) {
+    // The pixels run on into each other; what no cache will hold goes around them.
+    const auto run = [&](auto past) {
+#pragma omp parallel for num_threads(threads) schedule(static)
+      for (int64_t i = 0; i < m * hw * wp; ++i) {
+        const auto word = static_cast<uint32_t>(words[i]);
+        put<past>(x + 32 * i, f_select(m_from_bits(word & 0xffff), one, zero));
+        put<past>(x + 32 * i + 16, f_select(m_from_bits(word >> 16), one, zero));
+      }
+      if (past) fence();
+    };
+    if (m * hw * c > kCached && reinterpret_cast<uintptr_t>(x) % 64 == 0)
+      run(std::true_type());
+    else
+      run(std::false_type());
+    return;
+  }
   if (channels_last || hw == 1) {
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t p = 0; p < m * hw; ++p)

@@ -20,6 +20,7 @@ struct I {
 };
 
 constexpr int kSlack = 32;
+constexpr int kWidest = 1;  // panels of 64 output channels whose sums fit the registers
 
 inline __m256i lanes(int n) {
   alignas(32) static constexpr int32_t kIota[8] = {0, 1, 2, 3, 4, 5, 6, 7};
@@ -40,6 +41,12 @@ inline void f_store_n(float* p, F x, int n) {
   _mm256_maskstore_ps(p, lanes(n), x.a);
   _mm256_maskstore_ps(p + 8, lanes(n - 8), x.b);
 }
+// Around the caches; p is aligned to the vector. A fence follows before another thread reads.
+inline void f_stream(float* p, F x) {
+  _mm256_stream_ps(p, x.a);
+  _mm256_stream_ps(p + 8, x.b);
+}
+inline void fence() { _mm_sfence(); }
 inline F f_add(F x, F y) { return {_mm256_add_ps(x.a, y.a), _mm256_add_ps(x.b, y.b)}; }
 inline F f_sub(F x, F y) { return {_mm256_sub_ps(x.a, y.a), _mm256_sub_ps(x.b, y.b)}; }
 inline F f_mul(F x, F y) { return {_mm256_mul_ps(x.a, y.a), _mm256_mul_ps(x.b, y.b)}; }

@@ -14,6 +14,7 @@ using M = __mmask16;  // 16 truth values
 using I = __m512i;    // 16 int32
 
 constexpr int kSlack = 64;  // entries that list functions may write beyond the last one
+constexpr int kWidest = 4;  // panels of 64 output channels whose sums fit the registers
 
 inline M lanes(int n) { return static_cast<M>((1u << n) - 1); }
 
@@ -23,6 +24,9 @@ inline F f_load(const float* p) { return _mm512_loadu_ps(p); }
 inline F f_load_n(const float* p, int n) { return _mm512_maskz_loadu_ps(lanes(n), p); }
 inline void f_store(float* p, F a) { _mm512_storeu_ps(p, a); }
 inline void f_store_n(float* p, F a, int n) { _mm512_mask_storeu_ps(p, lanes(n), a); }
+// Around the caches; p is aligned to the vector. A fence follows before another thread reads.
+inline void f_stream(float* p, F a) { _mm512_stream_ps(p, a); }
+inline void fence() { _mm_sfence(); }
 inline F f_add(F a, F b) { return _mm512_add_ps(a, b); }
 inline F f_sub(F a, F b) { return _mm512_sub_ps(a, b); }
 inline F f_mul(F a, F b) { return _mm512_mul_ps(a, b); }

@@ -16,6 +16,7 @@ struct I {
 };
 
 constexpr int kSlack = 32;
+constexpr int kWidest = 1;  // panels of 64 output channels whose sums fit the registers
 
 #define SF_EACH for (int i = 0; i < 16; ++i)
 
@@ -39,6 +40,9 @@ inline void f_store(float* p, F a) { SF_EACH p[i] = a.x[i]; }
 inline void f_store_n(float* p, F a, int n) {
   for (int i = 0; i < n; ++i) p[i] = a.x[i];
 }
+// Around the caches; p is aligned to the vector. A fence follows before another thread reads.
+inline void f_stream(float* p, F a) { f_store(p, a); }
+inline void fence() {}
 inline F f_add(F a, F b) {
   SF_EACH a.x[i] += b.x[i];
   return a;

@@ -1,12 +1,13 @@
 """The compiled kernels, if this installation has them."""
 
+import math
 from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["ABSENT", "dense_layout", "native", "pointer", "run"]
+__all__ = ["ABSENT", "dense_layout", "empty", "native", "pointer", "run"]
 
 native: Any
 ABSENT: str | None
@@ -22,6 +23,8 @@ def _load() -> tuple[ModuleType | None, str | None]:
 
 
 native, ABSENT = _load()
+MAPPED = (32 << 20) // 4
+"""Floats from which on the C library maps memory afresh (its DEFAULT_MMAP_THRESHOLD_MAX)."""
 
 
 def pointer(x: Tensor | None) -> int:
@@ -46,6 +49,30 @@ def dense_layout(x: Tensor) -> Tensor:
 def like(x: Tensor, other: Tensor) -> Tensor:
     """Return `x` in the memory layout of `other`, which is dense."""
     return x.contiguous(memory_format=torch.channels_last if channels_last(other) else torch.contiguous_format)
+
+
+def empty(like: Tensor, shape: tuple[int, ...], dtype: torch.dtype | None = None) -> Tensor:
+    """Return a new tensor `[*shape]`, uninitialised, from reused memory where it is large.
+
+    The C library maps large pieces afresh at every call, and their page faults then take longer than the
+    kernel that fills them.
+
+    Args:
+        like: gives the device.
+        shape: sizes.
+        dtype: element type; that of `like` if None.
+    """
+    count, dtype = math.prod(shape), dtype or like.dtype
+    if (
+        native is None
+        or count < MAPPED
+        or type(like) is not Tensor
+        or dtype != torch.float32
+        or like.device.type != "cpu"
+        or torch.compiler.is_compiling()
+    ):
+        return like.new_empty(shape, dtype=dtype)
+    return native.arena_empty(count).view(shape)  # type: ignore[no-any-return]
 
 
 def run(op: Any, first: Tensor, *rest: Any) -> Any:

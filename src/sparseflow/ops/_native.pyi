@@ -1,4 +1,4 @@
-"""Signatures of the compiled kernels (csrc/); torch-free, so every tensor is its `data_ptr()`.
+"""Signatures of the compiled kernels (csrc/); torch-free, so every tensor handed in is its `data_ptr()`.
 
 Nothing is checked here: the caller passes float32 or int32 data of exactly the
 sizes named, densely packed, on the CPU, and keeps it alive during the call.
@@ -17,11 +17,28 @@ Layouts (M = steps * N, steps outermost; words = ceil(C/32)):
 Import torch first: its OpenMP runtime is the one that this module must share.
 """
 
+from torch import Tensor
+
 def isa() -> str:
     """Return the instruction set that "auto" takes on this machine."""
 
 def isas() -> list[str]:
     """Return the instruction sets that run on this machine, slowest first; "scalar" always is one."""
+
+def arena_empty(floats: int) -> Tensor:
+    """Return `[floats]` float32 on memory of a freed one of about that size, if any, else on fresh huge pages.
+
+    The memory comes back when the last view of the tensor is gone; up to 256 MB of it then wait for the next call.
+
+    Raises:
+        MemoryError: there is no memory.
+    """
+
+def arena_free() -> int:
+    """Return the bytes that wait."""
+
+def arena_clear() -> None:
+    """Give the bytes that wait back to the system."""
 
 class ConvGeometry:
     """Sizes of one convolution; cheap to make, immutable, reusable over calls.

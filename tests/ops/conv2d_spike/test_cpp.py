@@ -111,6 +111,42 @@ def test_fused_neurons(size, weight_size, moves, residual, isa):
 
 
 @pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("out_channels", [64, 100, 128, 192, 208, 256, 320, 336])
+def test_any_number_of_panels(out_channels, isa):
+    x, (weight, bias) = inputs((2, 40, 5, 6), "some"), weights((out_channels, 40, 3, 3))
+    moves, rows = Geometry(padding=(1, 1)), cpp.pack(weight, 1)
+    for given in (x, x * 0.5):
+        out = poisoned(x, weight, moves, torch.channels_last)
+        shape = (tuple(x.shape), tuple(weight.shape), moves)
+        if given is x:
+            cpp.conv_words(pack_spikes(x), rows, bias, out, shape, isa)
+        else:
+            cpp.conv_values(given, rows, bias, out, shape, isa)
+        assert_near(out, exact(given, weight, bias, moves).float(), "conv2d_spike")
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("shift", [0, 1])
+@pytest.mark.parametrize(
+    ("density", "out_channels", "kernel"), [(0.02, 64, 3), (0.02, 272, 1), (0.4, 64, 3), (0.05, 72, 1)]
+)
+def test_outputs_that_no_cache_holds(density, out_channels, kernel, shift, isa):
+    x = (torch.rand((3, 48, 57, 51), generator=torch.Generator().manual_seed(1)) < density).float()
+    weight, bias = weights((out_channels, 48, kernel, kernel))
+    moves = Geometry(padding=(kernel // 2, kernel // 2))
+    # A store around the caches needs aligned lines; a tensor may begin anywhere.
+    room = torch.full((x.shape[0] * 57 * 51 * out_channels + 17,), torch.nan)
+    first = (-room.data_ptr() // 4) % 16 + shift
+    out = room[first : first + 3 * 57 * 51 * out_channels].view(3, 57, 51, out_channels).permute(0, 3, 1, 2)
+    assert out.numel() > 1 << 19
+    shape = (tuple(x.shape), tuple(weight.shape), moves)
+    cpp.conv_words(pack_spikes(x), cpp.pack(weight, 1), bias, out, shape, isa)
+    assert_near(out, exact(x, weight, bias, moves).float(), "conv2d_spike")
+    assert room[:first].isnan().all()
+    assert room[first + out.numel() :].isnan().all()
+
+
+@pytest.mark.parametrize("isa", ISAS)
 def test_not_finite_inputs_pass_through(isa):
     x, (weight, bias) = inputs((2, 40, 6, 6), "relu"), weights((24, 40, 3, 3))
     x[0, 3, 2, 2], x[1, 39, 0, 5] = torch.nan, torch.inf

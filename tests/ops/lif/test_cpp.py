@@ -64,6 +64,20 @@ def test_packing_equals_the_reference(isa, layout, density):
 
 @compiled
 @pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("shift", [0, 1])
+def test_unpacking_what_no_cache_holds(isa, shift):
+    x = (torch.rand((3, 64, 57, 51)) < 0.1).float()
+    room = torch.full((x.numel() + 17,), torch.nan)
+    first = (-room.data_ptr() // 4) % 16 + shift
+    out = room[first : first + x.numel()].view(3, 57, 51, 64).permute(0, 3, 1, 2)
+    assert cpp.unpack_spikes(reference.pack_spikes(x), 64, out, isa)
+    assert torch.equal(out, x)
+    assert room[:first].isnan().all()
+    assert room[first + x.numel() :].isnan().all()
+
+
+@compiled
+@pytest.mark.parametrize("isa", ISAS)
 def test_what_is_no_spike_is_counted(isa):
     x = torch.tensor([[0.0, 1.0, 2.0, -1.0, torch.nan, torch.inf, -0.0, 1e-30]]).repeat(1, 9)
     words = torch.empty(1, 1, 1, 3, dtype=torch.int32)

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sparseflow.errors import UnsupportedError
-from sparseflow.ops._library import channels_last, dense_layout
+from sparseflow.ops._library import channels_last, dense_layout, empty
 from sparseflow.ops.conv2d_spike import amx, cpp, reference
 from sparseflow.ops.conv2d_spike._rows import kernel_of, pack_weight
 from sparseflow.ops.conv2d_spike.reference import Geometry, Pair
@@ -21,8 +21,8 @@ __all__ = ["conv_lif", "conv_words", "spike_conv2d"]
 
 def _empty(like: Tensor, m: int, channels: int, size: Pair, last: bool) -> Tensor:
     if not last:
-        return like.new_empty((m, channels, *size))
-    return like.new_empty((m, *size, channels)).permute(0, 3, 1, 2)
+        return empty(like, (m, channels, *size))
+    return empty(like, (m, *size, channels)).permute(0, 3, 1, 2)
 
 
 def _floats(rows: Tensor) -> Tensor:

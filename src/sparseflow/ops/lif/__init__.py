@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sparseflow.errors import ConfigError
-from sparseflow.ops._library import channels_last, dense_layout, run
+from sparseflow.ops._library import channels_last, dense_layout, empty, run
 from sparseflow.ops.lif import cpp, reference
 from sparseflow.ops.lif.reference import WORD, LIFParams
 from sparseflow.ops.lif.space import OP
@@ -392,7 +392,7 @@ def _empty_grads(x: Tensor, steps: int, repeat: bool) -> tuple[Tensor, Tensor]:
 def _empty_spikes(words: Tensor, channels: int, half: bool) -> Tensor:
     m, h, w, _ = words.shape
     dtype = torch.float16 if half else torch.float32
-    return words.new_empty((m, h, w, channels), dtype=dtype).permute(0, 3, 1, 2)
+    return empty(words, (m, h, w, channels), dtype).permute(0, 3, 1, 2)
 
 
 def _empty_pooled(words: Tensor, kernel: list[int], stride: list[int], padding: list[int]) -> Tensor:
