@@ -89,7 +89,8 @@ def configure(
     kind: tuple[tuple[str, int], ...],
     cores: int,
     columns: int | None = None,
-    groups: int = 2,
+    groups: int | None = None,
+    split: bool | None = None,
 ) -> Config:
     """Choose tiles for a call.
 
@@ -104,30 +105,39 @@ def configure(
         kind: defines that the layer's kind fixes.
         cores: multiprocessors.
         columns: output channels of a tile, 32 or 64; chosen if None.
-        groups: warpgroups that multiply.
+        groups: warpgroups that multiply; chosen if None.
+        split: warpgroups divide the steps of one tile, rather than take a tile each; chosen if None.
     """
-    held = (4 if steps > 2 else steps) if planes < 3 else min(steps, 2)
     tiles, wide = -(-pixels // PIXELS), -(-channels // COLUMNS)
+    if split is None:
+        split = steps > 1 and 2 * tiles * wide <= cores
     if columns is None:
-        columns = 32 if tiles * wide <= cores or channels <= 32 else 64
+        columns = 32 if split or tiles * wide <= cores or channels <= 32 else 64
+    if groups is None:
+        groups = 4 if split and steps > 2 else 2
+    held = 1 if split else _held(steps, planes)
+    at_once = held * groups if split else held
     count = wide * (COLUMNS // columns)
-    several = steps > held
+    several = steps > at_once
     chunk = INPUTS * columns * 2 * halves
-    rest = 16 * chunks + 4 * columns + (groups * columns * 256 if several else 0) + 128
+    potentials = (1 if split else groups) * columns * 256 if several else 0
+    rest = 16 * chunks + 4 * columns + potentials + (at_once * columns * 256 if split else 0) + 128
     resident = chunks * (chunk + 16) + rest <= SHARED and count <= cores
     stages = chunks if resident else min(chunks, STAGES, (SHARED - rest) // (chunk + 16))
     if stages < 2 and not resident:
         raise UnsupportedError(f"spike_layer: kernel 'cuda' cannot hold {chunks} chunks of weights in shared memory")
-    work = -(-tiles // groups) * count
+    work = (tiles if split else -(-tiles // groups)) * count
     defines = {
         "BN": columns,
         "TC": held,
         "WGS": groups,
+        "SPLIT": int(split),
         "PLANES": planes,
         "HALVES": halves,
         "RESIDENT": int(resident),
         "VEC": int(pairs),
         "MULTI": int(several),
+        "TAIL": int(steps % at_once != 0),
         **dict(kind),
     }
     return Config(
@@ -137,6 +147,11 @@ def configure(
         shared=stages * (chunk + 16) + rest,
         stages=stages,
     )
+
+
+def _held(steps: int, planes: int) -> int:
+    most = 4 if steps > 2 else steps
+    return most if planes < 3 else min(most, 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +183,7 @@ def _plan(
     out: str,
     out_planes: int,
     add: int,
-    neuron: tuple[bool, bool, bool, bool],
+    neuron: tuple[bool, int, bool, bool],
     tune: tuple[tuple[str, int], ...],
 ) -> _Plan:
     sources = [Source(torch.empty(shape, device="meta"), *rest) for shape, rest, _ in shapes]
@@ -180,9 +195,9 @@ def _plan(
         _c_source(s, s.words.numel() // steps, identity) for s, (_, _, identity) in zip(sources, shapes, strict=True)
     ]
     chunks = sum(s.chunks for s in each)
-    leak, soft, v0, keep_v = (int(x) for x in neuron)
+    leak, reset, v0, keep_v = (int(x) for x in neuron)
     kind = {"OUT": FLOATS.get(out, 0), "ADD": add, "OUTP": out_planes}
-    kind |= {"LEAK": leak, "SOFT": soft, "V0": v0, "KEEPV": keep_v}
+    kind |= {"LEAK": leak, "RESET": reset, "V0": v0, "KEEPV": keep_v}
     config = configure(
         pixels=pixels,
         steps=steps,
@@ -266,7 +281,8 @@ def spike_layer(
     start = None if v0 is None else v0.permute(0, 2, 3, 1).contiguous().float()
     extra = None if add is None else add[0].contiguous()
     packed, constants = weights.tensors["weights"], weights.tensors["constants"]
-    leak, soft = (params is not None and params.kind == "lif"), (params is not None and params.v_reset is None)
+    leak = params is not None and params.kind == "lif"
+    reset = 0 if params is None or params.v_reset is None else 1 if params.v_reset == 0 else 2
     plan = _plan(
         words.get_device(),
         tuple((tuple(s.words.shape), s[1:], identity is not None and i == len(sources)) for i, s in enumerate(every)),
@@ -277,7 +293,7 @@ def spike_layer(
         out,
         out_planes,
         0 if add is None else add[1],
-        (leak, soft, v0 is not None, keep_v),
+        (leak, reset, v0 is not None, keep_v),
         tune,
     )
     call = Params.from_buffer_copy(plan.template)

@@ -3,17 +3,21 @@
 //
 // Compiled once for each set of defines; no header is needed.
 //   BN        output channels of a tile: 64, or 32 (half of a packed tile)
-//   TC        time steps held in accumulators at once: 1, 2, 4
+//   TC        time steps that a warpgroup holds in accumulators at once: 1, 2, 4
 //   WGS       consumer warpgroups of a block
+//   SPLIT     the warpgroups share a tile and divide its time steps; else each has a tile of its own
 //   PLANES    bit planes of the widest source
 //   HALVES    1, or 2 for weights of a high and a low half
 //   RESIDENT  all weights of a tile stay in shared memory; else a ring fed by one more warp
 //   VEC       every source reads its words in aligned pairs
-//   MULTI     more time steps than TC: potentials wait in shared memory
+//   MULTI     more time steps than are held: potentials wait in shared memory
+//   TAIL      the steps held do not divide the steps
 //   OUT       0 words, 1 float16, 2 float32
 //   ADD       planes added to the spikes
 //   OUTP      planes written
-//   LEAK SOFT V0 KEEPV   kind of neuron and of state
+//   LEAK      the potential decays
+//   RESET     0 subtracts the threshold, 1 sets to 0, 2 sets to the reset potential
+//   V0 KEEPV  the potential comes in, goes out
 
 typedef unsigned int u32;
 typedef unsigned long long u64;
@@ -51,6 +55,8 @@ constexpr int CHUNK = 64 * BN * 2 * HALVES;           // bytes of it that this t
 constexpr int STEP = BN * 32;                         // bytes of 16 inputs
 constexpr int HALF = STEP * 4;                        // bytes from the high to the low weights
 constexpr int PER = BN / 4;                           // channels that one lane holds of a pixel
+constexpr int HELD = TC * (SPLIT ? WGS : 1);          // time steps of a tile held at once
+constexpr int ROWS = SPLIT ? 1 : 2;                   // pixels that a thread finishes
 
 __device__ __forceinline__ u32 shared(const void* p) { return (u32)__cvta_generic_to_shared(p); }
 
@@ -148,34 +154,40 @@ __device__ __forceinline__ void mma_wait() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(N) : "memory");
 }
 
-__device__ __forceinline__ void mma(float (&d)[BN / 2], const u32 (&a)[4], u64 b) {
+__device__ __forceinline__ void mma(float (&d)[BN / 2], const u32 (&a)[4], u32 b) {
 #if BN == 64
   asm volatile(
       "{\n"
       ".reg .pred p;\n"
+      ".reg .b64 d;\n"
       "setp.eq.u32 p, 0, 0;\n"
+      // 256 bytes from 8 columns to the next.
+      "mov.b64 d, {%36, 16};\n"
       "wgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16 "
       "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
       "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, "
-      "{%32, %33, %34, %35}, %36, p, 1, 1, 0;\n"
+      "{%32, %33, %34, %35}, d, p, 1, 1, 0;\n"
       "}\n"
       : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7]), "+f"(d[8]),
         "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15]), "+f"(d[16]),
         "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]), "+f"(d[21]), "+f"(d[22]), "+f"(d[23]), "+f"(d[24]),
         "+f"(d[25]), "+f"(d[26]), "+f"(d[27]), "+f"(d[28]), "+f"(d[29]), "+f"(d[30]), "+f"(d[31])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b));
 #else
   asm volatile(
       "{\n"
       ".reg .pred p;\n"
+      ".reg .b64 d;\n"
       "setp.eq.u32 p, 0, 0;\n"
+      // 256 bytes from 8 columns to the next.
+      "mov.b64 d, {%20, 16};\n"
       "wgmma.mma_async.sync.aligned.m64n32k16.f32.f16.f16 "
       "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15}, "
-      "{%16, %17, %18, %19}, %20, p, 1, 1, 0;\n"
+      "{%16, %17, %18, %19}, d, p, 1, 1, 0;\n"
       "}\n"
       : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7]), "+f"(d[8]),
         "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b));
 #endif
 }
 
@@ -185,26 +197,12 @@ __device__ __forceinline__ u32 half2(float low, float high) {
   return x;
 }
 
-// What a thread needs to read its two pixels of a tile from one source.
-struct Rows {
-  int top[2], left[2], at[2];
-
-  __device__ __forceinline__ void set(const Params& p, const Source& s, int tile, int row) {
-#pragma unroll
-    for (int r = 0; r < 2; ++r) {
-      int m = tile * 64 + row + 8 * r;
-      top[r] = left[r] = 0;
-      at[r] = m * s.pitch;
-      if (!s.linear) {
-        int area = p.height * p.width, n = m / area, rest = m - n * area, y = rest / p.width;
-        top[r] = y * s.sh - s.ph;
-        left[r] = (rest - y * p.width) * s.sw - s.pw;
-        at[r] = ((n * s.height + top[r]) * s.width + left[r]) * s.pitch;
-      }
-      if (m >= p.pixels) top[r] = -(1 << 30);
-    }
-  }
-};
+// 1 where x >= y, else 0.
+__device__ __forceinline__ float reaches(float x, float y) {
+  float s;
+  asm("set.ge.f32.f32 %0, %1, %2;" : "=f"(s) : "f"(x), "f"(y));
+  return s;
+}
 
 typedef u32 Words[TC][PLANES][2][2];
 
@@ -226,7 +224,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) spike_layer(const __gri
   const int fours = 4 * c;
 
   // In a ring every block strides over pairs (tile of channels, tiles of pixels); resident weights fix the channels.
-  const int passes = (p.tiles + WGS - 1) / WGS;
+  const int passes = SPLIT ? p.tiles : (p.tiles + WGS - 1) / WGS;
   int item, items, stride, column;
   if (RESIDENT) {
     column = blockIdx.x % p.columns;
@@ -271,7 +269,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) spike_layer(const __gri
   __syncthreads();
 
   const u64 tile_bytes = (u64)p.chunks * FULL;
-  const int spans = MULTI ? (p.steps + TC - 1) / TC : 1;
+  const int spans = MULTI ? (p.steps + HELD - 1) / HELD : 1;
 
   if (RESIDENT && thread == 0) {
     const u8* from = p.weights + (u64)(column * BN / 64) * tile_bytes;
@@ -280,7 +278,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) spike_layer(const __gri
 
 #if !RESIDENT
   if (thread >= 128 * WGS) {
-    asm volatile("setmaxnreg.dec.sync.aligned.u32 24;");
+    if (!SPLIT) asm volatile("setmaxnreg.dec.sync.aligned.u32 24;");
     if (thread >= 128 * WGS + 32) return;
     int stage = 0;
     u32 parity = 1;
@@ -303,129 +301,156 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) spike_layer(const __gri
     }
     return;
   }
-  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(WGS == 1 ? 232 : WGS == 2 ? 240 : 160));
+  if (!SPLIT) asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(WGS == 2 ? 240 : 160));
 #endif
 
   [[maybe_unused]] const float keep = p.constants[0], threshold = p.constants[1], reset = p.constants[2];
   [[maybe_unused]] const float scale = p.constants[3], unscale = p.constants[4];
-  [[maybe_unused]] float* mine = potentials + group * (BN / 2) * 128 + thread % 128;
+  [[maybe_unused]] float* mine = potentials + (SPLIT ? 0 : group * (BN / 2) * 128) + thread % 128;
+  [[maybe_unused]] float* sums = potentials + (MULTI ? (SPLIT ? 1 : WGS) * (BN / 2) * 128 : 0) + thread % 128;
 
-  Rows rows;
+  // What the next loads need: the window of this thread's two pixels in the source in hand.
+  int top[2], left[2], origin[2], height = 0, width = 0, plane_count = 0;
+  [[maybe_unused]] int planes = 1;
+  u64 words_at = 0, step = 0;
+  const u32* at[2];
+  bool go[2], two = true;
+  [[maybe_unused]] int time = 0;
   Words words;
-  bool go[2];
-  int at[2];
-  Entry next;
-  int source = 0;
 
-  auto aim = [&](int i, int tile) {
-    next = table[i];
-    source = next.flags & 3;
-    const Source& s = p.source[source];
-    if (next.flags & 4) {
-      rows.set(p, s, tile, row);
-      if (s.identity) next.offset += column * BN / 64 * 2;
+  int tile = 0, span = 0, stage = 0;
+  u32 parity = 0;
+
+  auto locate = [&]() {
+    if (!RESIDENT) column = item % p.columns;
+    const int pass = RESIDENT ? item : item / p.columns;
+    tile = item >= items ? p.tiles : SPLIT ? pass : pass * WGS + group;
+  };
+  auto advance = [&]() {
+    if (!MULTI || ++span == spans) {
+      span = 0;
+      item += stride;
+      locate();
+    }
+  };
+  auto aim = [&](int i) {
+    Entry e = table[i];
+    if (e.flags & 4) {
+      const Source& s = p.source[e.flags & 3];
+      height = s.linear ? 1 : s.height;
+      width = s.linear ? 1 : s.width;
+      plane_count = s.count;
+      planes = s.planes;
+      step = (u64)s.step * 4;
+      words_at = (u64)s.words + (u64)(span * HELD + (SPLIT ? group * TC : 0)) * step;
+#pragma unroll
+      for (int r = 0; r < 2; ++r) {
+        const int m = tile * 64 + row + 8 * r;
+        top[r] = left[r] = 0;
+        origin[r] = m * s.pitch;
+        if (!s.linear) {
+          const u32 area = p.height * p.width, n = (u32)m / area, rest = m - n * area, y = rest / (u32)p.width;
+          top[r] = (int)y * s.sh - s.ph;
+          left[r] = (int)(rest - y * p.width) * s.sw - s.pw;
+          origin[r] = (((int)n * s.height + top[r]) * s.width + left[r]) * s.pitch;
+        }
+        if (m >= p.pixels) top[r] = -(1 << 30);
+      }
+      if (s.identity) {
+        e.offset += column * BN / 64 * 2;
+        e.flags = column * BN / 64 * 2 + 1 < s.count ? 8 : 0;
+      }
     }
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
-      go[r] = (u32)(rows.top[r] + next.dy) < (u32)s.height && (u32)(rows.left[r] + next.dx) < (u32)s.width;
-      at[r] = rows.at[r] + next.offset;
+      go[r] = (u32)(top[r] + e.dy) < (u32)height && (u32)(left[r] + e.dx) < (u32)width;
+      at[r] = (const u32*)words_at + (origin[r] + e.offset);
     }
-    if (s.linear) {
-      go[0] = rows.top[0] >= 0;
-      go[1] = rows.top[1] >= 0;
-    }
+    two = (e.flags & 8) != 0;
+    if (TAIL) time = span * HELD + (SPLIT ? group * TC : 0);
   };
-  auto second = [&]() {
-    const Source& s = p.source[source];
-    return s.identity ? column * BN / 64 * 2 + 1 < s.count : (next.flags & 8) != 0;
-  };
-  auto take = [&](int t, int begin) {
-    const Source& s = p.source[source];
-    bool live = !MULTI && p.steps % TC == 0 ? true : begin + t < p.steps;
-    bool two = second();
+  // Loads the words of one time step; steps are taken in order.
+  auto take = [&](int t) {
 #pragma unroll
-    for (int plane = 0; plane < PLANES; ++plane)
+    for (int r = 0; r < 2; ++r) {
 #pragma unroll
-      for (int r = 0; r < 2; ++r) {
-        const u32* from = s.words + (at[r] + (begin + t) * s.step + plane * s.count);
-        bool ok = go[r] && live && (PLANES == 1 || plane < s.planes);
-        load2(words[t][plane][r][0], words[t][plane][r][1], from, ok, two);
+      for (int plane = 0; plane < PLANES; ++plane) {
+        const bool ok = go[r] && (!TAIL || time + t < p.steps) && (PLANES == 1 || plane < planes);
+        load2(words[t][plane][r][0], words[t][plane][r][1], at[r] + (PLANES == 1 ? 0 : plane * plane_count), ok, two);
       }
+      at[r] = (const u32*)((u64)at[r] + step);
+    }
+  };
+  auto take_all = [&]() {
+#pragma unroll
+    for (int t = 0; t < TC; ++t) take(t);
   };
 
-  int stage = 0;
-  u32 parity = 0;
-  int span = 0;
-  int tile = item;
-  auto locate = [&]() {
-    if (RESIDENT) {
-      tile = item * WGS + group;
-    } else {
-      column = item % p.columns;
-      tile = item / p.columns * WGS + group;
-    }
-  };
+  locate();
   if (item < items) {
-    locate();
-    aim(0, tile);
-#pragma unroll
-    for (int t = 0; t < TC; ++t) take(t, 0);
+    aim(0);
+    take_all();
   }
 
   while (item < items) {
-    const int begin = span * TC;
+    const int pixel = tile * 64 + row, begin = span * HELD;
+    const int channel = column * BN / 64 * 64 + 16 * c + (BN == 64 ? 0 : column % 2 * 8);
+    [[maybe_unused]] const bool first_span = !MULTI || span == 0, last_span = !MULTI || span + 1 == spans;
     float acc[TC][BN / 2];
-    const float* mean = RESIDENT ? bias + PER * c : columns + column * BN / 64 * 64 + 16 * c + (BN == 64 ? 0 : column % 2 * 8);
+    const float4* mean = (const float4*)(RESIDENT ? bias + PER * c : columns + channel);
 #pragma unroll
-    for (int j = 0; j < BN / 8; ++j) {
-      float x = mean[2 * j], y = mean[2 * j + 1];
+    for (int j = 0; j < BN / 16; ++j) {
+      const float4 x = mean[j];
 #pragma unroll
       for (int t = 0; t < TC; ++t) {
-        acc[t][4 * j] = acc[t][4 * j + 2] = x;
-        acc[t][4 * j + 1] = acc[t][4 * j + 3] = y;
+        acc[t][8 * j] = acc[t][8 * j + 2] = x.x;
+        acc[t][8 * j + 1] = acc[t][8 * j + 3] = x.y;
+        acc[t][8 * j + 4] = acc[t][8 * j + 6] = x.z;
+        acc[t][8 * j + 5] = acc[t][8 * j + 7] = x.w;
       }
     }
 
     // A tile that sees no spike in any step keeps its bias.
+    const int judges = SPLIT ? 128 * WGS : 128, judge = SPLIT ? 2 : 2 + group;
     u32 seen = 0;
 #pragma unroll
     for (int t = 0; t < TC; ++t)
 #pragma unroll
       for (int plane = 0; plane < PLANES; ++plane)
         seen |= words[t][plane][0][0] | words[t][plane][0][1] | words[t][plane][1][0] | words[t][plane][1][1];
-    bool busy = vote(2 + group, 128, seen != 0);
+    bool busy = vote(judge, judges, seen != 0);
     if (!busy) {
       seen = 0;
       for (int i = 1; i < p.chunks; ++i) {
-        aim(i, tile);
-        const Source& s = p.source[source];
-        bool two = second(), live = c < TC && begin + c < p.steps;
-        for (int t = c; t < TC; t += 4)
-          for (int plane = 0; plane < s.planes; ++plane)
+        aim(i);
+        at[0] = (const u32*)((u64)at[0] + c * step);
+        at[1] = (const u32*)((u64)at[1] + c * step);
+        const bool mine_too = c < TC && (!TAIL || time + c < p.steps);
+        for (int plane = 0; plane < planes; ++plane)
 #pragma unroll
-            for (int r = 0; r < 2; ++r) {
-              u32 x, y;
-              load2(x, y, s.words + (at[r] + (begin + t) * s.step + plane * s.count), go[r] && live, two);
-              seen |= x | y;
-            }
+          for (int r = 0; r < 2; ++r) {
+            u32 x, y;
+            load2(x, y, at[r] + plane * plane_count, go[r] && mine_too, two);
+            seen |= x | y;
+          }
       }
-      busy = vote(2 + group, 128, seen != 0);
-      aim(0, tile);
+      busy = vote(judge, judges, seen != 0);
+      aim(0);
     }
-    bool any = RESIDENT ? busy : vote(1, VOTERS, busy);
+    const bool any = RESIDENT ? busy : vote(1, VOTERS, busy);
 
     if (busy) {
       u32 a[2][4][4];
       for (int i = 0; i < p.chunks; ++i) {
-        const bool more = i + 1 < p.chunks;
-        if (more) aim(i + 1, tile);
+        const bool last = i + 1 == p.chunks;
+        if (last) advance();
+        aim(last ? 0 : i + 1);
         if (RESIDENT) stage = i;
         barrier_wait(full + 8 * stage, RESIDENT ? 0 : parity);
-        const u64 b = (u64)(((ring + stage * CHUNK) >> 4) | (8u << 16)) | ((u64)16 << 32);
+        const u32 b = ((ring + stage * CHUNK) >> 4) | (8u << 16);
 #pragma unroll
         for (int t = 0; t < TC; ++t) {
           const int k = t & 1;
-          if (TC == 1) mma_wait<0>();
 #pragma unroll
           for (int r = 0; r < 2; ++r)
 #pragma unroll
@@ -433,7 +458,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) spike_layer(const __gri
               u32 u[PLANES];
 #pragma unroll
               for (int plane = 0; plane < PLANES; ++plane) {
-                u32 x = words[t][plane][r][w];
+                const u32 x = words[t][plane][r][w];
                 u[plane] = plane == 0 ? x >> fours : __funnelshift_r(x, x, fours - plane);
               }
 #pragma unroll
@@ -444,7 +469,6 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) spike_layer(const __gri
                 a[k][2 * w + j / 2][r + 2 * (j % 2)] = x;
               }
             }
-          if (more) take(t, begin);
           // Keeps the compiler from sinking the expansion between the products, which would serialise them.
 #pragma unroll
           for (int s = 0; s < 4; ++s)
@@ -457,164 +481,161 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) spike_layer(const __gri
             if (HALVES == 2) mma(acc[t], a[k][s], b + ((HALF + s * STEP) >> 4));
           }
           mma_commit();
-          if (TC > 1) {
-            mma_wait<1>();
-            if (!RESIDENT && t == 0 && i > 0 && lane == 0)
-              barrier_arrive(empty + 8 * (stage == 0 ? p.stages - 1 : stage - 1));
-          }
+          take(t);
+          mma_wait<(TC > 1)>();
+          if (!RESIDENT && TC > 1 && t == 0 && i > 0 && lane == 0)
+            barrier_arrive(empty + 8 * (stage == 0 ? p.stages - 1 : stage - 1));
         }
-        if (!RESIDENT) {
-          if (TC == 1) {
-            mma_wait<0>();
-            if (lane == 0) barrier_arrive(empty + 8 * stage);
-          }
-          if (++stage == p.stages) stage = 0, parity ^= 1;
-        }
+        if (!RESIDENT && TC == 1 && lane == 0) barrier_arrive(empty + 8 * stage);
+        if (!RESIDENT && ++stage == p.stages) stage = 0, parity ^= 1;
       }
       mma_wait<0>();
       if (!RESIDENT && TC > 1 && lane == 0) barrier_arrive(empty + 8 * (stage == 0 ? p.stages - 1 : stage - 1));
-    } else if (!RESIDENT) {
+    } else {
       // The weights that were fetched all the same must be let go.
-      int sent = any || p.stages > p.chunks ? p.chunks : p.stages;
+      const int sent = RESIDENT ? 0 : any || p.stages > p.chunks ? p.chunks : p.stages;
       for (int i = 0; i < sent; ++i) {
         barrier_wait(full + 8 * stage, parity);
         __syncwarp();
         if (lane == 0) barrier_arrive(empty + 8 * stage);
         if (++stage == p.stages) stage = 0, parity ^= 1;
       }
+      advance();
+      aim(0);
+      take_all();
     }
 
-    const int pixel = tile * 64 + row, channel = column * BN / 64 * 64 + 16 * c + (BN == 64 ? 0 : column % 2 * 8);
-    [[maybe_unused]] const int here = span;
-    if (++span == spans) {
-      span = 0;
-      item += stride;
-    }
-    if (item < items) {
-      locate();
-      aim(0, tile);
+    // In a split tile every warpgroup has some steps of all pixels; it needs all steps of some pixels.
+    if (SPLIT) {
 #pragma unroll
-      for (int t = 0; t < TC; ++t) take(t, span * TC);
+      for (int t = 0; t < TC; ++t)
+#pragma unroll
+        for (int i = 0; i < BN / 2; ++i) sums[((group * TC + t) * (BN / 2) + i) * 128] = acc[t][i];
+      vote(3, 128 * WGS, false);
+      if (group >= 2) continue;
+    }
+    auto current = [&](int t, int r, int i) {
+      if (SPLIT) return sums[(t * (BN / 2) + i / 2 * 4 + 2 * group + i % 2) * 128];
+      return acc[t < TC ? t : 0][i / 2 * 4 + 2 * r + i % 2];
+    };
+    int place[ROWS];
+    bool valid[ROWS];
+#pragma unroll
+    for (int r = 0; r < ROWS; ++r) {
+      place[r] = pixel + 8 * (SPLIT ? group : r);
+      valid[r] = place[r] < p.pixels && channel / 32 < p.words;
     }
 
 #if OUT == 0
-    float v[2][PER];
-    if (MULTI && here > 0) {
+    float v[ROWS][PER];
+#pragma unroll
+    for (int r = 0; r < ROWS; ++r)
 #pragma unroll
       for (int i = 0; i < PER; ++i) {
-        v[0][i] = mine[i * 128];
-        v[1][i] = mine[(PER + i) * 128];
-      }
-    } else {
-#pragma unroll
-      for (int r = 0; r < 2; ++r)
-#pragma unroll
-        for (int i = 0; i < PER; ++i) {
-          v[r][i] = SOFT ? 0.0f : reset;
+        if (!first_span) {
+          v[r][i] = mine[((SPLIT ? group : r) * PER + i) * 128];
+        } else {
+          v[r][i] = RESET == 2 ? reset : 0.0f;
 #if V0
-          int m = pixel + 8 * r;
-          if (m < p.pixels && channel + i < p.channels) v[r][i] = p.v0[(u64)m * p.channels + channel + i] * scale;
+          if (valid[r] && channel + i < p.channels) v[r][i] = p.v0[(u64)place[r] * p.channels + channel + i] * scale;
 #endif
         }
+      }
+    const int pitch = p.words * 4;
+    u8* to[ROWS];
+    [[maybe_unused]] const u8* from[ROWS];
+#pragma unroll
+    for (int r = 0; r < ROWS; ++r) {
+      const u64 m = (u64)begin * p.pixels + place[r];
+      to[r] = (u8*)p.out + m * (OUTP * pitch) + channel / 8;
+      from[r] = p.add + m * (ADD * pitch) + channel / 8;
     }
-    const bool inside = channel / 32 < p.words;
 #pragma unroll
-    for (int t = 0; t < TC; ++t) {
-      if (begin + t < p.steps) {
-        u32 bits[2] = {0, 0};
+    for (int t = 0; t < HELD; ++t) {
+      if (!TAIL || begin + t < p.steps) {
 #pragma unroll
-        for (int r = 0; r < 2; ++r)
+        for (int r = 0; r < ROWS; ++r) {
+          // Spikes add up in the mantissa of 2^23.
+          float sum = 8388608.0f;
 #pragma unroll
           for (int i = 0; i < PER; ++i) {
-            float x = acc[t][i / 2 * 4 + 2 * r + i % 2];
-            float h = LEAK ? __fmaf_rn(keep, v[r][i], x) : v[r][i] + x;
-            bool s = h >= threshold;
-            v[r][i] = s ? (SOFT ? h - threshold : reset) : h;
-            if (s) bits[r] |= 1u << i;
+            const float x = current(t, r, i);
+            const float h = LEAK ? __fmaf_rn(keep, v[r][i], x) : v[r][i] + x;
+            const float s = reaches(h, threshold);
+            sum = __fmaf_rn(s, (float)(1 << i), sum);
+            v[r][i] = RESET == 0 ? __fmaf_rn(-s, threshold, h) : RESET == 1 ? __fmaf_rn(-s, h, h) : s != 0 ? reset : h;
           }
-#pragma unroll
-        for (int r = 0; r < 2; ++r) {
-          int m = pixel + 8 * r;
-          if (m < p.pixels && inside) {
-            const u64 at = (u64)((begin + t) * p.pixels + m);
-            u32 carry = bits[r];
-            u8* to = (u8*)p.out + at * (OUTP * p.words * 4) + channel / 8;
+          if (valid[r]) {
+            u32 carry = __float_as_uint(sum);
 #pragma unroll
             for (int plane = 0; plane < OUTP; ++plane) {
-              u32 sum = carry;
+              u32 bits = carry;
               if (plane < ADD) {
-                const u8* from = p.add + (at * ADD + plane) * (p.words * 4) + channel / 8;
-                u32 x = BN == 64 ? *(const u16*)from : *from;
-                sum = carry ^ x;
+                const u8* other = from[r] + plane * pitch;
+                const u32 x = BN == 64 ? *(const u16*)other : *other;
+                bits = carry ^ x;
                 carry &= x;
               } else {
                 carry = 0;
               }
               if (BN == 64)
-                *(u16*)(to + plane * p.words * 4) = (u16)sum;
+                *(u16*)(to[r] + plane * pitch) = (u16)bits;
               else
-                to[plane * p.words * 4] = (u8)sum;
+                to[r][plane * pitch] = (u8)bits;
             }
           }
+          to[r] += (u64)p.pixels * (OUTP * pitch);
+          if (ADD) from[r] += (u64)p.pixels * (ADD * pitch);
         }
       }
     }
-    if (MULTI && here + 1 < spans) {
+#pragma unroll
+    for (int r = 0; r < ROWS; ++r)
 #pragma unroll
       for (int i = 0; i < PER; ++i) {
-        mine[i * 128] = v[0][i];
-        mine[(PER + i) * 128] = v[1][i];
-      }
-    }
+        if (!last_span) mine[((SPLIT ? group : r) * PER + i) * 128] = v[r][i];
 #if KEEPV
-    else {
-#pragma unroll
-      for (int r = 0; r < 2; ++r)
-#pragma unroll
-        for (int i = 0; i < PER; ++i) {
-          int m = pixel + 8 * r;
-          if (m < p.pixels && channel + i < p.channels) p.v[(u64)m * p.channels + channel + i] = v[r][i] * unscale;
-        }
-    }
+        if (last_span && valid[r] && channel + i < p.channels)
+          p.v[(u64)place[r] * p.channels + channel + i] = v[r][i] * unscale;
 #endif
+      }
 #else
 #pragma unroll
-    for (int t = 0; t < TC; ++t)
-      if (begin + t < p.steps)
+    for (int t = 0; t < HELD; ++t)
+      if (!TAIL || begin + t < p.steps)
 #pragma unroll
-        for (int r = 0; r < 2; ++r) {
-          int m = pixel + 8 * r;
-          if (m < p.pixels) {
-            const u64 at = ((u64)(begin + t) * p.pixels + m) * p.channels + channel;
-            const int left = p.channels - channel;
+        for (int r = 0; r < ROWS; ++r) {
+          if (valid[r]) {
+            const u64 m = ((u64)(begin + t) * p.pixels + place[r]) * p.channels + channel;
+            const int rest = p.channels - channel;
             float y[PER];
 #pragma unroll
-            for (int i = 0; i < PER; ++i) y[i] = acc[t][i / 2 * 4 + 2 * r + i % 2] * unscale;
+            for (int i = 0; i < PER; ++i) y[i] = current(t, r, i) * unscale;
 #if OUT == 1
-            u16* to = (u16*)p.out + at;
+            u16* to = (u16*)p.out + m;
 #pragma unroll
             for (int i = 0; i < PER; i += 8) {
-              uint4 q = make_uint4(half2(y[i], y[i + 1]), half2(y[i + 2], y[i + 3]), half2(y[i + 4], y[i + 5]),
-                                   half2(y[i + 6], y[i + 7]));
+              const uint4 q = make_uint4(half2(y[i], y[i + 1]), half2(y[i + 2], y[i + 3]), half2(y[i + 4], y[i + 5]),
+                                         half2(y[i + 6], y[i + 7]));
               if (p.channels % 8 == 0) {
-                if (i < left) *(uint4*)(to + i) = q;
+                if (i < rest) *(uint4*)(to + i) = q;
               } else {
-                u32 z[4] = {q.x, q.y, q.z, q.w};
+                const u32 z[4] = {q.x, q.y, q.z, q.w};
 #pragma unroll
                 for (int j = 0; j < 8; ++j)
-                  if (i + j < left) to[i + j] = (u16)(z[j / 2] >> (j % 2 * 16));
+                  if (i + j < rest) to[i + j] = (u16)(z[j / 2] >> (j % 2 * 16));
               }
             }
 #else
-            float* to = (float*)p.out + at;
+            float* to = (float*)p.out + m;
 #pragma unroll
             for (int i = 0; i < PER; i += 4) {
               if (p.channels % 4 == 0) {
-                if (i < left) *(float4*)(to + i) = make_float4(y[i], y[i + 1], y[i + 2], y[i + 3]);
+                if (i < rest) *(float4*)(to + i) = make_float4(y[i], y[i + 1], y[i + 2], y[i + 3]);
               } else {
 #pragma unroll
                 for (int j = 0; j < 4; ++j)
-                  if (i + j < left) to[i + j] = y[i + j];
+                  if (i + j < rest) to[i + j] = y[i + j];
               }
             }
 #endif
