@@ -43,6 +43,29 @@ def test_traced_and_recorded_edges_are_the_same() -> None:
     assert edges_of_graph(leaf_trace(model).graph) == edges_of_calls(found.calls) == expected
 
 
+class Shortcut(nn.Module):
+    """An identity that runs before the branch beside it reads the same tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.short, self.conv, self.neuron = nn.Linear(3, 3), nn.Identity(), nn.Linear(3, 3), LIFNode()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x)
+        side = self.short(x)
+        out: torch.Tensor = self.neuron(self.conv(x) + side)
+        return out
+
+
+def test_an_identity_is_passed_through() -> None:
+    model = Shortcut()
+    found = capture(model, torch.rand(2, 3))
+    assert found.how == "fx"
+    expected = {("", "stem"), ("stem", "conv"), ("stem", "neuron"), ("conv", "neuron")}
+    assert edges_of_graph(leaf_trace(model).graph) == edges_of_calls(found.calls) == expected
+    assert "short" in found
+
+
 def test_a_difference_is_named() -> None:
     text = describe_difference(frozenset({("a", "b")}), frozenset({("a", "b"), ("", "c")}))
     assert text.startswith("input -> c is in only one")

@@ -109,7 +109,7 @@ def _finite(tensor: torch.Tensor) -> bool:
     """Tell whether no element is NaN or infinite; a finite sum settles it in one pass."""
     if not tensor.is_floating_point():
         return True
-    total = tensor.detach().sum(dtype=torch.float64)
+    total = tensor.detach().sum()
     return bool(torch.isfinite(total)) or bool(torch.isfinite(tensor).all())
 
 

@@ -27,11 +27,19 @@ class LeafTracer(fx.Tracer):
 def leaf_trace(model: nn.Module) -> fx.GraphModule:
     """Trace a model symbolically; the result shares the model's modules.
 
+    `nn.Identity` leaves no node: it returns the very tensor that it was given, so
+    that a recording cannot tell which of the two a reader took.
+
     Raises:
         CaptureError: the model's Python reads values or shapes of tensors.
     """
     try:
-        return fx.GraphModule(model, LeafTracer().trace(model))
+        graph = LeafTracer().trace(model)
+        for node in [n for n in graph.nodes if n.op == "call_module" and n.args]:
+            if type(model.get_submodule(str(node.target))) is nn.Identity:
+                node.replace_all_uses_with(node.args[0])
+                graph.erase_node(node)
+        return fx.GraphModule(model, graph)
     except Exception as e:
         raise CaptureError(f"symbolic trace of {type(model).__name__} failed: {type(e).__name__}: {e}") from e
 
@@ -61,14 +69,14 @@ def _reads_no_values(node: fx.Node) -> bool:
 
 
 def edges_of_calls(calls: tuple[Call, ...]) -> Edges:
-    """Return every (module, next module) pair of a recording, functions passed through."""
+    """Return every (module, next module) pair of a recording, functions and identities passed through."""
     reach: list[frozenset[str]] = []
     edges: set[tuple[str, str]] = set()
     for call in calls:
         behind: frozenset[str] = frozenset().union(*(reach[i] for i, _ in call.inputs))
         if call.kind == "input":
             behind = frozenset({""})
-        elif call.kind == "module" and call.target:
+        elif call.kind == "module" and call.target and call.op != "identity":
             edges.update((name, call.target) for name in behind)
             behind = frozenset({call.target})
         reach.append(behind)

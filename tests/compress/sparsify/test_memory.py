@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 
 from sparseflow.compress.sparsify.memory import Memory
@@ -29,6 +30,16 @@ def test_recalls_what_was_kept(tmp_path: Path) -> None:
     assert again.recall(layer, ("dense",)) is None
     torch.set_num_threads(threads)
     assert Memory(Store(tmp_path / "records.sqlite"), load_target("h200")).recall(layer, ("dense",)) is None
+
+
+def test_times_of_other_code_are_not_recalled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x = chain()
+    layer = trace(model, x).layer("features.4")
+    memory = Memory(Store(tmp_path / "records.sqlite"), load_target("cpu", describe=False))
+    memory.keep(layer, {"event": 1.0})
+    assert memory.recall(layer, ("event",)) == {"event": 1.0}
+    monkeypatch.setattr("sparseflow.compress.sparsify.memory.op_source", lambda *_: "kernels built anew")
+    assert memory.recall(layer, ("event",)) is None
 
 
 def test_without_a_store() -> None:

@@ -1,9 +1,15 @@
 """Remember kernel times in the record store, so that the same layer is not timed twice."""
 
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
 import torch
 
+from sparseflow.cost import op_source
 from sparseflow.errors import RecordError
 from sparseflow.ir import Decision, Layer, Target
+from sparseflow.nn import spike_block
 from sparseflow.records import Key, Record, Store, source_hash
 
 __all__ = ["Memory"]
@@ -27,7 +33,7 @@ class Memory:
             decision=Decision(kernel=kernel, fuse=form or None).key,
             target=getattr(self.target, "key", self.target.name),
             protocol=f"optimize threads={torch.get_num_threads()}",
-            source=source_hash(torch.__version__, _version()),
+            source=_source(op_source(layer, Decision(kernel=kernel)), form),
         )
 
     def recall(self, layer: Layer, kernels: tuple[str, ...], form: str = "") -> dict[str, float] | None:
@@ -62,7 +68,7 @@ class Memory:
             self.store = None
 
 
-def _version() -> str:
-    from importlib.metadata import version
-
-    return version("sparseflow")
+@cache
+def _source(op: str, form: str) -> str:
+    """Hash the code behind a time: the operator with its compiled kernels, and the block that calls it."""
+    return source_hash(op, version("sparseflow"), *([Path(spike_block.__file__)] if form else []))

@@ -15,6 +15,7 @@ from sparseflow.compress.sparsify.fuse import Fused
 from sparseflow.compress.sparsify.memory import Memory
 from sparseflow.compress.sparsify.parity import Parity, compare_blocks, compare_outputs, judge
 from sparseflow.compress.sparsify.policy import check_policy, choose_kernel, select_block_size
+from sparseflow.compress.sparsify.replace import replace_modules
 from sparseflow.compress.sparsify.symbolic import spiking_layers
 from sparseflow.compress.sparsify.tune import Effort, Timed, polish, time_blocks, time_layers
 from sparseflow.cost import Analytical, measure, ratio
@@ -28,6 +29,8 @@ from sparseflow.trace._state import quiet
 from sparseflow.trace.workload import to_workload
 
 __all__ = ["optimize_spiking"]
+
+_HOPELESS = 1.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +86,11 @@ def _copy(model: nn.Module) -> nn.Module:
         return copy.deepcopy(model).eval()
     except (RuntimeError, TypeError) as e:
         raise CaptureError(f"{type(model).__name__} cannot be copied: {e}; reset its state and detach it first") from e
+
+
+def _share(model: nn.Module) -> nn.Module:
+    """Copy a model whose parameters stay those of the original; only one of the two is handed out in the end."""
+    return copy.deepcopy(model, {id(p): p for p in model.parameters()})
 
 
 @contextmanager
@@ -145,11 +153,17 @@ class _Job:
 
     def run(self, report: Report) -> tuple[nn.Module, Report]:
         candidates = [_Candidate(name="dense", model=self.base)]
-        for build in (self.drop_in, self.fused):
+        layerwise: dict[str, list[Refusal]] = {}
+        for name, build in (("drop-in", self.drop_in), ("fused", self.fused)):
+            known = len(self.refusals)
             made = build()
             if made is not None:
                 candidates.append(made)
+            layerwise[name] = [r for r in self.refusals[known:] if r.layer]
+            self.refusals[known:] = [r for r in self.refusals[known:] if not r.layer]
         chosen, times = self.choose(candidates)
+        # What a layer of another form was refused says nothing about the form that came out.
+        self.refusals += [r for name, rs in layerwise.items() if chosen.name in ("dense", name) for r in rs]
         plan = Plan(workload_hash=self.workload.hash, decisions=chosen.decisions)
         rows = chosen.rows or tuple(replace(r, kernel="dense") for c in candidates[1:2] for r in c.rows)
         return chosen.model, replace(
@@ -180,7 +194,9 @@ class _Job:
             self.refuse_failures(site.name, found)
         if not decisions:
             return None
-        model = swap_layers(copy.deepcopy(self.base), decisions)
+        model = swap_layers(_share(self.base), {k: d for k, d in decisions.items() if d.schedule})
+        ready = {name: timed[name].twins[d.kernel] for name, d in decisions.items() if d.kernel and not d.schedule}
+        model = replace_modules(model, ready) if ready else model
         used = [t for name, t in timed.items() if name in decisions]
         parity = Parity(layer_rel_err=max((t.rel_err for t in used), default=0.0))
         return _Candidate(name="drop-in", model=model, decisions=decisions, rows=tuple(rows), parity=parity)
@@ -234,7 +250,7 @@ class _Job:
         return None
 
     def fuse_and_time(self) -> _Candidate:
-        model = copy.deepcopy(self.base)
+        model = _share(self.base)
         fused = fused_graph(model, capture(model, self.sample), self.sample, {})
         modules = dict(model.named_modules())
         with quiet(model):
@@ -297,11 +313,15 @@ class _Job:
                 self.refusals.append(Refusal(layer="", what=candidate.name, reason=f"parity: {reason}"))
         runs = {name: _forward(candidate.model, self.args) for name, candidate in alive.items()}
         with torch.no_grad(), _all_quiet([c.model for c in alive.values()]):
+            if len(runs) > 2 and self.policy == "measured":
+                first = {name: t.min_s for name, t in measure(runs, warmup=1, repeats=2, min_time_s=0.0).items()}
+                near = _HOPELESS * min(first.values())
+                runs = {name: run for name, run in runs.items() if name == "dense" or first[name] <= near}
             timings = measure(runs, warmup=2, repeats=2 * self.effort.repeats, budget_s=self.effort.model_budget_s)
         times = {name: timing.median_s for name, timing in timings.items()}
         if len(alive) == 1:
             return alive["dense"], times
-        gains = {name: ratio(timings, "dense", name) for name in alive if name != "dense"}
+        gains = {name: ratio(timings, "dense", name) for name in timings if name != "dense"}
         best = max(gains, key=lambda name: gains[name])
         if self.policy == "measured" and gains[best] < 1 + self.margin:
             reason = f"measured {gains[best]:.2f}x the speed of dense end to end: not {self.margin:.0%} faster"

@@ -25,6 +25,8 @@ from sparseflow.nn.spikes import Spikes, unpack
 
 __all__ = ["Effort", "Timed", "polish", "time_blocks", "time_layers"]
 
+_FELT = 0.005
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effort:
@@ -50,12 +52,14 @@ class Timed:
         original: time of the modules as the model has them, eager, or None.
         rel_err: largest difference of a kernel's output from the dense one's, over the largest output.
         failures: kernels that did not run or were wrong, with the reason.
+        twins: sparse twin of the layer by kernel, its weight packed.
     """
 
     kernels: dict[str, float] = field(default_factory=dict)
     original: float | None = None
     rel_err: float = 0.0
     failures: dict[str, str] = field(default_factory=dict)
+    twins: dict[str, nn.Module] = field(default_factory=dict, repr=False)
 
 
 def time_layers(
@@ -104,6 +108,7 @@ def _time_layer(module: nn.Module, x: Tensor, site: Site, effort: Effort, memory
     fns: dict[str, Callable[[], Any]] = {"dense": _bound(module.forward, x)}
     expected = module.forward(x)
     failures: dict[str, str] = {}
+    twins: dict[str, nn.Module] = {}
     rel_err = 0.0
     for kernel in site.kernels:
         # The hook that calls this listens to the layer too, which would count as a reason to refuse it.
@@ -121,11 +126,12 @@ def _time_layer(module: nn.Module, x: Tensor, site: Site, effort: Effort, memory
             continue
         rel_err = max(rel_err, error)
         fns[kernel] = _bound(twin.forward, x)
+        twins[kernel] = twin
     known = memory.recall(site.layer, tuple(fns))
     if known is None:
         known = _seconds(fns, effort, failures)
         memory.keep(site.layer, known)
-    return Timed(kernels=known, original=known.get("dense"), rel_err=rel_err, failures=failures)
+    return Timed(kernels=known, original=known.get("dense"), rel_err=rel_err, failures=failures, twins=twins)
 
 
 def _seconds(fns: Mapping[str, Callable[[], Any]], effort: Effort, failures: dict[str, str]) -> dict[str, float]:
@@ -179,7 +185,8 @@ def polish(fused: Fused, run: Callable[[], Any], timed: Mapping[str, Timed], eff
     A block alone does not feel what it does to its neighbours: weights that push
     theirs out of the cache, units that must wake up. Tried are one kernel for
     all blocks, then single changes, the costliest block first, while the budget
-    lasts. A kernel that was alone more than half again as slow is not tried.
+    lasts. A kernel that was alone more than half again as slow is not tried, and a
+    block too small for the network to feel keeps the kernel that it chose alone.
 
     Args:
         fused: a fused graph with kernels set; they are changed.
@@ -188,10 +195,12 @@ def polish(fused: Fused, run: Callable[[], Any], timed: Mapping[str, Timed], eff
         effort: how long to measure.
     """
     blocks: dict[str, Any] = {name: fused.graph_module.get_submodule(name) for name in timed}
+    best_s = {name: min(found.kernels.values()) for name, found in timed.items() if found.kernels}
+    felt_s = _FELT * sum(best_s.values())
     near = {
-        name: [k for k, s in found.kernels.items() if s <= 1.5 * min(found.kernels.values())]
+        name: [k for k, s in found.kernels.items() if s <= 1.5 * best_s[name]]
         for name, found in timed.items()
-        if len(found.kernels) > 1
+        if len(found.kernels) > 1 and max(found.kernels.values()) >= felt_s
     }
     ends = time.perf_counter() + effort.model_budget_s
 
@@ -209,7 +218,7 @@ def polish(fused: Fused, run: Callable[[], Any], timed: Mapping[str, Timed], eff
         seconds = _seconds({way: with_kernels(chosen) for way, chosen in ways.items()}, quick, {})
         stay = next(iter(ways))
         found = min(seconds, key=lambda way: seconds[way], default=stay)
-        return found if seconds.get(found, 0.0) * 1.005 < seconds.get(stay, float("inf")) else stay
+        return found if seconds.get(found, 0.0) * (1 + _FELT) < seconds.get(stay, float("inf")) else stay
 
     now = {name: str(blocks[name].kernel) for name in near}
     ways = {"chosen": now}
