@@ -17,6 +17,8 @@ RELATIVE: dict[tuple[str, torch.dtype], tuple[float, str]] = {
     ("linear_spike", torch.float32): (1e-5, "as conv2d_spike, with one pixel"),
     ("conv2d_block", torch.float32): (1e-5, "as conv2d_spike; on GPUs products of three tf32 parts, about 22 bits"),
     ("conv2d_block", torch.float16): (1e-3, "a float32 sum rounded once to 11 bits"),
+    ("spike_matmul", torch.float32): (1e-5, "as conv2d_block"),
+    ("spike_matmul", torch.float16): (1e-3, "a float32 sum rounded once to 11 bits"),
     ("spike_layer", torch.float32): (1e-5, "as conv2d_spike; weights of 22 bits, or on grids where sums are exact"),
     ("lif", torch.float32): (1e-6, "the same operations in the same order as the reference; T=16 steps may fuse one"),
     ("lif", torch.float64): (0.0, "the reference itself"),

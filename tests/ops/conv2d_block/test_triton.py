@@ -81,7 +81,7 @@ def test_all_and_nothing(density):
 
 
 def test_half_precision_and_repeatability():
-    x, weight = maps((2, 33, 9, 9), density=0.2).half(), (torch.randn(8, 33, 3, 3) / 16).half().to(DEVICE)
+    x, weight = maps((1, 33, 5, 5), density=0.2).half(), (torch.randn(8, 33, 3, 3) / 16).half().to(DEVICE)
     geometry = Geometry(padding=(1, 1))
     y = convolve(x, weight, None, geometry, 4)
     want = reference.conv2d_block(x.float(), weight.float(), None, geometry)
