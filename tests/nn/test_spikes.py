@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from sparseflow.errors import ConfigError, DataError
-from sparseflow.nn.spikes import flatten, pack, pool, reshape, shape, unpack
+from sparseflow.nn.spikes import add, average, flatten, pack, pool, reshape, shape, unpack
 
 
 def _bits(*sizes: int) -> torch.Tensor:
@@ -41,3 +41,19 @@ def test_refuses_to_tear_pixels_or_pack_values() -> None:
         reshape(pack(_bits(2, 3, 4, 4)), 2, 4, 3, 4)
     with pytest.raises(DataError):
         pack(torch.full((1, 1, 2, 2), 0.5))
+
+
+def test_counts() -> None:
+    x, y, z = (_bits(4, 2, 35, 6, 6) for _ in range(3))
+    two = add(pack(x), pack(y), 2)
+    three = add(two, pack(z), 2)
+    assert torch.equal(unpack(three), x + y + z)
+    assert torch.equal(unpack(three, torch.float16), (x + y + z).half())
+    assert torch.equal(unpack(add(three, two, 3)), x + y + z + x + y)
+    assert torch.equal(unpack(add(three, two, 4)), x + y + z + x + y)
+    want = F.max_pool2d((x + y + z).flatten(0, 1), 2).unflatten(0, (4, 2))
+    assert torch.equal(unpack(pool(three, 2, None, 0)), want)
+    torch.testing.assert_close(average(three), (x + y + z).mean((-2, -1), keepdim=True))
+    assert torch.equal(unpack(flatten(three, 2)), (x + y + z).flatten(2))
+    with pytest.raises(ConfigError, match="cannot be added"):
+        add(pack(x), pack(x[:, :1]), 2)

@@ -36,7 +36,7 @@ class FusedNet(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Return what the model returns."""
-        if self.training or (torch.is_grad_enabled() and _asks_for_gradient(args)):
+        if self.training or (torch.is_grad_enabled() and asks_for_gradient(args)):
             return self._plain[0](*args, **kwargs)
         with torch.no_grad():
             return self._graph[0](*args, **kwargs)
@@ -62,5 +62,5 @@ class FusedNet(nn.Module):
         return self
 
 
-def _asks_for_gradient(args: tuple[Any, ...]) -> bool:
+def asks_for_gradient(args: tuple[Any, ...]) -> bool:
     return any(isinstance(a, Tensor) and a.requires_grad for a in args)

@@ -13,16 +13,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sparseflow.nn._membrane import Constants, Membrane
 from sparseflow.nn._stamp import stamp
 from sparseflow.nn.spikes import Spikes, unpack
 from sparseflow.ops.conv2d_spike import OP, conv_lif, conv_words, pack_weight, spike_conv2d
-from sparseflow.ops.lif import LIFParams, lif, lif_pack, unpack_spikes
+from sparseflow.ops.lif import lif, lif_pack, unpack_spikes
 
 __all__ = ["ConvBlock", "ConvNeuronBlock", "DenseBlock", "NeuronBlock"]
 
 Pair = tuple[int, int]
 Fold = Callable[[Tensor, Tensor | None, nn.Module], tuple[Tensor, Tensor]]
-Constants = Callable[[nn.Module], LIFParams]
 
 
 class _Weights:
@@ -161,38 +161,6 @@ class DenseBlock(_Layer):
         return spike_conv2d(x, weight, w.bias, rows=w.rows(self.kernel), kernel=self.kernel, **self.geometry)
 
 
-class _Membrane:
-    """The state and the constants of a neuron module."""
-
-    def __init__(self, neuron: nn.Module, constants: Constants) -> None:
-        self.neuron: Any = neuron
-        self.constants = constants
-        self.made: tuple[int, ...] = ()
-        self.params = constants(neuron)
-        self.steps_in_lead = neuron.step_mode == "m"
-
-    def refresh(self) -> LIFParams:
-        """Return the constants, read again if a learnt one was changed."""
-        if not torch.compiler.is_compiling() and self.neuron._parameters:
-            now = stamp(*self.neuron._parameters.values())
-            if now != self.made:
-                self.params, self.made = self.constants(self.neuron), now
-        return self.params
-
-    def read(self, like: tuple[int, ...]) -> Tensor | None:
-        """Return the potential as `like`, or None at rest."""
-        v = self.neuron.v
-        if isinstance(v, Tensor):
-            return v.view(like) if v.dim() != len(like) else v
-        if v == self.params.v_rest:
-            return None
-        return torch.full(like, float(v))
-
-    def write(self, v: Tensor, features: bool) -> None:
-        """Keep the potential in the neuron module, in the shape that it would give it."""
-        self.neuron.v = v.flatten(1) if features else v
-
-
 class ConvNeuronBlock(_Layer):
     """Packed spikes → convolution (+ normalisation, + residual) → neuron → packed spikes, over all steps.
 
@@ -213,7 +181,7 @@ class ConvNeuronBlock(_Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(layer, bn, **kwargs)
-        self._membrane = _Membrane(neuron, constants)
+        self._membrane = Membrane(neuron, constants)
 
     def forward(self, spikes: Spikes, residual: Tensor | Spikes | None = None) -> Spikes:
         """Return the spikes of every step."""
@@ -270,11 +238,14 @@ class NeuronBlock(nn.Module):
         constants: reads the constants of such a module.
         packed: give packed spikes rather than floats.
         repeat: steps over which an input `[N, ...]` without a time axis is repeated; 0 if it has one.
+        keep: read and write the state; else every call starts at rest and leaves none.
     """
 
-    def __init__(self, neuron: nn.Module, constants: Constants, *, packed: bool = True, repeat: int = 0) -> None:
+    def __init__(
+        self, neuron: nn.Module, constants: Constants, *, packed: bool = True, repeat: int = 0, keep: bool = True
+    ) -> None:
         super().__init__()
-        self._membrane = _Membrane(neuron, constants)
+        self._membrane = Membrane(neuron, constants, keep=keep)
         self.packed = packed
         self.repeat = repeat
 
@@ -290,6 +261,9 @@ class NeuronBlock(nn.Module):
             steps = x.shape[0] if sequence else 1
             lead = tuple(x.shape[:2]) if sequence else (x.shape[0],)
             flat = x.flatten(0, 1) if sequence else x
+        if flat.dtype == torch.float16 and (m.keep or not flat.is_cuda):
+            # The potential comes back in the type of the currents, and half of it is not enough to go on from.
+            flat = flat.float()
         features = self.packed and flat.dim() == 2
         flat = flat[:, :, None, None] if features else flat
         samples = flat.shape[0] if repeat else flat.shape[0] // steps

@@ -2,32 +2,36 @@
 
 from typing import NamedTuple
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from sparseflow.errors import ConfigError
 from sparseflow.ops.lif import or_pool2d, pack_spikes, unpack_spikes
 
-__all__ = ["Spikes", "flatten", "pack", "pool", "reshape", "shape", "unpack"]
+__all__ = ["Spikes", "add", "average", "flatten", "pack", "pool", "reshape", "shape", "unpack"]
 
 Pair = tuple[int, int]
 
 
 class Spikes(NamedTuple):
-    """What flows between fused blocks in place of a float tensor of zeros and ones.
+    """What flows between fused blocks in place of a float tensor of zeros and ones, or of small counts.
 
     Stands for `[*lead, C, H, W]`, or for `[*lead, C*H*W]` when flat.
 
     Args:
-        words: int32 `[prod(lead), H, W, ceil(C/32)]`, time outermost.
+        words: int32 `[prod(lead), H, W, planes*ceil(C/32)]`, time outermost.
         channels: C.
         lead: leading sizes, as `(T, N)` or `(N,)`.
         flat: channels and pixels count as one axis of features.
+        planes: bits of a count, least first, each with all its words; 1 for spikes.
     """
 
     words: Tensor
     channels: int
     lead: tuple[int, ...]
     flat: bool = False
+    planes: int = 1
 
 
 def shape(spikes: Spikes) -> tuple[int, ...]:
@@ -53,15 +57,64 @@ def pack(x: Tensor) -> Spikes:
     return Spikes(pack_spikes(x.reshape(-1, *x.shape[-3:])), x.shape[-3], lead)
 
 
-def unpack(spikes: Spikes) -> Tensor:
-    """Return the floats that the spikes stand for."""
-    x = unpack_spikes(spikes.words, spikes.channels)
+def unpack(spikes: Spikes, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Return the floats that the spikes stand for, in float32 or float16."""
+    if spikes.planes == 1 and dtype == torch.float32:
+        x = unpack_spikes(spikes.words, spikes.channels)
+    else:
+        x = unpack_spikes(spikes.words, spikes.channels, spikes.planes, dtype)
     return x.reshape(shape(spikes))
 
 
 def pool(spikes: Spikes, kernel: int | Pair, stride: int | Pair | None, padding: int | Pair) -> Spikes:
-    """Max-pool, as an or over each window."""
-    return spikes._replace(words=or_pool2d(spikes.words, kernel, stride, padding))
+    """Max-pool: spikes as an or over each window, counts through floats."""
+    if spikes.planes == 1:
+        return spikes._replace(words=or_pool2d(spikes.words, kernel, stride, padding))
+    x = unpack_spikes(spikes.words, spikes.channels, spikes.planes)
+    return spikes._replace(words=pack_spikes(F.max_pool2d(x, kernel, stride, padding), spikes.planes))
+
+
+def add(a: Spikes, b: Spikes, planes: int) -> Spikes:
+    """Add counts of one shape, by a full adder over their planes.
+
+    Args:
+        a: spikes or counts.
+        b: spikes or counts of the same shape.
+        planes: bits of the sums; sums are kept modulo `2**planes`.
+
+    Raises:
+        ConfigError: the shapes differ.
+
+    >>> import torch
+    >>> one = pack(torch.ones(1, 1, 1, 1))
+    >>> unpack(add(add(one, one, 2), one, 2)).item()
+    3.0
+    """
+    if shape(a) != shape(b):
+        raise ConfigError(f"spikes of shapes {shape(a)} and {shape(b)} cannot be added")
+    xs, ys = a.words.tensor_split(a.planes, dim=-1), b.words.tensor_split(b.planes, dim=-1)
+    out: list[Tensor] = []
+    carry: Tensor | None = None
+    for p in range(planes):
+        bits = [*xs[p : p + 1], *ys[p : p + 1], *([] if carry is None else [carry])]
+        carry = None
+        if not bits:
+            out.append(torch.zeros_like(xs[0]))
+            continue
+        total = bits[0]
+        for bit in bits[1:]:
+            over = total & bit
+            carry = over if carry is None else carry | over
+            total = total ^ bit
+        out.append(total)
+    return a._replace(words=torch.cat(out, dim=-1), planes=planes)
+
+
+def average(spikes: Spikes) -> Tensor:
+    """Return the mean over all pixels, float32 `[*lead, C, 1, 1]`."""
+    half = torch.float16 if spikes.words.is_cuda else torch.float32
+    x = unpack(spikes._replace(flat=False), half)
+    return x.mean((-2, -1), keepdim=True, dtype=torch.float32)
 
 
 def reshape(spikes: Spikes, *sizes: int) -> Spikes:

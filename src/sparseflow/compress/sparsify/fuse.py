@@ -1,7 +1,7 @@
 """Rewrite a traced graph so that packed spikes flow along its edges between fused blocks."""
 
 import operator
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,7 @@ from sparseflow.nn.spike_block import ConvBlock, ConvNeuronBlock, DenseBlock, Ne
 from sparseflow.ops.lif import LIFParams
 from sparseflow.trace import neuron_params
 
-__all__ = ["Fused", "fuse", "neuron_constants"]
+__all__ = ["Fused", "carried_map", "fuse", "map_of_sizes", "neuron_constants", "view_sizes"]
 
 _SAME = ("contiguous", "detach")
 _VIEWS = ("view", "reshape", "flatten")
@@ -120,31 +120,14 @@ class _Fuser:
                 return None
             leading = 2 if self.steps_lead(region) else 1
             rest = shape[leading:]
-            return _map(rest) if len(rest) == 3 else (rest[0], 1, 1) if len(rest) == 1 else None
+            return map_of_sizes(rest) if len(rest) in (1, 3) else None
         before = self.maps.get(node.args[0]) if node.args and isinstance(node.args[0], fx.Node) else None
         if before is None:
             module = self.modules.get(str(node.target)) if node.op == "call_module" else None
             if module is not None and emits_bits(module, self.facts[node]) and len(shape) in (4, 5):
-                return _map(shape[-3:])
+                return map_of_sizes(shape[-3:])
             return None
-        return self.carried(node, shape, before)
-
-    def carried(self, node: fx.Node, shape: tuple[int, ...], before: Map) -> Map | None:
-        module = self.modules[str(node.target)] if node.op == "call_module" else None
-        name = getattr(node.target, "__name__", str(node.target))
-        source = node.args[0]
-        assert isinstance(source, fx.Node)
-        flat = len(self.facts[source].shape or ()) < 4
-        if isinstance(module, nn.MaxPool2d):
-            plain = not (flat or module.return_indices or module.ceil_mode) and module.dilation in (1, (1, 1))
-            return _map(shape[-3:]) if plain else None
-        if isinstance(module, nn.Identity | nn.Dropout | nn.Dropout2d | nn.Dropout3d) or (
-            module is None and name in _SAME and node.op != "get_attr"
-        ):
-            return before
-        views = isinstance(module, nn.Flatten) or (module is None and name in _VIEWS)
-        whole = shape[-3:] == before or shape[-1] == before[0] * before[1] * before[2]
-        return before if views and whole and not node.kwargs else None
+        return carried_map(self.modules, self.facts, node, before)
 
     def steps_lead(self, region: Region) -> bool:
         assert region.neuron is not None
@@ -197,14 +180,10 @@ class _Fuser:
             return self.graph.call_function(packed.pool, args)
         if isinstance(module, nn.Flatten):
             return self.graph.call_function(packed.flatten, (self.words[source], module.start_dim, module.end_dim))
-        name = getattr(node.target, "__name__", str(node.target))
-        if module is not None or name in _SAME:
-            return self.words[source]
-        rest: Any = fx.map_arg(node.args[1:], self.as_float)
-        if name == "flatten":
-            return self.graph.call_function(packed.flatten, (self.words[source], *rest))
-        sizes = rest[0] if len(rest) == 1 and isinstance(rest[0], list | tuple) else rest
-        return self.graph.call_function(packed.reshape, (self.words[source], *sizes))
+        function, sizes = view_sizes(node, module, self.as_float)
+        return (
+            self.words[source] if function is None else self.graph.call_function(function, (self.words[source], *sizes))
+        )
 
     def emit_region(self, node: fx.Node, region: Region) -> None:
         if region.layer is None:
@@ -258,6 +237,53 @@ class _Fuser:
         return self.graph.create_node("call_module", name, inputs)
 
 
-def _map(sizes: tuple[int, ...]) -> Map:
-    channels, height, width = sizes
-    return channels, height, width
+def map_of_sizes(sizes: tuple[int, ...]) -> Map:
+    """Return channels, height and width of `(C, H, W)` or of `(K,)` features."""
+    return (sizes[0], 1, 1) if len(sizes) == 1 else (sizes[0], sizes[1], sizes[2])
+
+
+def carried_map(
+    modules: Mapping[str, nn.Module], facts: Mapping[fx.Node, Facts], node: fx.Node, before: Map
+) -> Map | None:
+    """Return the map behind a node that keeps packed spikes packed, or None if it does not.
+
+    Args:
+        modules: the traced modules by dotted path.
+        facts: from `observe`.
+        node: reads first what has the map `before`.
+        before: channels, height and width.
+    """
+    module = modules[str(node.target)] if node.op == "call_module" else None
+    name = getattr(node.target, "__name__", str(node.target))
+    source, shape = node.args[0], facts[node].shape or ()
+    assert isinstance(source, fx.Node)
+    flat = len(facts[source].shape or ()) < 4
+    if isinstance(module, nn.MaxPool2d):
+        plain = not (flat or module.return_indices or module.ceil_mode) and module.dilation in (1, (1, 1))
+        return map_of_sizes(shape[-3:]) if plain else None
+    if isinstance(module, nn.Identity | nn.Dropout | nn.Dropout2d | nn.Dropout3d) or (
+        module is None and name in _SAME and node.op != "get_attr"
+    ):
+        return before
+    views = isinstance(module, nn.Flatten) or (module is None and name in _VIEWS)
+    whole = shape[-3:] == before or shape[-1] == before[0] * before[1] * before[2]
+    return before if views and whole and not node.kwargs else None
+
+
+def view_sizes(
+    node: fx.Node, module: nn.Module | None, value: Callable[[fx.Node], fx.Node]
+) -> tuple[Callable[..., Any] | None, tuple[Any, ...]]:
+    """Return the function on packed spikes that a node stands for, and its further arguments; None changes nothing.
+
+    Args:
+        node: a node that `carried_map` accepts, and no pool or `nn.Flatten`.
+        module: what it calls, or None.
+        value: gives a traced node's value in the new graph.
+    """
+    name = getattr(node.target, "__name__", str(node.target))
+    if module is not None or name in _SAME:
+        return None, ()
+    rest: Any = fx.map_arg(node.args[1:], value)
+    if name == "flatten":
+        return packed.flatten, tuple(rest)
+    return packed.reshape, tuple(rest[0] if len(rest) == 1 and isinstance(rest[0], list | tuple) else rest)

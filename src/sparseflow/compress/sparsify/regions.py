@@ -16,7 +16,7 @@ from sparseflow.nn.layers import Repeat
 from sparseflow.nn.sparse_conv import zeros_around
 from sparseflow.trace import is_spike_source, neuron_params
 
-__all__ = ["Facts", "Region", "find_regions", "observe"]
+__all__ = ["Facts", "Region", "emits_bits", "find_regions", "is_add", "observe"]
 
 _ADDS = (operator.add, operator.iadd, torch.add, "add", "add_")
 
@@ -186,8 +186,7 @@ class _Finder:
 
     def residual_chain(self, node: fx.Node) -> tuple[fx.Node, fx.Node | None, fx.Node] | None:
         """Return layer, normalisation and the other operand if `node` adds such a chain to something."""
-        target = node.target
-        if node.op not in ("call_function", "call_method") or target not in _ADDS or node.kwargs or not _alone(node):
+        if not is_add(node) or not _alone(node):
             return None
         operands = [a for a in node.args if isinstance(a, fx.Node)]
         if len(operands) != 2 or len(node.args) != 2 or operands[0] is operands[1]:
@@ -231,6 +230,11 @@ class _Finder:
 
 def _alone(node: fx.Node) -> bool:
     return len(node.users) == 1
+
+
+def is_add(node: fx.Node) -> bool:
+    """Tell whether a node is a plain addition."""
+    return node.op in ("call_function", "call_method") and node.target in _ADDS and not node.kwargs
 
 
 def emits_bits(module: nn.Module, facts: Facts) -> bool:

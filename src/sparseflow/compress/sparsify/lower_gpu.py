@@ -1,0 +1,393 @@
+"""Lower a traced graph to layers that read and write packed spikes and counts, for GPUs."""
+
+import operator
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from sparseflow.compress.sparsify.fold import fold_bn
+from sparseflow.compress.sparsify.fuse import Fused, carried_map, map_of_sizes, neuron_constants, view_sizes
+from sparseflow.compress.sparsify.regions import Facts, Region, emits_bits, find_regions, is_add
+from sparseflow.errors import UnsupportedError
+from sparseflow.nn import spikes as packed
+from sparseflow.nn.layers import Repeat
+from sparseflow.nn.sparse_conv import zeros_around
+from sparseflow.nn.spike_block import NeuronBlock
+from sparseflow.nn.spike_layer_block import FloatBlock, Part, SpikeLayerBlock
+
+__all__ = ["Policy", "lower_gpu"]
+
+MAX_PLANES = 4
+_IN_HALF = (nn.AvgPool2d, nn.MaxPool2d, nn.AdaptiveAvgPool2d, nn.Flatten, nn.Identity, nn.Dropout, nn.ReLU)
+Map = tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """How a lowered graph computes.
+
+    Args:
+        precision: "fp16", or "exact": weights of 22 bits for spikes and float32 elsewhere.
+        kernel: of every spike layer, until they are tuned.
+        keep: read and write the neurons' states; else every call starts at rest and leaves none.
+    """
+
+    precision: str = "fp16"
+    kernel: str = "dense"
+    keep: bool = False
+
+    @property
+    def floats(self) -> torch.dtype:
+        """Type of what is not packed."""
+        return torch.float16 if self.precision == "fp16" else torch.float32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """A region as it will be emitted: with its second source and what is added behind its neuron."""
+
+    region: Region
+    shortcut: Region | None = None
+    add: fx.Node | None = None
+
+
+def lower_gpu(
+    traced: fx.GraphModule,
+    facts: Mapping[fx.Node, Facts],
+    policy: Policy,
+    regions: Mapping[fx.Node, Region] | None = None,
+) -> Fused:
+    """Return a graph of packed layers; spikes and their counts stay bits wherever a layer reads them so.
+
+    A residual in front of a neuron joins the layer as packed identity, or as a
+    second convolution; spikes added behind a neuron (SEW) become counts in bit
+    planes, whose number follows from the graph. What is not packed runs in
+    `policy.floats` between our own layers, and as the model has it elsewhere.
+
+    Args:
+        traced: from `sparseflow.trace.capture`; left as it is, its modules are shared.
+        facts: from `observe`.
+        policy: how to compute.
+        regions: from `find_regions`; found anew if None.
+    """
+    found = find_regions(traced, facts) if regions is None else regions
+    return _Lowering(traced, facts, found, policy).run()
+
+
+class _Lowering:
+    def __init__(
+        self,
+        traced: fx.GraphModule,
+        facts: Mapping[fx.Node, Facts],
+        regions: Mapping[fx.Node, Region],
+        policy: Policy,
+    ) -> None:
+        self.traced, self.facts, self.regions, self.policy = traced, facts, dict(regions), policy
+        self.modules: dict[str, nn.Module] = dict(traced.named_modules())
+        self.maps: dict[fx.Node, Map] = {}
+        self.tops: dict[fx.Node, int] = {}
+        self.wanted: set[fx.Node] = set()
+        self.plans: dict[fx.Node, _Plan] = {}
+        self.graph = fx.Graph()
+        self.floats: dict[fx.Node, fx.Node] = {}
+        self.halves: dict[fx.Node, fx.Node] = {}
+        self.words: dict[fx.Node, fx.Node] = {}
+        self.blocks: dict[str, nn.Module] = {}
+        self.stands_for: dict[str, Region] = {}
+
+    def run(self) -> Fused:
+        absorbed = {n for region in self.regions.values() for n in region.absorbed}
+        live = [n for n in self.traced.graph.nodes if n not in absorbed]
+        for node in live:
+            self.describe(node)
+        hidden = self.merge(live)
+        live = [n for n in live if n not in hidden]
+        for node in reversed(live):
+            self.mark(node)
+        for node in live:
+            self.emit(node)
+        named = {str(n.target) for n in self.graph.nodes if n.op in ("call_module", "get_attr")}
+        root = {name: self.blocks.get(name) or operator.attrgetter(name)(self.traced) for name in named}
+        made = fx.GraphModule(root, self.graph, class_name="PackedGraph")
+        made.graph.eliminate_dead_code()
+        made.delete_all_unused_submodules()
+        made.recompile()
+        made.eval()
+        used = {str(n.target) for n in made.graph.nodes if n.op == "call_module"}
+        if not any(isinstance(made.get_submodule(name), SpikeLayerBlock) for name in used & self.stands_for.keys()):
+            raise UnsupportedError("no convolution or linear layer in the traced graph reads spikes that can be packed")
+        return Fused(graph_module=made, blocks={k: v for k, v in self.stands_for.items() if k in used})
+
+    def describe(self, node: fx.Node) -> None:
+        """Note the map of a node's packed form and the largest count in it, if it has such a form."""
+        shape = self.facts[node].shape
+        if shape is None:
+            return
+        region = self.regions.get(node)
+        if region is not None:
+            if region.neuron is not None:
+                rest = shape[2 if self.multi_step(region) else 1 :]
+                self.note(node, map_of_sizes(rest) if len(rest) in (1, 3) else None, 1)
+            return
+        pair = self.summands(node)
+        if pair is not None:
+            top = sum(self.tops[n] for n in pair)
+            if top < 2**MAX_PLANES and self.maps[pair[0]] == self.maps[pair[1]]:
+                self.note(node, self.maps[pair[0]], top)
+            return
+        source = node.args[0] if node.args else None
+        if isinstance(source, fx.Node) and source in self.maps:
+            self.note(node, carried_map(self.modules, self.facts, node, self.maps[source]), self.tops[source])
+        elif node.op == "call_module":
+            module = self.modules[str(node.target)]
+            if emits_bits(module, self.facts[node]) and len(shape) in (4, 5):
+                self.note(node, map_of_sizes(shape[-3:]), 1)
+
+    def note(self, node: fx.Node, sizes: Map | None, top: int) -> None:
+        if sizes is not None:
+            self.maps[node], self.tops[node] = sizes, top
+
+    def summands(self, node: fx.Node) -> tuple[fx.Node, fx.Node] | None:
+        """Return the two packed operands of a plain addition of one shape."""
+        operands = [a for a in node.args if isinstance(a, fx.Node) and a in self.maps]
+        if not is_add(node) or len(node.args) != 2 or len(operands) != 2:
+            return None
+        same = self.facts[operands[0]].shape == self.facts[operands[1]].shape == self.facts[node].shape
+        return (operands[0], operands[1]) if same else None
+
+    def merge(self, live: list[fx.Node]) -> set[fx.Node]:
+        """Plan every layer with its shortcut and its sum; return the nodes that exist no more."""
+        hidden: set[fx.Node] = set()
+        for node in live:
+            region = self.regions.get(node)
+            if region is None or not self.reads_words(region):
+                continue
+            shortcut = None
+            if region.neuron is not None and region.residual is not None and region.residual not in self.maps:
+                other = self.regions.get(region.residual)
+                if other is not None and other.neuron is None and len(region.residual.users) == 1:
+                    shortcut = (
+                        other if self.reads_words(other) and self.is_conv(other) == self.is_conv(region) else None
+                    )
+            if shortcut is not None:
+                hidden.add(shortcut.head)
+            self.plans[node] = _Plan(region=region, shortcut=shortcut)
+        for node in live:
+            pair = self.summands(node) if node in self.maps and node not in self.regions else None
+            able = [n for n in pair or () if n in self.plans and n in self.regions and len(n.users) == 1]
+            able = [n for n in able if self.regions[n].neuron is not None]
+            if pair is None or not able or pair[0] is pair[1]:
+                continue
+            # Of two branches that end in neurons, the longer one, seen last, waits for the other.
+            first = max(able, key=live.index)
+            waiting = self.plans.pop(first)
+            counts = pair[1] if first is pair[0] else pair[0]
+            self.plans[node] = _Plan(region=waiting.region, shortcut=waiting.shortcut, add=counts)
+            hidden.add(first)
+        return hidden
+
+    def is_conv(self, region: Region) -> bool:
+        assert region.layer is not None
+        return isinstance(self.modules[str(region.layer.target)], nn.Conv2d)
+
+    def multi_step(self, region: Region) -> bool:
+        assert region.neuron is not None
+        return bool(self.modules[str(region.neuron.target)].step_mode == "m")
+
+    def reads_words(self, region: Region) -> bool:
+        """Tell whether the layer of a region can read packed spikes, its residual too."""
+        if region.layer is None or region.source not in self.maps:
+            return False
+        channels, height, width = self.maps[region.source]
+        module = self.modules[str(region.layer.target)]
+        shape = self.facts[region.source].shape or ()
+        if isinstance(module, nn.Conv2d):
+            return len(shape) in (4, 5) and module.in_channels == channels and module.groups == 1
+        assert isinstance(module, nn.Linear)
+        return len(shape) in (2, 3) and module.in_features == channels * height * width
+
+    def mark(self, node: fx.Node) -> None:
+        """Note what must exist packed because `node` reads it so."""
+        plan = self.plans.get(node)
+        if plan is not None:
+            read = [plan.region.source, plan.region.residual, plan.add]
+            if plan.shortcut is not None:
+                read.append(plan.shortcut.source)
+            self.wanted.update(n for n in read if n is not None and n in self.maps)
+        elif node in self.regions:
+            return
+        elif node in self.wanted:
+            self.wanted.update(self.summands(node) or [n for n in node.all_input_nodes[:1] if n in self.maps])
+        elif self.averages(node):
+            assert isinstance(node.args[0], fx.Node)
+            self.wanted.add(node.args[0])
+
+    def averages(self, node: fx.Node) -> bool:
+        """Tell whether a node is the global average pool of something packed."""
+        module = self.modules.get(str(node.target)) if node.op == "call_module" else None
+        return (
+            isinstance(module, nn.AdaptiveAvgPool2d)
+            and module.output_size in (1, (1, 1))
+            and node.args[0] in self.maps
+            and len(self.facts[node].shape or ()) in (4, 5)
+        )
+
+    def emit(self, node: fx.Node) -> None:
+        if node in self.plans:
+            self.emit_layer(node, self.plans[node])
+        elif node in self.regions:
+            self.emit_dense(node, self.regions[node])
+        elif node in self.wanted and self.summands(node) is not None:
+            self.words[node] = self.emit_sum(node)
+        elif node in self.wanted and node.args and node.args[0] in self.words:
+            self.words[node] = self.emit_carried(node)
+        elif self.averages(node) and node.args[0] in self.words:
+            source = node.args[0]
+            assert isinstance(source, fx.Node)
+            self.floats[node] = self.graph.call_function(packed.average, (self.words[source],))
+        elif self.in_half(node):
+            self.halves[node] = self.graph.node_copy(node, self.as_half)
+        else:
+            self.floats[node] = self.graph.node_copy(node, self.as_float)
+            if node in self.wanted:
+                self.words[node] = self.graph.call_function(packed.pack, (self.floats[node],))
+
+    def in_half(self, node: fx.Node) -> bool:
+        """Tell whether a node computes well in the policy's type, and reads what our own layers made in it."""
+        if not any(n in self.halves for n in node.all_input_nodes) or node in self.wanted:
+            return False
+        if not all(n in self.halves or n in self.words for n in node.all_input_nodes):
+            return False
+        if node.op == "call_module":
+            return isinstance(self.modules[str(node.target)], _IN_HALF)
+        return is_add(node)
+
+    def as_float(self, node: fx.Node) -> fx.Node:
+        if node not in self.floats:
+            if node in self.halves:
+                self.floats[node] = self.graph.call_method("float", (self.halves[node],))
+            else:
+                self.floats[node] = self.graph.call_function(packed.unpack, (self.words[node],))
+        return self.floats[node]
+
+    def as_half(self, node: fx.Node) -> fx.Node:
+        """Return the value in the policy's type."""
+        if node not in self.halves:
+            if node in self.words:
+                self.halves[node] = self.graph.call_function(packed.unpack, (self.words[node], self.policy.floats))
+            else:
+                return self.floats[node]
+        return self.halves[node]
+
+    def emit_sum(self, node: fx.Node) -> fx.Node:
+        pair = self.summands(node)
+        assert pair is not None
+        return self.graph.call_function(packed.add, (self.words[pair[0]], self.words[pair[1]], self.planes(node)))
+
+    def planes(self, node: fx.Node) -> int:
+        return max(1, self.tops[node].bit_length())
+
+    def emit_carried(self, node: fx.Node) -> fx.Node:
+        source = node.args[0]
+        assert isinstance(source, fx.Node)
+        words = self.words[source]
+        module = self.modules[str(node.target)] if node.op == "call_module" else None
+        if isinstance(module, nn.MaxPool2d):
+            return self.graph.call_function(packed.pool, (words, module.kernel_size, module.stride, module.padding))
+        if isinstance(module, nn.Flatten):
+            return self.graph.call_function(packed.flatten, (words, module.start_dim, module.end_dim))
+        function, sizes = view_sizes(node, module, self.as_float)
+        return words if function is None else self.graph.call_function(function, (words, *sizes))
+
+    def emit_layer(self, node: fx.Node, plan: _Plan) -> None:
+        """Emit a layer that reads packed spikes, with all that was merged into it."""
+        region = plan.region
+        parts = [self.part(region)]
+        inputs: list[fx.Node | None] = [self.words[region.source], None, None, None]
+        if plan.shortcut is not None:
+            parts.append(self.part(plan.shortcut))
+            inputs[1] = self.words[plan.shortcut.source]
+        settings: dict[str, Any] = {}
+        residual = region.residual if plan.shortcut is None else None
+        if residual is not None and residual in self.words:
+            inputs[2], residual = self.words[residual], None
+            settings["identity"] = self.planes(region.residual)  # type: ignore[arg-type]
+        if region.neuron is None:
+            self.halves[node] = self.emit_block(parts, region, "", inputs, settings)
+            return
+        if residual is not None:
+            current = self.emit_block(parts, region, "_layer", inputs, settings)
+            summed = self.graph.call_function(operator.add, (current, self.as_half(residual)))
+            self.emit_neuron(region.head, region, summed, pack=plan.add is not None)
+            if plan.add is not None:
+                sums = (self.words[region.head], self.words[plan.add], self.planes(node))
+                self.words[node] = self.graph.call_function(packed.add, sums)
+            return
+        if plan.add is not None:
+            inputs[3] = self.words[plan.add]
+            settings["out_planes"] = self.planes(node)
+        settings |= {"neuron": self.modules[str(region.neuron.target)], "constants": neuron_constants}
+        self.words[node] = self.emit_block(parts, region, "", inputs, settings)
+
+    def emit_dense(self, node: fx.Node, region: Region) -> None:
+        """Emit a region that reads floats."""
+        if region.layer is None:
+            self.emit_neuron(node, region, self.as_half(region.source))
+            return
+        layer = self.modules[str(region.layer.target)]
+        block = FloatBlock(self.part(region, packed_input=False), dtype=self.policy.floats)
+        if isinstance(layer, nn.Linear) and region.neuron is None and region.source not in self.halves:
+            # A classifier: small, and its logits are wanted in full.
+            block = FloatBlock(self.part(region, packed_input=False), dtype=torch.float32)
+            self.floats[node] = self.call(block, region, "", [self.as_float(region.source)])
+            return
+        made = self.call(block, region, "_layer" if region.neuron else "", [self.as_half(region.source)])
+        if region.neuron is None:
+            self.halves[node] = made
+            return
+        if region.residual is not None:
+            made = self.graph.call_function(operator.add, (made, self.as_half(region.residual)))
+        self.emit_neuron(node, region, made)
+
+    def emit_neuron(self, node: fx.Node, region: Region, current: fx.Node, *, pack: bool = False) -> None:
+        assert region.neuron is not None
+        neuron = self.modules[str(region.neuron.target)]
+        repeat = self.modules[str(region.repeat.target)] if region.repeat is not None else None
+        steps = repeat.steps if isinstance(repeat, Repeat) else 0
+        pack = pack or node in self.wanted
+        block = NeuronBlock(neuron, neuron_constants, packed=pack, repeat=steps, keep=self.policy.keep)
+        made = self.call(block, region, "", [current])
+        (self.words if pack else self.halves)[node] = made
+
+    def part(self, region: Region, *, packed_input: bool = True) -> Part:
+        assert region.layer is not None
+        layer = self.modules[str(region.layer.target)]
+        settings: dict[str, Any] = {"fold": fold_bn}
+        if region.bn is not None:
+            settings["bn"] = self.modules[str(region.bn.target)]
+        if isinstance(layer, nn.Conv2d):
+            settings["padding"] = zeros_around(layer)
+        if packed_input:
+            settings["planes"] = self.planes(region.source)
+            if isinstance(layer, nn.Linear):
+                settings["size"] = self.maps[region.source][1:]
+        return Part(layer, **settings)
+
+    def emit_block(
+        self, parts: list[Part], region: Region, suffix: str, inputs: list[fx.Node | None], settings: dict[str, Any]
+    ) -> fx.Node:
+        policy = self.policy
+        settings = {"precision": policy.precision, "kernel": policy.kernel, "floats": policy.floats, **settings}
+        block = SpikeLayerBlock(parts, keep=policy.keep, **settings)
+        while inputs[-1] is None:
+            inputs = inputs[:-1]
+        return self.call(block, region, suffix, inputs)
+
+    def call(self, block: nn.Module, region: Region, suffix: str, inputs: list[Any]) -> fx.Node:
+        name = f"blocks.{region.name.replace('.', '_')}{suffix}"
+        self.blocks[name] = block
+        self.stands_for[name] = region
+        return self.graph.create_node("call_module", name, tuple(inputs))

@@ -1,0 +1,126 @@
+"""Compare a graph of packed layers with the modules it stands for, layer by layer on the same packed input."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from sparseflow.compress.sparsify.fuse import Fused, neuron_constants
+from sparseflow.compress.sparsify.parity import NEAR, Parity, rel_error
+from sparseflow.compress.sparsify.regions import Region
+from sparseflow.nn.spike_block import NeuronBlock
+from sparseflow.nn.spike_layer_block import FloatBlock, Part, SpikeLayerBlock
+from sparseflow.nn.spikes import Spikes, unpack
+from sparseflow.ops.lif.reference import charge, discharge
+
+__all__ = ["LIMITS", "compare_lowered", "judge_lowered", "plain_convolutions"]
+
+LIMITS = {"fp16": (2e-4, 4e-3), "exact": (0.0, 1e-3)}
+"""By precision: the largest share of spikes that may differ on the same input, and the largest error of floats."""
+
+
+def compare_lowered(lowered: Fused, args: tuple[Any, ...], modules: Mapping[str, nn.Module]) -> Parity:
+    """Feed every block and the float32 modules that it stands for the same input, and compare what they make.
+
+    Args:
+        lowered: from `lower_gpu`, its kernels set, without kept state.
+        args: arguments of its forward.
+        modules: the traced model's modules by dotted path.
+    """
+    checker = _Checker(lowered, modules)
+    with torch.no_grad(), plain_convolutions():
+        checker.run(*args)
+    return Parity(
+        layer_rel_err=checker.rel_err, spikes=checker.spikes, mismatches=checker.mismatches, near=checker.near
+    )
+
+
+def judge_lowered(parity: Parity, precision: str) -> str | None:
+    """Return why packed layers are not what they stand for, or None if they are.
+
+    >>> judge_lowered(Parity(spikes=10000, mismatches=1), "fp16")
+    >>> judge_lowered(Parity(spikes=10000, mismatches=1), "exact")
+    '1 of 10000 spikes differ on the same input, away from the threshold: more than the 0% that exact allows'
+    """
+    share, error = LIMITS[precision]
+    if parity.mismatches > share * parity.spikes:
+        return (
+            f"{parity.mismatches} of {parity.spikes} spikes differ on the same input, away from the threshold: "
+            f"more than the {100 * share:.2g}% that {precision} allows"
+        )
+    if not parity.layer_rel_err <= error:
+        return f"a layer fed the same input differs by {parity.layer_rel_err:.2g} of its largest output"
+    if not parity.rel_err < float("inf"):
+        return "its outputs are not finite, or have another shape"
+    return None
+
+
+def plain_convolutions() -> Any:
+    """Return a context in which convolutions multiply in full float32."""
+    if not torch.cuda.is_available():
+        return torch.no_grad()
+    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+
+
+class _Checker(fx.Interpreter):
+    def __init__(self, lowered: Fused, modules: Mapping[str, nn.Module]) -> None:
+        super().__init__(lowered.graph_module)
+        self.regions, self.of = lowered.blocks, modules
+        self.rel_err, self.spikes, self.mismatches, self.near = 0.0, 0, 0, 0
+        self.truth: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        made = super().call_module(target, args, kwargs)
+        block, region = self.fetch_attr(target), self.regions.get(str(target))
+        if region is None or not isinstance(block, SpikeLayerBlock | NeuronBlock | FloatBlock):
+            return made
+        if isinstance(block, NeuronBlock):
+            # Currents that a float layer rounded are judged by the spikes that they make.
+            x = self.truth.get(id(args[0]), (args[0], args[0]))[1]
+            self.count(self.repeated(block, x), made, None, region)
+            return made
+        first, second, identity, add = (*args, None, None, None)[:4]
+        current: Tensor | None = None
+        for part, x in zip(block.parts, (first, second), strict=False):
+            y = self.convolved(part, unpack(x) if isinstance(x, Spikes) else x.float())
+            current = y if current is None else current + y
+        assert current is not None
+        if identity is not None:
+            current = current + unpack(identity)
+        if isinstance(made, Spikes):
+            self.count(current, made, add, region)
+        else:
+            self.rel_err = max(self.rel_err, rel_error(current, made.float().reshape(current.shape)))
+            self.truth[id(made)] = made, current
+        return made
+
+    def convolved(self, part: Part, x: Tensor) -> Tensor:
+        y: Tensor = part.layer(x.contiguous())
+        return y if part.bn is None else part.bn(y)
+
+    def repeated(self, block: NeuronBlock, x: Tensor) -> Tensor:
+        return x.float().expand(block.repeat, *x.shape) if block.repeat else x.float()
+
+    def count(self, current: Tensor, made: Any, add: Spikes | None, region: Region) -> None:
+        assert region.neuron is not None
+        neuron = self.of[str(region.neuron.target)]
+        params = neuron_constants(neuron)
+        spikes = unpack(made) if isinstance(made, Spikes) else made.float()
+        spikes = spikes if add is None else spikes - unpack(add).reshape(spikes.shape)
+        steps = current if neuron.step_mode == "m" else current[None]
+        spikes = spikes.reshape(steps.shape)
+        v = torch.full_like(steps[0], params.v_rest)
+        shaky = torch.zeros_like(steps[0], dtype=torch.bool)
+        mismatches = near = 0
+        for x, s in zip(steps, spikes, strict=True):
+            h = charge(v, x, params)
+            differs = s != (h >= params.v_threshold).to(s.dtype)
+            # A spike that differs on the threshold changes all later potentials of its neuron.
+            shaky |= differs & ((h - params.v_threshold).abs() < NEAR)
+            mismatches += int((differs & ~shaky).sum())
+            near += int((differs & shaky).sum())
+            v = discharge(h, s, params)
+        self.mismatches += mismatches
+        self.near += near
+        self.spikes += spikes.numel()

@@ -1,0 +1,263 @@
+"""PackedNet: a network that runs through packed layers, on a GPU as one CUDA graph for each shape of input."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
+
+from sparseflow.errors import ConfigError
+from sparseflow.nn._spent import SPENT, refuse_spent
+from sparseflow.nn._stamp import stamp
+from sparseflow.nn.fused_net import FusedNet, asks_for_gradient
+
+__all__ = ["PackedNet"]
+
+_WARMUP = 3
+_MOST_GRAPHS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class _Shot:
+    """One captured CUDA graph.
+
+    Args:
+        graph: replays the forward.
+        inputs: tensors that it reads, None for arguments that are no tensors.
+        states: potential of each neuron that it reads and writes; empty where states are not kept.
+        output: what it writes.
+    """
+
+    graph: Any
+    inputs: tuple[Tensor | None, ...]
+    states: tuple[Tensor, ...]
+    output: Any
+
+
+class PackedNet(FusedNet):
+    """The modules and the state dict of a model, run through a graph of packed layers.
+
+    On CUDA inputs the graph is captured once for each combination of shapes and
+    types, and replayed: one launch, no synchronisation with the host. The result
+    is copied out, so that it stays what it is at the next call. Elsewhere, with
+    keyword arguments, inside another capture, or where a capture failed
+    (`capture_failure` says why), the same graph runs layer by layer. With a
+    gradient, or in training mode, the model's own forward runs. Weights that
+    were changed are packed, and graphs captured, anew. Replays share their
+    buffers: use one stream at a time.
+
+    State: with `keep_state` the neurons' `v` is read and written, as the model
+    does; a `v` read from outside changes at the next call. Without, every call
+    starts at rest and computes no last potential: `v` then holds a mark, and a
+    call before the neurons were reset raises.
+
+    Args:
+        model: the model; its modules become those of this one.
+        graph: a module over the same weights, which reads and writes `v` if `keep_state`.
+        neurons: the neurons whose state it stands for, each with its potential at rest.
+        keep_state: carry the state from call to call.
+        capture: capture CUDA graphs; False where the graph holds state that a replay would miss.
+        tf32: let float32 convolutions multiply in TF32.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        graph: nn.Module,
+        neurons: Sequence[tuple[nn.Module, float]] = (),
+        *,
+        keep_state: bool = False,
+        capture: bool = True,
+        tf32: bool = True,
+    ) -> None:
+        super().__init__(model, graph)
+        self._neurons = tuple(neurons)
+        self.keep_state, self.capture, self.tf32 = keep_state, capture, tf32
+        self.capture_failure: str | None = None
+        self._forget()
+
+    def _forget(self) -> None:
+        """Drop what was captured, and every reference into the modules' dictionaries."""
+        self._shots: dict[Any, _Shot] = {}
+        self._made: tuple[int, ...] = ()
+        self._watched: list[tuple[dict[str, Any], str]] = []
+        self._slots: list[tuple[dict[str, Any], float]] = []
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Return what the model returns.
+
+        Raises:
+            ConfigError: the neurons were not reset since the last call (`keep_state` off).
+        """
+        if self.training or (torch.is_grad_enabled() and asks_for_gradient(args)):
+            return self._plain[0](*args, **kwargs)
+        if torch.compiler.is_compiling():
+            with torch.no_grad():
+                return self._graph[0](*args, **kwargs)
+        self._look_up()
+        if not self.keep_state:
+            for holder, rest in self._slots:
+                v = holder["v"]
+                if isinstance(v, Tensor) or v is SPENT or v != rest:
+                    refuse_spent()
+        made = self._replayed(args) if self.capture and not kwargs and self._can_capture(args) else None
+        if made is None:
+            with torch.no_grad(), self._settings():
+                made = self._graph[0](*args, **kwargs)
+        if not self.keep_state:
+            for holder, _ in self._slots:
+                holder["v"] = SPENT
+        return made
+
+    def _look_up(self) -> None:
+        """Find where the state and the weights live; attribute access of modules is too slow for every call."""
+        if self._neurons and not self._slots:
+            for neuron, rest in self._neurons:
+                own = neuron.__dict__
+                self._slots.append((own if "v" in own else own["_memories"], rest))
+        if not self._watched:
+            found: dict[int, nn.Module] = {}
+            for block in self._graph[0].modules():
+                behind = [m for part in getattr(block, "parts", ()) for m in (part.layer, part.bn)]
+                membrane = getattr(block, "_membrane", None)
+                for m in (block, *behind, *getattr(block, "sources", ()), getattr(membrane, "neuron", None)):
+                    if isinstance(m, nn.Module):
+                        found[id(m)] = m
+            for module in found.values():
+                for tensors in (module._parameters, module._buffers):
+                    self._watched += [(tensors, name) for name, tensor in tensors.items() if tensor is not None]
+
+    def _can_capture(self, args: tuple[Any, ...]) -> bool:
+        tensors = [a for a in args if isinstance(a, Tensor)]
+        return (
+            self.capture_failure is None
+            and bool(tensors)
+            and all(t.is_cuda and type(t) is Tensor for t in tensors)
+            and all(isinstance(a, Tensor | int | float | str | bool | None) for a in args)
+            and not torch.cuda.is_current_stream_capturing()
+            and torch._C._len_torch_dispatch_stack() == 0
+        )
+
+    def _replayed(self, args: tuple[Any, ...]) -> Any:
+        """Return the result of a replay, or None if no graph can be captured."""
+        if self.keep_state and self._stale():
+            self._shots.clear()
+        key = tuple((a.shape, a.dtype, a.device) if isinstance(a, Tensor) else (type(a), a) for a in args)
+        shot = self._shots.get(key)
+        if shot is None:
+            try:
+                shot = self._shoot(args)
+            except Exception as e:
+                # Whatever cannot be captured still runs layer by layer; the reason is kept for the report.
+                self.capture_failure = f"{type(e).__name__}: {e}"
+                with suppress(RuntimeError):
+                    torch.cuda.synchronize()
+                return None
+            while len(self._shots) >= _MOST_GRAPHS:
+                del self._shots[next(iter(self._shots))]
+            self._shots[key] = shot
+        for static, given in zip(shot.inputs, args, strict=True):
+            if static is not None:
+                static.copy_(given)
+        self._load_states(shot)
+        shot.graph.replay()
+        if not self.keep_state and self._stale():
+            # Seen while the GPU is at work; nothing was written, so the call is only made again.
+            self._shots.clear()
+            return self._replayed(args)
+        if isinstance(shot.output, Tensor):
+            return shot.output.clone()
+        return tree_map_only(Tensor, torch.clone, shot.output)
+
+    def _stale(self) -> bool:
+        """Tell whether a weight was changed since the last question, other than by the first capture."""
+        now = stamp(*[tensors[name] for tensors, name in self._watched])
+        stale, self._made = bool(self._made) and now != self._made, now
+        return stale
+
+    def _load_states(self, shot: _Shot) -> None:
+        for (holder, _), static in zip(self._slots if shot.states else (), shot.states, strict=True):
+            v = holder["v"]
+            if v is static:
+                continue
+            if not isinstance(v, Tensor):
+                static.fill_(float(v))
+            elif v.shape == static.shape:
+                static.copy_(v)
+            else:
+                raise ConfigError(
+                    f"a neuron holds a state of shape {tuple(v.shape)} and got a step of shape {tuple(static.shape)}; "
+                    "call reset_net(model) between inputs"
+                )
+            holder["v"] = static
+
+    @torch.inference_mode(False)
+    @torch.no_grad()
+    def _shoot(self, args: tuple[Any, ...]) -> _Shot:
+        """Capture the forward for inputs like these; the states are left as they were."""
+        module = self._graph[0]
+        device = next(a.device for a in args if isinstance(a, Tensor))
+        before = [holder["v"] for holder, _ in self._slots]
+        with torch.cuda.device(device), self._settings():
+            inputs = tuple(_copy(a) if isinstance(a, Tensor) else None for a in args)
+            given = [a if static is None else static for a, static in zip(args, inputs, strict=True)]
+            here, aside = torch.cuda.current_stream(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            states: list[Tensor] = []
+            try:
+                aside.wait_stream(here)
+                with torch.cuda.stream(aside):
+                    for _ in range(_WARMUP):
+                        for (holder, _), v in zip(self._slots, before, strict=True):
+                            holder["v"] = v
+                        module(*given)
+                    if self.keep_state:
+                        states = [holder["v"].clone() for holder, _ in self._slots]
+                here.wait_stream(aside)
+                for (holder, _), state in zip(self._slots if states else (), states, strict=True):
+                    holder["v"] = state
+                graph = torch.cuda.CUDAGraph()
+                with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+                    output = module(*given)
+                    for (holder, _), state in zip(self._slots if states else (), states, strict=True):
+                        state.copy_(holder["v"])
+            finally:
+                for (holder, _), v in zip(self._slots, before, strict=True):
+                    holder["v"] = v
+        return _Shot(graph, inputs, tuple(states), output)
+
+    @contextmanager
+    def _settings(self) -> Iterator[None]:
+        """Let the library choose its fastest algorithm, in the precision that was asked for."""
+        cudnn = torch.backends.cudnn
+        if not torch.cuda.is_available():
+            yield
+            return
+        with cudnn.flags(
+            enabled=cudnn.enabled,
+            benchmark=True,
+            benchmark_limit=cudnn.benchmark_limit,
+            deterministic=cudnn.deterministic,
+            allow_tf32=self.tf32 and cudnn.allow_tf32,
+        ):
+            yield
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        self._forget()
+        return super()._apply(fn, recurse)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # CUDA graphs can be neither copied nor stored, and dictionaries would be those of the original.
+        empty: dict[str, Any] = {"_shots": {}, "_made": (), "_watched": [], "_slots": []}
+        return {**self.__dict__, **empty}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self._forget()
+
+
+def _copy(x: Tensor) -> Tensor:
+    """Return a dense copy that is written before every replay."""
+    return torch.empty_like(x).copy_(x)
