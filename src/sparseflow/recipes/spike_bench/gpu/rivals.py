@@ -198,9 +198,9 @@ def choose(
 ) -> Choice:
     """Find the fastest way to run a dense forward within a budget.
 
-    Eager forms first (they cost nothing), then compiled ones, then
-    SpikingJelly, then reduce-overhead and max-autotune for the `refine`
-    fastest compiled dtypes and layouts. Only the fastest stays in memory.
+    Eager forms first (they cost nothing), then compiled ones, then max-autotune
+    and reduce-overhead for the `refine` fastest compiled dtypes and layouts.
+    Only the fastest stays in memory.
 
     Args:
         dense: the forward.
@@ -234,20 +234,23 @@ def choose(
         del made
         _tidy(device)
 
+    def attempt_theirs(mode: str, dtype: str, layout: str) -> None:
+        if dense.spikingjelly is not None:
+            attempt(Variant(mode=mode, dtype=dtype, layout=layout, provider="spikingjelly"), 60.0)
+
     for i, (dtype, layout) in enumerate(pairs):
         attempt(Variant(mode="eager", dtype=dtype, layout=layout), must=i == 0)
-    if compile:
-        for i, (dtype, layout) in enumerate(pairs):
-            attempt(Variant(mode="compile", dtype=dtype, layout=layout), must=i == 0)
-    if dense.spikingjelly is not None:
-        for mode in ("eager", "compile") if compile else ("eager",):
-            attempt(Variant(mode=mode, dtype=dtypes[0], layout=layouts[0], provider="spikingjelly"), 60.0)
-        attempt(Variant(mode="eager", dtype="tf32", layout="nchw", provider="spikingjelly"), 60.0)
-    if compile:
-        for variant in found.fastest(refine, "compile"):
-            for mode in ("compile reduce-overhead", "compile max-autotune"):
-                limit = min(slow_s, max(budget.left(), 1.0))
-                attempt(Variant(mode=mode, dtype=variant.dtype, layout=variant.layout), limit)
+    attempt_theirs("eager", dtypes[0], layouts[0])
+    attempt_theirs("eager", "tf32", "nchw")
+    if not compile:
+        return found
+    for i, (dtype, layout) in enumerate(pairs):
+        attempt(Variant(mode="compile", dtype=dtype, layout=layout), must=i == 0)
+    for variant in found.fastest(refine, "compile"):
+        for mode in ("compile max-autotune", "compile reduce-overhead"):
+            limit = min(slow_s, max(budget.left(), 1.0))
+            attempt(Variant(mode=mode, dtype=variant.dtype, layout=variant.layout), limit)
+    attempt_theirs("compile", dtypes[0], layouts[0])
     return found
 
 
