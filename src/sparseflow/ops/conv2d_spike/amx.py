@@ -2,6 +2,7 @@
 
 import math
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -9,8 +10,6 @@ from torch import Tensor
 from sparseflow.errors import ConfigError, UnsupportedError
 from sparseflow.ops._library import ABSENT, channels_last, native, pointer
 from sparseflow.ops.conv2d_spike import cpp
-from sparseflow.ops.lif.cpp import config
-from sparseflow.ops.lif.reference import LIFParams
 
 __all__ = [
     "conv_counts",
@@ -108,17 +107,7 @@ def check_tiles(tiles: Tensor, shape: cpp.Shape) -> None:
 def conv_words(words: Tensor, tiles: Tensor, bias: Tensor | None, out: Tensor, shape: cpp.Shape) -> None:
     """Fill `out`, `[M, Cout, Ho, Wo]` in either layout, from packed spikes."""
     check_tiles(tiles, shape)
-    words, bias = words.contiguous(), None if bias is None else bias.contiguous()
-    native.tile_conv_words(
-        words.data_ptr(),
-        tiles.data_ptr(),
-        pointer(bias),
-        0,
-        out.data_ptr(),
-        cpp.geometry(shape),
-        not out.is_contiguous(),
-        torch.get_num_threads(),
-    )
+    cpp.call_words(native.tile_conv_words, words, tiles, bias, out, shape)
 
 
 def pack_counts(x: Tensor, inputs: int) -> tuple[Tensor | None, str | None]:
@@ -160,36 +149,7 @@ def conv_counts(counts: Tensor, tiles: Tensor, bias: Tensor | None, out: Tensor,
     )
 
 
-def conv_lif(
-    words: Tensor,
-    tiles: Tensor,
-    bias: Tensor | None,
-    params: LIFParams,
-    steps: int,
-    v0: Tensor | None,
-    residual: Tensor | None,
-    words_out: Tensor,
-    v: Tensor,
-    shape: cpp.Shape,
-) -> None:
-    """Fill `words_out` and `v`, the latter with channels last in memory."""
-    check_tiles(tiles, shape)
-    words, bias = words.contiguous(), None if bias is None else bias.contiguous()
-    v0 = None if v0 is None else v0.contiguous(memory_format=torch.channels_last)
-    packed = residual is not None and residual.dtype == torch.int32
-    if residual is not None:
-        residual = residual.contiguous(memory_format=torch.contiguous_format if packed else torch.channels_last)
-    native.tile_conv_lif(
-        words.data_ptr(),
-        tiles.data_ptr(),
-        pointer(bias),
-        0 if packed else pointer(residual),
-        pointer(residual) if packed else 0,
-        pointer(v0),
-        words_out.data_ptr(),
-        v.data_ptr(),
-        cpp.geometry(shape),
-        steps,
-        config(params),
-        torch.get_num_threads(),
-    )
+def conv_lif(words: Tensor, tiles: Tensor, *operands: Any) -> None:
+    """As `cpp.conv_lif`, with tiles for rows."""
+    check_tiles(tiles, operands[-1])
+    cpp.call_lif(native.tile_conv_lif, words, tiles, *operands)

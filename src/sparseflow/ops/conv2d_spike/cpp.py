@@ -12,7 +12,17 @@ from sparseflow.ops.conv2d_spike.reference import Geometry
 from sparseflow.ops.lif.cpp import config
 from sparseflow.ops.lif.reference import LIFParams
 
-__all__ = ["Shape", "conv_lif", "conv_values", "conv_words", "geometry", "pack", "refusal"]
+__all__ = [
+    "Shape",
+    "call_lif",
+    "call_words",
+    "conv_lif",
+    "conv_values",
+    "conv_words",
+    "geometry",
+    "pack",
+    "refusal",
+]
 
 # Input [m, c, h, w], weight [cout, c/groups, kh, kw], and how the window moves.
 Shape = tuple[tuple[int, ...], tuple[int, ...], Geometry]
@@ -65,21 +75,28 @@ def check_rows(rows: Tensor, shape: Shape) -> None:
         )
 
 
-def conv_words(words: Tensor, rows: Tensor, bias: Tensor | None, out: Tensor, shape: Shape, isa: str = "auto") -> None:
-    """Fill `out`, `[M, Cout, Ho, Wo]` in either layout, from packed spikes."""
-    check_rows(rows, shape)
+def call_words(
+    kernel: Any, words: Tensor, packed: Tensor, bias: Tensor | None, out: Tensor, shape: Shape, *more: Any
+) -> None:
+    """Call a compiled kernel that fills `out`, `[M, Cout, Ho, Wo]` in either layout, from packed spikes."""
     words, bias = words.contiguous(), None if bias is None else bias.contiguous()
-    native.conv_words(
+    kernel(
         words.data_ptr(),
-        rows.data_ptr(),
+        packed.data_ptr(),
         pointer(bias),
         0,
         out.data_ptr(),
         geometry(shape),
         not out.is_contiguous(),
         torch.get_num_threads(),
-        isa,
+        *more,
     )
+
+
+def conv_words(words: Tensor, rows: Tensor, bias: Tensor | None, out: Tensor, shape: Shape, isa: str = "auto") -> None:
+    """Fill `out`, `[M, Cout, Ho, Wo]` in either layout, from packed spikes."""
+    check_rows(rows, shape)
+    call_words(native.conv_words, words, rows, bias, out, shape, isa)
 
 
 def conv_values(x: Tensor, rows: Tensor, bias: Tensor | None, out: Tensor, shape: Shape, isa: str = "auto") -> None:
@@ -100,6 +117,43 @@ def conv_values(x: Tensor, rows: Tensor, bias: Tensor | None, out: Tensor, shape
     )
 
 
+def call_lif(
+    kernel: Any,
+    words: Tensor,
+    packed: Tensor,
+    bias: Tensor | None,
+    params: LIFParams,
+    steps: int,
+    v0: Tensor | None,
+    residual: Tensor | None,
+    words_out: Tensor,
+    v: Tensor,
+    shape: Shape,
+    *more: Any,
+) -> None:
+    """Call a compiled kernel that fills `words_out` and `v`, the latter with channels last in memory."""
+    words, bias = words.contiguous(), None if bias is None else bias.contiguous()
+    v0 = None if v0 is None else v0.contiguous(memory_format=torch.channels_last)
+    bits = residual is not None and residual.dtype == torch.int32
+    if residual is not None:
+        residual = residual.contiguous(memory_format=torch.contiguous_format if bits else torch.channels_last)
+    kernel(
+        words.data_ptr(),
+        packed.data_ptr(),
+        pointer(bias),
+        0 if bits else pointer(residual),
+        pointer(residual) if bits else 0,
+        pointer(v0),
+        words_out.data_ptr(),
+        v.data_ptr(),
+        geometry(shape),
+        steps,
+        config(params),
+        torch.get_num_threads(),
+        *more,
+    )
+
+
 def conv_lif(
     words: Tensor,
     rows: Tensor,
@@ -115,23 +169,4 @@ def conv_lif(
 ) -> None:
     """Fill `words_out` and `v`, the latter with channels last in memory."""
     check_rows(rows, shape)
-    words, bias = words.contiguous(), None if bias is None else bias.contiguous()
-    v0 = None if v0 is None else v0.contiguous(memory_format=torch.channels_last)
-    packed = residual is not None and residual.dtype == torch.int32
-    if residual is not None:
-        residual = residual.contiguous(memory_format=torch.contiguous_format if packed else torch.channels_last)
-    native.conv_lif(
-        words.data_ptr(),
-        rows.data_ptr(),
-        pointer(bias),
-        0 if packed else pointer(residual),
-        pointer(residual) if packed else 0,
-        pointer(v0),
-        words_out.data_ptr(),
-        v.data_ptr(),
-        geometry(shape),
-        steps,
-        config(params),
-        torch.get_num_threads(),
-        isa,
-    )
+    call_lif(native.conv_lif, words, rows, bias, params, steps, v0, residual, words_out, v, shape, isa)

@@ -100,38 +100,17 @@ def _network(checkpoint: str, progress: bool) -> tuple[list[Check], dict[str, An
         "test_accuracy": record.get("test_accuracy"),
         "density": record.get("density"),
     }
-    densities = record.get("density", {}).values()
+    densities, nothing = record.get("density", {}).values(), float("nan")
+    accuracy = float(record.get("test_accuracy", nothing))
     checks = [
-        Check(
-            show="3", name="shipped images whose top-1 class changed", value=changed, unit="images", rule="==", bound=0
-        ),
-        Check(
-            show="3", name="batches not bit-identical on repeat", value=wrong_repeat, unit="runs", rule="==", bound=0
-        ),
-        Check(show="3", name="layers replaced", value=replaced, unit="layers", rule=">=", bound=1),
-        Check(
-            show="build",
-            name="accuracy of the shipped network, all test images",
-            value=float(record.get("test_accuracy", float("nan"))),
-            unit="fraction",
-            rule=">=",
-            bound=0.90,
-        ),
-        Check(
-            show="build",
-            name="lowest layer density",
-            value=min(densities, default=float("nan")),
-            unit="fraction",
-            rule=">=",
-            bound=0.02,
-        ),
-        Check(
-            show="build",
-            name="highest layer density",
-            value=max(densities, default=float("nan")),
-            unit="fraction",
-            rule="<=",
-            bound=0.40,
-        ),
+        Check(show=show, name=name, value=value, unit=unit, rule=rule, bound=bound)
+        for show, name, value, unit, rule, bound in (
+            ("3", "shipped images whose top-1 class changed", changed, "images", "==", 0),
+            ("3", "batches not bit-identical on repeat", wrong_repeat, "runs", "==", 0),
+            ("3", "layers replaced", replaced, "layers", ">=", 1),
+            ("build", "accuracy of the shipped network, all test images", accuracy, "fraction", ">=", 0.90),
+            ("build", "lowest layer density", min(densities, default=nothing), "fraction", ">=", 0.02),
+            ("build", "highest layer density", max(densities, default=nothing), "fraction", "<=", 0.40),
+        )
     ]
     return checks, figures
