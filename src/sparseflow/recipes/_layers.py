@@ -11,7 +11,7 @@ from sparseflow.ir import LayerReport, Report
 from sparseflow.nn.functional import reset_net
 from sparseflow.report import Stage, image_png, maps_png
 
-__all__ = ["Inputs", "first_image_inputs", "stages"]
+__all__ = ["Inputs", "first_image_inputs", "record_inputs", "stages"]
 
 Inputs = dict[str, Tensor]
 
@@ -27,21 +27,33 @@ def first_image_inputs(model: nn.Module, x: Tensor, names: Iterable[str]) -> Inp
     Returns:
         Input by name, `[T, C, H, W]` or `[T, K]`; T is 1 before the first neuron.
     """
+    found: Inputs = {}
+    for name, y in record_inputs(model, x, names).items():
+        kept = 3 if y.dim() >= 4 else 1
+        found[name] = y.reshape(-1, *y.shape[y.dim() - kept :])
+    return found
+
+
+def record_inputs(model: nn.Module, x: Tensor, names: Iterable[str]) -> Inputs:
+    """Return a copy of what reaches the named modules in one forward of `x`, as they get it.
+
+    Args:
+        model: network in eval mode; left reset.
+        x: one input batch.
+        names: dotted module names; others than modules are left out, and so is what gets no tensor with two axes.
+    """
     modules = dict(model.named_modules())
     found: Inputs = {}
     handles = []
     for name in names:
-        module = modules.get(name)
-        if module is None:
+        if name not in modules:
             continue
 
         def keep(_: nn.Module, args: tuple[Any, ...], name: str = name) -> None:
             if args and isinstance(args[0], Tensor) and args[0].dim() > 1:
-                y = args[0].detach()
-                kept = 3 if y.dim() >= 4 else 1
-                found[name] = y.reshape(-1, *y.shape[y.dim() - kept :]).clone()
+                found[name] = args[0].detach().clone()
 
-        handles.append(module.register_forward_pre_hook(keep))
+        handles.append(modules[name].register_forward_pre_hook(keep))
     try:
         reset_net(model)
         with torch.no_grad():

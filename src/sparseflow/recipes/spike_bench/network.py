@@ -13,6 +13,7 @@ from sparseflow.cost.measure import measure, ratio
 from sparseflow.errors import CaptureError
 from sparseflow.hardware import load_target
 from sparseflow.nn.functional import reset_net
+from sparseflow.recipes._layers import record_inputs
 from sparseflow.trace import capture, spike_edges
 
 __all__ = ["NetworkRow", "SpikingLayer", "spiking_layers", "time_network"]
@@ -135,22 +136,7 @@ def spiking_layers(model: nn.Module, x: Tensor) -> dict[str, SpikingLayer]:
         raise CaptureError("the network is not captured as a graph, so its blocks are not known")
     graph = found.graph_module
     regions = {r.layer.target: r for r in find_regions(graph, observe(graph, (x,))).values() if r.layer is not None}
-    inputs: dict[str, Tensor] = {}
-    handles = []
-    for name in {edge.layer for edge in spike_edges(found)}:
-
-        def keep(_: nn.Module, args: tuple[Tensor, ...], name: str = name) -> None:
-            inputs[name] = args[0].detach().clone()
-
-        handles.append(model.get_submodule(name).register_forward_pre_hook(keep))
-    try:
-        reset_net(model)
-        with torch.no_grad():
-            model(x)
-    finally:
-        for handle in handles:
-            handle.remove()
-        reset_net(model)
+    inputs = record_inputs(model, x, {edge.layer for edge in spike_edges(found)})
     layers = {}
     for name, spikes in inputs.items():
         region = regions.get(name)
