@@ -2,7 +2,8 @@
 
 A table stands between `<!-- table: NAME -->` and `<!-- /table -->` and is made
 from the checks in `benchmarks/results/NAME.json`, which a benchmark wrote;
-`NAME.forms` is the table of its layers by form. So no figure in the prose is
+`NAME.forms` is the table of its layers by form, `NAME.traffic` that of what their
+floats cost to move. So no figure in the prose is
 typed by hand. `--check` changes nothing and returns 1 if a table is out of date.
 """
 
@@ -15,8 +16,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tools.render_gpu import STAGES, stage_table
+
 ROOT = Path(__file__).resolve().parents[1]
-BLOCK = re.compile(r"<!-- table: (?P<name>[\w.-]+) -->\n.*?<!-- /table -->", re.DOTALL)
+BLOCK = re.compile(r"<!-- table: (?P<name>[\w.-]+\??) -->\n.*?<!-- /table -->", re.DOTALL)
 
 
 def figure(value: float | bool | None, unit: str) -> str:
@@ -45,7 +48,8 @@ def table(body: Mapping[str, Any]) -> str:
         aim = str(check["target"]) + ("×" if check["unit"] == "x" else "")
         lines.append(f"| {check['name']} | {figure(check['value'], check['unit'])} | {aim} | {held} |")
     about = body.get("environment") or {}
-    parts = [f"{k} {about[k]}" for k in ("Processor", "Instruction sets", "Cores", "torch") if about.get(k)]
+    known = ("GPU", "CUDA", "Driver", "triton") if about.get("GPU") else ("Processor", "Instruction sets", "Cores")
+    parts = [f"{k} {about[k]}" for k in (*known, "torch") if about.get(k)]
     return "\n".join(lines + (["", f"<sub>{'; '.join(parts)}</sub>"] if parts else []))
 
 
@@ -69,6 +73,36 @@ def forms(body: Mapping[str, Any]) -> str:
     return "\n".join([*lines, "", *(f"* **{name}**: {what}" for name, what in body["forms"].items())])
 
 
+def traffic(body: Mapping[str, Any]) -> str:
+    """Return what moving the floats of each layer takes, as a Markdown table, for the sparsest spikes of every layer.
+
+    Args:
+        body: with "layers" and "memory", rows of threads, read and write in bytes a second.
+    """
+    speeds = {row["threads"]: row for row in body.get("memory", [])}
+    if not speeds:
+        return "*The record does not hold the speed of the memory.*"
+    rows = [r for r in body["layers"] if r["read_bytes"] and r["spikes"] == "i.i.d."]
+    least = min(r["density"] for r in rows)
+    names = list(dict.fromkeys(r["form"] for r in rows))
+    found: dict[tuple[int, str], dict[str, Mapping[str, Any]]] = {}
+    for row in rows:
+        if row["density"] < 1.5 * least:
+            found.setdefault((row["threads"], row["layer"]), {})[row["form"]] = row
+    lines = [
+        f"| threads | layer | floats in, out | time to move them | {' | '.join(f'{n}: bound | {n}' for n in names)} |",
+        f"|--:|---|--:|--:|{'--:|' * 2 * len(names)}",
+    ]
+    for (threads, layer), forms_of in found.items():
+        one = next(iter(forms_of.values()))
+        seconds = one["read_bytes"] / speeds[threads]["read"] + one["written_bytes"] / speeds[threads]["write"]
+        cells = [f"{f['dense_s'] / seconds:.3g}× | {f['ratio']:.3g}×" for f in map(forms_of.get, names) if f]
+        moved = f"{one['read_bytes'] / 1e6:.1f}, {one['written_bytes'] / 1e6:.1f} MB"
+        lines.append(f"| {threads} | {layer} | {moved} | {seconds * 1e3:.2f} ms | {' | '.join(cells)} |")
+    about = [f"{t} threads {s['read'] / 1e9:.1f} and {s['write'] / 1e9:.1f} GB/s" for t, s in speeds.items()]
+    return "\n".join([*lines, "", f"Reading and writing memory, measured in the same run: {', '.join(about)}."])
+
+
 def render(text: str, results: Path) -> str:
     """Return a document with every table renewed.
 
@@ -79,7 +113,7 @@ def render(text: str, results: Path) -> str:
     def renew(match: re.Match[str]) -> str:
         name, _, part = match["name"].partition(".")
         body = json.loads((results / f"{name}.json").read_text())
-        made = forms(body) if part == "forms" else table(body)
+        made = {"forms": forms, "traffic": traffic}.get(part, table)(body)
         return f"<!-- table: {match['name']} -->\n\n{made}\n\n<!-- /table -->"
 
     return BLOCK.sub(renew, text)

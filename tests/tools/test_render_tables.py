@@ -56,3 +56,19 @@ def test_layers_are_averaged_by_threads_spikes_and_form(tmp_path):
     assert "| 2 | trained |  | 5× |" in text
     assert "* **packed**: bits" in text
     assert render_tables.render(text, tmp_path) == text
+
+
+def test_traffic_bounds_what_a_form_between_floats_can_reach():
+    row = {"layer": "a", "spikes": "i.i.d.", "threads": 1, "dense_s": 0.01, "read_bytes": 20_000_000}
+    rows = [
+        {**row, "form": "layer", "density": 0.01, "ratio": 4.0, "written_bytes": 10_000_000},
+        {**row, "form": "layer", "density": 0.2, "ratio": 1.0, "written_bytes": 10_000_000},
+        {**row, "form": "block", "density": 0.01, "ratio": 3.0, "dense_s": 0.02, "written_bytes": 10_000_000},
+        {**row, "form": "packed", "density": 0.01, "ratio": 9.0, "read_bytes": 0, "written_bytes": 0},
+    ]
+    body = {"layers": rows, "memory": [{"threads": 1, "read": 2e10, "write": 1e10}]}
+    text = render_tables.traffic(body)
+    assert "| 1 | a | 20.0, 10.0 MB | 2.00 ms | 5× | 4× | 10× | 3× |" in text
+    assert text.count("| a |") == 1
+    assert "20.0 and 10.0 GB/s" in text
+    assert "does not hold" in render_tables.traffic({"layers": []})

@@ -1,10 +1,12 @@
 import math
+from contextlib import suppress
 
 import pytest
 import torch
 from torch import nn
 
 from sparseflow.cost import Timing
+from sparseflow.errors import UnsupportedError
 from sparseflow.nn.spikes import Spikes, unpack
 from sparseflow.recipes.spike_bench import layers
 from sparseflow.recipes.spike_bench.layers import (
@@ -48,6 +50,8 @@ def test_a_row_quotes_the_faster_dense_variant_and_a_kernel_that_ran(kind):
     assert row.ratio > 0
     assert row.dense_s > 0
     assert row.density == pytest.approx(float(x.mean()))
+    assert row.read_bytes == x.nbytes
+    assert row.written_bytes == 8 * 32 * (36 if kind == "conv" else 1) * 4
 
 
 def test_a_block_is_timed_from_floats_and_from_packed_spikes():
@@ -58,6 +62,8 @@ def test_a_block_is_timed_from_floats_and_from_packed_spikes():
     assert [(row.layer, row.form) for row in rows] == [(x, form) for x in xs for form in ("block", "packed")]
     assert {row.form for row in rows} < set(FORMS)
     assert rows[2].density == 0.0
+    floats = xs["density 0.2"].nbytes
+    assert [(row.read_bytes, row.written_bytes) for row in rows[:2]] == [(floats, floats), (0, 0)]
 
 
 def test_the_block_gives_the_spikes_of_the_dense_side(monkeypatch):
@@ -67,8 +73,10 @@ def test_the_block_gives_the_spikes_of_the_dense_side(monkeypatch):
     outputs = {}
 
     def keep(fns, **_):
-        outputs.update({name: fn() for name, fn in fns.items()})
-        return {name: Timing.of([1.0]) for name in fns}
+        for name, fn in fns.items():
+            with suppress(UnsupportedError):  # tiles, where the machine has none
+                outputs[name] = fn()
+        return {name: Timing.of([1.0]) for name in fns if name in outputs}
 
     monkeypatch.setattr(layers, "measure", keep)
     time_block(conv, bn, neuron, {"x": x}, spikes="i.i.d.", repeats=1, compile=False)

@@ -19,6 +19,7 @@ from sparseflow.recipes.checks import Check, checks_body
 from sparseflow.recipes.spike_bench.correct import correctness_checks
 from sparseflow.recipes.spike_bench.layers import FORMS, IID_CASES, LayerRow, geomean, settle, time_block, time_layer
 from sparseflow.recipes.spike_bench.network import NetworkRow, spiking_layers, time_network
+from sparseflow.recipes.spike_bench.traffic import MemorySpeed, memory_speed
 from sparseflow.report.environment import describe
 from sparseflow.report.files import prepare_folder, write_atomic
 
@@ -104,10 +105,12 @@ def bench(config: SpikeBenchConfig, *, progress: bool = True) -> dict[str, Any]:
     compile = config.compile and compiler_available()
     layers: list[LayerRow] = []
     networks: list[NetworkRow] = []
+    speeds: list[MemorySpeed] = []
     checks: list[Check] = []
     for threads in config.threads:
         with _threads(threads):
             if "layers" in config.suites:
+                speeds.append(memory_speed())
                 rows = [*_iid(config, compile, progress), *_real(config, compile, progress)]
                 layers += rows
                 checks += _layer_checks(rows, threads)
@@ -136,6 +139,7 @@ def bench(config: SpikeBenchConfig, *, progress: bool = True) -> dict[str, Any]:
         config=asdict(config),
         environment=describe(),
         forms=FORMS,
+        memory=[speed.to_dict() for speed in speeds],
         layers=[row.to_dict() for row in layers],
         networks=[row.to_dict() for row in networks],
         correctness=details,

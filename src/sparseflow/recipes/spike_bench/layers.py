@@ -100,6 +100,8 @@ class LayerRow:
         kernel_s: median time of the kernel.
         ratio: median of the per-round ratios.
         candidates_s: medians of the choosing measurement, all variants.
+        read_bytes: bytes of the floats that our side reads, each once.
+        written_bytes: bytes of the floats that our side writes, each once.
     """
 
     layer: str
@@ -114,6 +116,8 @@ class LayerRow:
     kernel_s: float
     ratio: float
     candidates_s: dict[str, float]
+    read_bytes: int = 0
+    written_bytes: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data."""
@@ -259,6 +263,8 @@ def _race(
     best_dense = min((k for k in dense.fns if k in first), key=lambda k: first[k].median_s)
     best = min(kernels, key=lambda k: first[k].median_s)
     timings = measure({best_dense: dense.fns[best_dense], best: ours[best]}, repeats=repeats, budget_s=15.0)
+    written = ours[best]()
+    floats = isinstance(written, Tensor)
     return LayerRow(
         layer=name,
         form=form,
@@ -272,6 +278,8 @@ def _race(
         kernel_s=timings[best].median_s,
         ratio=ratio(timings, best_dense, best),
         candidates_s={k: t.median_s for k, t in first.items()},
+        read_bytes=x.nbytes if floats else 0,
+        written_bytes=written.nbytes if floats else 0,
     )
 
 
