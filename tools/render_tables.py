@@ -3,8 +3,10 @@
 A table stands between `<!-- table: NAME -->` and `<!-- /table -->` and is made
 from the checks in `benchmarks/results/NAME.json`, which a benchmark wrote;
 `NAME.forms` is the table of its layers by form, `NAME.traffic` that of what their
-floats cost to move. So no figure in the prose is
-typed by hand. `--check` changes nothing and returns 1 if a table is out of date.
+floats cost to move, and `NAME.blocks`, `.seed`, `.network`, `.memory` and
+`.coverage` are stages of a GPU record. A name that ends in `?` may have no
+result yet. So no figure in the prose is typed by hand. `--check` changes
+nothing and returns 1 if a table is out of date.
 """
 
 import argparse
@@ -16,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tools.render_gpu import STAGES, stage_table
+from tools.render_gpu import NOTHING, STAGES, stage_table
 
 ROOT = Path(__file__).resolve().parents[1]
 BLOCK = re.compile(r"<!-- table: (?P<name>[\w.-]+\??) -->\n.*?<!-- /table -->", re.DOTALL)
@@ -111,9 +113,14 @@ def render(text: str, results: Path) -> str:
     """
 
     def renew(match: re.Match[str]) -> str:
-        name, _, part = match["name"].partition(".")
-        body = json.loads((results / f"{name}.json").read_text())
-        made = {"forms": forms, "traffic": traffic}.get(part, table)(body)
+        name, _, part = match["name"].removesuffix("?").partition(".")
+        path = results / f"{name}.json"
+        if match["name"].endswith("?") and not path.exists():
+            made = NOTHING
+        elif part in STAGES:
+            made = stage_table(json.loads(path.read_text()), part)
+        else:
+            made = {"forms": forms, "traffic": traffic}.get(part, table)(json.loads(path.read_text()))
         return f"<!-- table: {match['name']} -->\n\n{made}\n\n<!-- /table -->"
 
     return BLOCK.sub(renew, text)

@@ -5,6 +5,7 @@ from typer.testing import CliRunner
 
 from sparseflow.cli import app
 from sparseflow.recipes import spike_bench, spike_train
+from sparseflow.recipes.spike_bench import gpu
 
 
 def _check(ok):
@@ -31,6 +32,23 @@ def test_bench_passes_its_options_on(monkeypatch):
     options = ["--threads", "2", "--threads", "1", "--suite", "layers", "--repeats", "5", "--no-compile"]
     assert CliRunner().invoke(app, ["spike", "bench", *options]).exit_code == 0
     assert seen == [spike_bench.SpikeBenchConfig(threads=(2, 1), suites=("layers",), repeats=5, compile=False)]
+
+
+def test_a_gpu_target_opens_the_gpu_bench(monkeypatch, tmp_path):
+    seen = []
+    body = {"checks": [_check(True)], "ok": True, "stages": {}}
+    monkeypatch.setattr(gpu, "bench_gpu", lambda config, say: seen.append(config) or body)
+    out = str(tmp_path / "r.json")
+    options = ["--target", "h100", "--only", "blocks", "--trained", "a.safetensors", "--repeats", "120", "--out", out]
+    result = CliRunner().invoke(app, ["spike", "bench", *options])
+    assert result.exit_code == 0, result.output
+    assert "1 of 1 checks hold" in result.stdout
+    wanted = gpu.GpuBenchConfig(target="h100", only=("blocks",), checkpoints=("a.safetensors",), rounds=120, out=out)
+    assert seen == [wanted]
+    body["ok"] = False
+    result = CliRunner().invoke(app, ["spike", "bench", "--target", "h200", "--json"])
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["checks"][0]["ok"]
 
 
 def test_bench_names_an_unknown_target():

@@ -43,21 +43,22 @@ def test_the_stage_counts_what_meets_the_table():
     assert not compiled.ok
 
 
-def test_the_two_stage_policy_is_timed_on_both_patterns_and_held_to_the_convolution(monkeypatch):
-    monkeypatch.setattr(seed, "block_conv", lambda conv, block: conv)
+def test_the_two_stage_policy_is_timed_on_both_patterns_and_held_to_the_convolution():
     (row,) = seed_stage(CONFIG, Budget(20.0), CPU, (TINY,)).rows
     for name in ("scattered", "tiles"):
         assert row[f"two_stage_{name}_us"] > 0
+        assert row[f"two_stage_{name}_over_conv"] > 0
         assert row[f"two_stage_{name}_error"] == pytest.approx(0.0, abs=1e-6)
 
 
-def test_a_two_stage_policy_that_is_not_there_says_so(monkeypatch):
-    def absent(conv, block):
-        raise ImportError("no two stages")
+def test_a_two_stage_policy_that_breaks_says_so(monkeypatch):
+    def broken(*_, **__):
+        raise RuntimeError("no two stages")
 
-    monkeypatch.setattr(seed, "block_conv", absent)
+    monkeypatch.setattr(seed, "conv2d_block", broken)
     result = seed_stage(CONFIG, Budget(20.0), CPU, (TINY,))
-    assert "no two stages" in result.rows[0]["two_stage"]
+    assert "no two stages" in result.rows[0]["two_stage_tiles"]
+    assert result.rows[0]["over_eager"] > 0
 
 
 def test_a_layer_that_breaks_meets_nothing(monkeypatch):

@@ -13,6 +13,7 @@ COLUMNS: dict[str, tuple[tuple[str, str], ...]] = {
     "seed": (
         ("layer", ""), ("sparsity", ".2%"), ("claimed", ".1f"), ("eager_us", ".0f"), ("spikingjelly_us", ".0f"),
         ("compiled_us", ".1f"), ("ours_us", ".1f"), ("over_eager", ".1f"), ("over_compiled", ".2f"),
+        ("conv_scattered_us", ".0f"),
         ("two_stage_scattered_us", ".0f"), ("two_stage_tiles_us", ".0f"),
     ),
     "network": (
