@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import Any, Literal, overload
 
+import torch
 from torch import nn
 
-from sparseflow.compress import Effort, optimize_spiking
-from sparseflow.hardware import load_target
+from sparseflow.compress import Effort, on_cuda, optimize_spiking
+from sparseflow.hardware import gpu_target, load_target
 from sparseflow.ir import Report, Target
 from sparseflow.records import Store
 from sparseflow.trace import trace
@@ -19,7 +20,7 @@ def optimize(
     model: nn.Module,
     sample: Any = None,
     *,
-    target: str | Path | Target = "cpu",
+    target: str | Path | Target | None = None,
     policy: str = "measured",
     fuse: bool = True,
     report: Literal[False] = False,
@@ -27,6 +28,8 @@ def optimize(
     store: Store | str | Path | None = None,
     threads: int | None = None,
     effort: Effort | None = None,
+    precision: str = "fp16",
+    keep_state: bool | None = None,
 ) -> nn.Module: ...
 
 
@@ -35,7 +38,7 @@ def optimize(
     model: nn.Module,
     sample: Any = None,
     *,
-    target: str | Path | Target = "cpu",
+    target: str | Path | Target | None = None,
     policy: str = "measured",
     fuse: bool = True,
     report: Literal[True],
@@ -43,6 +46,8 @@ def optimize(
     store: Store | str | Path | None = None,
     threads: int | None = None,
     effort: Effort | None = None,
+    precision: str = "fp16",
+    keep_state: bool | None = None,
 ) -> tuple[nn.Module, Report]: ...
 
 
@@ -50,7 +55,7 @@ def optimize(
     model: nn.Module,
     sample: Any = None,
     *,
-    target: str | Path | Target = "cpu",
+    target: str | Path | Target | None = None,
     policy: str = "measured",
     fuse: bool = True,
     report: bool = False,
@@ -58,6 +63,8 @@ def optimize(
     store: Store | str | Path | None = None,
     threads: int | None = None,
     effort: Effort | None = None,
+    precision: str = "fp16",
+    keep_state: bool | None = None,
 ) -> nn.Module | tuple[nn.Module, Report]:
     """Make a spiking network faster, and never slower.
 
@@ -74,7 +81,7 @@ def optimize(
             or a mapping of keyword arguments. Choices are made for its shape and its
             spikes. None: layers found by symbolic trace are swapped and choose their
             kernel on their first input; nothing is fused.
-        target: name or YAML path of the device, or a `Target`.
+        target: name or YAML path of the device, or a `Target`; None is the device that the model is on.
         policy: "measured"; "block" for the rule by the size of feature maps, see
             `select_block_size`; or "always" for the fastest sparse form even if
             dense is faster.
@@ -84,6 +91,14 @@ def optimize(
         store: record store, or its path, to recall times from and keep them in.
         threads: torch threads to measure with; None leaves torch's setting.
         effort: how long to measure.
+        precision: on GPUs, "fp16", or "exact" for weights of 22 bits in packed layers and
+            float32 elsewhere. CPU kernels are exact whatever it says.
+        keep_state: on GPUs, carry the neurons' potentials from call to call. False: each
+            call starts at rest and the neurons must be reset before the next one, or it
+            raises. None: only if the neurons run step by step (`step_mode="s"`).
+
+    On a GPU the packed layers run as one CUDA graph for each shape of input; they are
+    right at any density of spikes, and only their speed was chosen for the sample's.
 
     Returns:
         The model to use, in eval mode; with `report=True`, and the report.
@@ -92,7 +107,8 @@ def optimize(
         CaptureError: the model is scripted, cannot be copied, rejects the sample, or
             has no graph without one; the message says what to do.
         DataError: a weight or the sample holds NaN or infinity.
-        ConfigError: an argument is out of range, or the target is unknown.
+        ConfigError: an argument is out of range, or the target is unknown or not where the model is.
+        UnsupportedError: precision "int8", which no packed layer has.
 
     >>> import torch, sparseflow
     >>> from sparseflow.nn.models import build
@@ -101,7 +117,10 @@ def optimize(
     >>> found.captured_by, found.parity["mismatches"]
     ('fx', 0.0)
     """
-    device = target if isinstance(target, Target) else load_target(target)
+    if target is None:
+        device = load_target("cpu") if not on_cuda(model, sample) else gpu_target(torch.cuda.get_device_name())
+    else:
+        device = target if isinstance(target, Target) else load_target(target)
     records = store if store is None or isinstance(store, Store) else Store(store)
     made, found = optimize_spiking(
         model,
@@ -113,5 +132,7 @@ def optimize(
         store=records,
         threads=threads,
         effort=effort,
+        precision=precision,
+        keep_state=keep_state,
     )
     return (made, found) if report else made

@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from sparseflow.errors import ConfigError
-from sparseflow.hardware import load_target, target_names
+from sparseflow.hardware import gpu_target, load_target, target_names
 from sparseflow.hardware.target_file import _FOLDER
 from sparseflow.ir import Target
 
@@ -27,7 +27,7 @@ def load(tmp_path, text):
     return load_target(path)
 
 
-@pytest.mark.parametrize("name", ["cpu", "h200", "rtx3090", "zcu102"])
+@pytest.mark.parametrize("name", ["cpu", "h100", "h200", "rtx3090", "zcu102"])
 def test_every_number_that_ships_has_a_source(name):
     target = load_target(name, describe=False)
     assert isinstance(target, Target)
@@ -131,3 +131,18 @@ def test_no_code_runs_from_a_file(tmp_path):
 def test_the_shipped_files_are_plain_yaml():
     for name in target_names():
         assert yaml.safe_load((_FOLDER / f"{name}.yaml").read_text())["name"] == name
+
+
+@pytest.mark.parametrize(
+    ("device", "name"),
+    [
+        ("NVIDIA H200", "h200"),
+        ("NVIDIA H100 80GB HBM3", "h100"),
+        ("NVIDIA GeForce RTX 3090", "rtx3090"),
+        ("NVIDIA L4", "nvidia-l4"),
+    ],
+)
+def test_every_gpu_has_a_target(device, name):
+    target = gpu_target(device)
+    assert target.name == name
+    assert target.kind == "gpu"

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from sparseflow.errors import ConfigError
 from sparseflow.hardware.host import describe_host
 from sparseflow.ir import Target
 
-__all__ = ["load_target", "target_names"]
+__all__ = ["gpu_target", "load_target", "target_names"]
 
 _FOLDER = resources.files("sparseflow.hardware") / "targets"
 _NUMBERS = ("bw_bytes_per_s", "memory_bytes", "cores", "launch_s")
@@ -26,9 +26,30 @@ def target_names() -> tuple[str, ...]:
     """Return the names of the targets that come with sparseflow.
 
     >>> target_names()
-    ('cpu', 'h200', 'rtx3090', 'zcu102')
+    ('cpu', 'h100', 'h200', 'rtx3090', 'zcu102')
     """
     return tuple(sorted(p.name.removesuffix(".yaml") for p in _FOLDER.iterdir() if p.name.endswith(".yaml")))
+
+
+def gpu_target(device: str) -> Target:
+    """Return the target that stands for a GPU.
+
+    Args:
+        device: the name that the driver gives, as "NVIDIA H200".
+
+    Returns:
+        The target file that it has, or else the rates of an H100 under the
+        device's own name: they stand in for predictions alone.
+
+    >>> gpu_target("NVIDIA H200").name, gpu_target("NVIDIA L4").name
+    ('h200', 'nvidia-l4')
+    """
+    squeezed = device.lower().replace(" ", "")
+    for name in target_names():
+        target = load_target(name, describe=False)
+        if target.kind == "gpu" and name.removeprefix("rtx") in squeezed:
+            return target
+    return replace(load_target("h100"), name="-".join(device.lower().split()) or "gpu")
 
 
 def load_target(name_or_path: str | Path, *, describe: bool = True) -> Target:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -29,12 +29,31 @@ class _Shot:
         inputs: tensors that it reads, None for arguments that are no tensors.
         states: potential of each neuron that it reads and writes; empty where states are not kept.
         output: what it writes.
+        made: stamp of the weights that it reads.
     """
 
     graph: Any
     inputs: tuple[Tensor | None, ...]
     states: tuple[Tensor, ...]
     output: Any
+    made: tuple[int, ...]
+
+
+@dataclass(slots=True)
+class _Runtime:
+    """What a network learns while it runs, and forgets when it is moved or copied.
+
+    Args:
+        shots: captured graphs by shapes and types.
+        watched: where every weight lives.
+        slots: where every state lives, with its potential at rest.
+        failure: why no graph could be captured, or None.
+    """
+
+    shots: dict[Any, _Shot] = field(default_factory=dict)
+    watched: list[tuple[dict[str, Any], str]] = field(default_factory=list)
+    slots: list[tuple[dict[str, Any], float]] = field(default_factory=list)
+    failure: str | None = None
 
 
 class PackedNet(FusedNet):
@@ -76,15 +95,12 @@ class PackedNet(FusedNet):
         super().__init__(model, graph)
         self._neurons = tuple(neurons)
         self.keep_state, self.capture, self.tf32 = keep_state, capture, tf32
-        self.capture_failure: str | None = None
-        self._forget()
+        self._runtime = _Runtime()
 
-    def _forget(self) -> None:
-        """Drop what was captured, and every reference into the modules' dictionaries."""
-        self._shots: dict[Any, _Shot] = {}
-        self._made: tuple[int, ...] = ()
-        self._watched: list[tuple[dict[str, Any], str]] = []
-        self._slots: list[tuple[dict[str, Any], float]] = []
+    @property
+    def capture_failure(self) -> str | None:
+        """Why no CUDA graph could be captured, or None."""
+        return self._runtime.failure
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Return what the model returns.
@@ -99,7 +115,7 @@ class PackedNet(FusedNet):
                 return self._graph[0](*args, **kwargs)
         self._look_up()
         if not self.keep_state:
-            for holder, rest in self._slots:
+            for holder, rest in self._runtime.slots:
                 v = holder["v"]
                 if isinstance(v, Tensor) or v is SPENT or v != rest:
                     refuse_spent()
@@ -108,17 +124,17 @@ class PackedNet(FusedNet):
             with torch.no_grad(), self._settings():
                 made = self._graph[0](*args, **kwargs)
         if not self.keep_state:
-            for holder, _ in self._slots:
+            for holder, _ in self._runtime.slots:
                 holder["v"] = SPENT
         return made
 
     def _look_up(self) -> None:
         """Find where the state and the weights live; attribute access of modules is too slow for every call."""
-        if self._neurons and not self._slots:
+        if self._neurons and not self._runtime.slots:
             for neuron, rest in self._neurons:
                 own = neuron.__dict__
-                self._slots.append((own if "v" in own else own["_memories"], rest))
-        if not self._watched:
+                self._runtime.slots.append((own if "v" in own else own["_memories"], rest))
+        if not self._runtime.watched:
             found: dict[int, nn.Module] = {}
             for block in self._graph[0].modules():
                 behind = [m for part in getattr(block, "parts", ()) for m in (part.layer, part.bn)]
@@ -128,12 +144,12 @@ class PackedNet(FusedNet):
                         found[id(m)] = m
             for module in found.values():
                 for tensors in (module._parameters, module._buffers):
-                    self._watched += [(tensors, name) for name, tensor in tensors.items() if tensor is not None]
+                    self._runtime.watched += [(tensors, name) for name, tensor in tensors.items() if tensor is not None]
 
     def _can_capture(self, args: tuple[Any, ...]) -> bool:
         tensors = [a for a in args if isinstance(a, Tensor)]
         return (
-            self.capture_failure is None
+            self._runtime.failure is None
             and bool(tensors)
             and all(t.is_cuda and type(t) is Tensor for t in tensors)
             and all(isinstance(a, Tensor | int | float | str | bool | None) for a in args)
@@ -143,43 +159,41 @@ class PackedNet(FusedNet):
 
     def _replayed(self, args: tuple[Any, ...]) -> Any:
         """Return the result of a replay, or None if no graph can be captured."""
-        if self.keep_state and self._stale():
-            self._shots.clear()
         key = tuple((a.shape, a.dtype, a.device) if isinstance(a, Tensor) else (type(a), a) for a in args)
-        shot = self._shots.get(key)
+        shot = self._runtime.shots.get(key)
+        if shot is not None and self.keep_state and self._stamp() != shot.made:
+            shot = None
         if shot is None:
             try:
                 shot = self._shoot(args)
             except Exception as e:
                 # Whatever cannot be captured still runs layer by layer; the reason is kept for the report.
-                self.capture_failure = f"{type(e).__name__}: {e}"
+                self._runtime.failure = f"{type(e).__name__}: {e}"
                 with suppress(RuntimeError):
                     torch.cuda.synchronize()
                 return None
-            while len(self._shots) >= _MOST_GRAPHS:
-                del self._shots[next(iter(self._shots))]
-            self._shots[key] = shot
+            while len(self._runtime.shots) >= _MOST_GRAPHS:
+                del self._runtime.shots[next(iter(self._runtime.shots))]
+            self._runtime.shots[key] = shot
         for static, given in zip(shot.inputs, args, strict=True):
             if static is not None:
                 static.copy_(given)
         self._load_states(shot)
         shot.graph.replay()
-        if not self.keep_state and self._stale():
-            # Seen while the GPU is at work; nothing was written, so the call is only made again.
-            self._shots.clear()
+        if not self.keep_state and self._stamp() != shot.made:
+            # Seen while the GPU is at work; no state was written, so the call is only made again.
+            del self._runtime.shots[key]
             return self._replayed(args)
         if isinstance(shot.output, Tensor):
             return shot.output.clone()
         return tree_map_only(Tensor, torch.clone, shot.output)
 
-    def _stale(self) -> bool:
-        """Tell whether a weight was changed since the last question, other than by the first capture."""
-        now = stamp(*[tensors[name] for tensors, name in self._watched])
-        stale, self._made = bool(self._made) and now != self._made, now
-        return stale
+    def _stamp(self) -> tuple[int, ...]:
+        """Return numbers that change when a weight does."""
+        return stamp(*[tensors[name] for tensors, name in self._runtime.watched])
 
     def _load_states(self, shot: _Shot) -> None:
-        for (holder, _), static in zip(self._slots if shot.states else (), shot.states, strict=True):
+        for (holder, _), static in zip(self._runtime.slots if shot.states else (), shot.states, strict=True):
             v = holder["v"]
             if v is static:
                 continue
@@ -200,7 +214,7 @@ class PackedNet(FusedNet):
         """Capture the forward for inputs like these; the states are left as they were."""
         module = self._graph[0]
         device = next(a.device for a in args if isinstance(a, Tensor))
-        before = [holder["v"] for holder, _ in self._slots]
+        before = [holder["v"] for holder, _ in self._runtime.slots]
         with torch.cuda.device(device), self._settings():
             inputs = tuple(_copy(a) if isinstance(a, Tensor) else None for a in args)
             given = [a if static is None else static for a, static in zip(args, inputs, strict=True)]
@@ -210,23 +224,23 @@ class PackedNet(FusedNet):
                 aside.wait_stream(here)
                 with torch.cuda.stream(aside):
                     for _ in range(_WARMUP):
-                        for (holder, _), v in zip(self._slots, before, strict=True):
+                        for (holder, _), v in zip(self._runtime.slots, before, strict=True):
                             holder["v"] = v
                         module(*given)
                     if self.keep_state:
-                        states = [holder["v"].clone() for holder, _ in self._slots]
+                        states = [holder["v"].clone() for holder, _ in self._runtime.slots]
                 here.wait_stream(aside)
-                for (holder, _), state in zip(self._slots if states else (), states, strict=True):
+                for (holder, _), state in zip(self._runtime.slots if states else (), states, strict=True):
                     holder["v"] = state
                 graph = torch.cuda.CUDAGraph()
                 with torch.cuda.graph(graph, capture_error_mode="thread_local"):
                     output = module(*given)
-                    for (holder, _), state in zip(self._slots if states else (), states, strict=True):
+                    for (holder, _), state in zip(self._runtime.slots if states else (), states, strict=True):
                         state.copy_(holder["v"])
             finally:
-                for (holder, _), v in zip(self._slots, before, strict=True):
+                for (holder, _), v in zip(self._runtime.slots, before, strict=True):
                     holder["v"] = v
-        return _Shot(graph, inputs, tuple(states), output)
+        return _Shot(graph, inputs, tuple(states), output, self._stamp())
 
     @contextmanager
     def _settings(self) -> Iterator[None]:
@@ -245,17 +259,12 @@ class PackedNet(FusedNet):
             yield
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
-        self._forget()
+        self._runtime = _Runtime()
         return super()._apply(fn, recurse)
 
     def __getstate__(self) -> dict[str, Any]:
         # CUDA graphs can be neither copied nor stored, and dictionaries would be those of the original.
-        empty: dict[str, Any] = {"_shots": {}, "_made": (), "_watched": [], "_slots": []}
-        return {**self.__dict__, **empty}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)  # type: ignore[no-untyped-call]
-        self._forget()
+        return {**self.__dict__, "_runtime": _Runtime()}
 
 
 def _copy(x: Tensor) -> Tensor:

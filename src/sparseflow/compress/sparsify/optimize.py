@@ -13,6 +13,7 @@ from sparseflow.compress.sparsify.analyze import Site, find_sites
 from sparseflow.compress.sparsify.apply import FUSED, arguments, fused_graph, swap_layers
 from sparseflow.compress.sparsify.fuse import Fused
 from sparseflow.compress.sparsify.memory import Memory
+from sparseflow.compress.sparsify.optimize_gpu import GpuSettings, check_precision, on_cuda, optimize_gpu
 from sparseflow.compress.sparsify.parity import Parity, compare_blocks, compare_outputs, judge
 from sparseflow.compress.sparsify.policy import check_policy, choose_kernel, select_block_size
 from sparseflow.compress.sparsify.replace import replace_modules
@@ -55,9 +56,12 @@ def optimize_spiking(
     store: Store | None = None,
     threads: int | None = None,
     effort: Effort | None = None,
+    precision: str = "fp16",
+    keep_state: bool | None = None,
 ) -> tuple[nn.Module, Report]:
     """Return the fastest verified form of a spiking model, and what was done; see `sparseflow.optimize`."""
     check_policy(policy)
+    check_precision(precision)
     if not 0.0 <= margin < 1.0:
         raise ConfigError(f"margin is {margin}; expected a fraction from 0 to below 1, as 0.02")
     if threads is not None and threads < 1:
@@ -70,6 +74,13 @@ def optimize_spiking(
     with _threads(threads):
         if sample is None:
             return _without_sample(base, report, policy)
+        if on_cuda(base, sample):
+            if target.kind != "gpu":
+                raise ConfigError(f"the model is on a GPU and target {target.name!r} is a {target.kind}; leave it out")
+            settings = GpuSettings(
+                target=target, policy=policy, fuse=fuse, margin=margin, precision=precision, keep_state=keep_state
+            )
+            return optimize_gpu(base, sample, settings, Memory(store, target), effort or Effort(), report)
         job = _Job(base, sample, target, policy, fuse, margin, Memory(store, target), effort or Effort())
         return job.run(report)
 

@@ -36,11 +36,13 @@ class Effort:
         repeats: interleaved rounds.
         budget_s: seconds for one layer; a full round always runs.
         model_budget_s: seconds for the comparison of whole models.
+        compile_s: seconds after which no further dense rival is compiled, on GPUs; 0 compiles none.
     """
 
     repeats: int = 15
     budget_s: float = 1.0
     model_budget_s: float = 10.0
+    compile_s: float = 120.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,333 @@
+"""The pipeline on a GPU: trace, lower to packed layers, time kernels, then race the dense forms, verify, report."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from sparseflow.compress.sparsify.apply import FUSED, arguments
+from sparseflow.compress.sparsify.fuse import Fused, neuron_constants
+from sparseflow.compress.sparsify.lower_gpu import Policy, lower_gpu
+from sparseflow.compress.sparsify.memory import Memory
+from sparseflow.compress.sparsify.parity import Parity, compare_outputs
+from sparseflow.compress.sparsify.parity_gpu import compare_lowered, judge_lowered, plain_convolutions
+from sparseflow.compress.sparsify.regions import find_regions, observe
+from sparseflow.compress.sparsify.rivals import DenseForm
+from sparseflow.compress.sparsify.tune import Effort, Timed
+from sparseflow.compress.sparsify.tune_gpu import KERNELS_CPU, KERNELS_GPU, time_lowered
+from sparseflow.cost import measure
+from sparseflow.errors import ConfigError, UnsupportedError
+from sparseflow.ir import Decision, LayerReport, Plan, Refusal, Report, Target
+from sparseflow.nn.packed_net import PackedNet
+from sparseflow.nn.spike_layer_block import SpikeLayerBlock
+from sparseflow.trace import capture, is_spike_source, neuron_params
+from sparseflow.trace._state import quiet
+from sparseflow.trace.workload import to_workload
+
+__all__ = ["PRECISIONS", "GpuSettings", "check_precision", "on_cuda", "optimize_gpu"]
+
+PRECISIONS = ("fp16", "exact")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GpuSettings:
+    """How to optimise for a GPU; see `sparseflow.optimize`."""
+
+    target: Target
+    policy: str = "measured"
+    fuse: bool = True
+    margin: float = 0.02
+    precision: str = "fp16"
+    keep_state: bool | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Form:
+    """One way to run the model."""
+
+    name: str
+    model: nn.Module
+    parity: Parity = field(default_factory=Parity)
+    rows: tuple[LayerReport, ...] = ()
+    decisions: dict[str, Decision] = field(default_factory=dict)
+
+
+def check_precision(precision: str) -> str:
+    """Return `precision`, or say which there are.
+
+    Raises:
+        UnsupportedError: "int8", for which there is no kernel.
+        ConfigError: unknown precision.
+    """
+    if precision == "int8":
+        raise UnsupportedError("precision 'int8' has no kernel: no packed layer multiplies in int8; use 'fp16'")
+    if precision not in PRECISIONS:
+        raise ConfigError(f"precision is {precision!r}; expected one of {', '.join(PRECISIONS)}")
+    return precision
+
+
+def on_cuda(model: nn.Module, sample: Any) -> bool:
+    """Tell whether a model, or a sample of a model without weights, lies on a CUDA device."""
+    tensors = [*model.parameters(), *model.buffers()] or [t for t in tree_leaves(sample) if isinstance(t, Tensor)]
+    return any(t.is_cuda for t in tensors)
+
+
+def optimize_gpu(
+    base: nn.Module, sample: Any, settings: GpuSettings, memory: Memory, effort: Effort, report: Report
+) -> tuple[nn.Module, Report]:
+    """Return the fastest verified form of a model for a GPU, and what was done.
+
+    Args:
+        base: a copy of the model in eval mode; it becomes part of the result.
+        sample: one input batch on the model's device.
+        settings: how to optimise.
+        memory: times known from before.
+        effort: how long to measure.
+        report: what is known so far.
+    """
+    return _GpuJob(base, sample, settings, memory, effort).run(report)
+
+
+class _GpuJob:
+    def __init__(self, base: nn.Module, sample: Any, settings: GpuSettings, memory: Memory, effort: Effort) -> None:
+        self.base, self.sample, self.settings, self.memory, self.effort = base, sample, settings, memory, effort
+        self.found = capture(base, sample)
+        self.args = arguments(sample, self.found.graph_module)
+        self.workload = to_workload(self.found)
+        self.cuda = any(isinstance(a, Tensor) and a.is_cuda for a in self.args)
+        self.refusals: list[Refusal] = []
+        self.fallbacks = list(self.found.notes)
+        single = [m for m in base.modules() if (neuron_params(m) or {}).get("step_mode") == "s"]
+        # A network of single steps is called once a step: its state is what carries it through a sequence.
+        self.keep = bool(single) if settings.keep_state is None else settings.keep_state
+
+    def run(self, report: Report) -> tuple[nn.Module, Report]:
+        with quiet(self.base), plain_convolutions():
+            expected = self.base(*self.args)
+        forms = {"dense": _Form(name="dense", model=self.base)}
+        for form in (self.packed(), *self.rivals()):
+            if form is not None:
+                checked = self.checked(form, expected)
+                if checked is not None:
+                    forms[form.name] = checked
+        chosen, times = self.choose(forms)
+        rows = chosen.rows or tuple(replace(r, kernel="dense") for r in forms.get("packed", chosen).rows)
+        return chosen.model, replace(
+            report,
+            captured_by=self.found.how,
+            layers=rows,
+            refusals=tuple(self.refusals),
+            fallbacks=tuple(self.fallbacks),
+            plan=Plan(workload_hash=self.workload.hash, decisions=chosen.decisions),
+            dense_s=times.get("dense"),
+            optimized_s=times.get(chosen.name),
+            parity=chosen.parity.figures(),
+        )
+
+    def packed(self) -> _Form | None:
+        """Return the model as packed layers, or None with a refusal."""
+        if not self.settings.fuse:
+            return None
+        try:
+            return self.lower_and_time()
+        except UnsupportedError as e:
+            self.refusals.append(Refusal(layer="", what="packed", reason=str(e)))
+        except Exception as e:
+            # The original still runs: whatever breaks a packed form is a reason not to use it, said in the report.
+            self.refusals.append(Refusal(layer="", what="packed", reason=f"failed: {type(e).__name__}: {e}"))
+        return None
+
+    def lower_and_time(self) -> _Form:
+        traced = self.found.graph_module
+        if traced is None:
+            raise UnsupportedError(next(iter(self.found.notes), "the model has no traced graph"))
+        with quiet(self.base):
+            facts = observe(traced, self.args)
+        regions = find_regions(traced, facts)
+        precision = self.settings.precision
+        kernels = KERNELS_GPU if self.cuda else KERNELS_CPU
+        lowered = lower_gpu(traced, facts, Policy(precision=precision, kernel=kernels[0]), regions)
+        with quiet(self.base), _fastest(self.cuda, precision):
+            timed = time_lowered(lowered, self.args, self.workload, self.effort, self.memory, kernels=kernels)
+        modules = dict(self.base.named_modules())
+        with quiet(self.base):
+            parity = compare_lowered(lowered, self.args, modules)
+            if judge_lowered(parity, precision) is not None and _leave_library(lowered, timed):
+                # The library rounds the currents to half, our kernels do not.
+                parity = compare_lowered(lowered, self.args, modules)
+        reason = judge_lowered(parity, precision)
+        if reason is not None:
+            raise UnsupportedError(f"parity: {reason}")
+        rows, decisions = self.rows(lowered, timed)
+        graph = lowered.graph_module
+        if self.keep:
+            chosen = {name: graph.get_submodule(name).kernel for name in timed}
+            graph = lower_gpu(traced, facts, Policy(precision=precision, keep=True), regions).graph_module
+            for name, kernel in chosen.items():
+                block: Any = graph.get_submodule(name)
+                block.kernel = kernel
+        made = self.net(graph, precision)
+        return _Form(name="packed", model=made, parity=parity, rows=rows, decisions=decisions)
+
+    def net(self, graph: nn.Module, precision: str) -> PackedNet:
+        """Wrap a graph over the base model's modules."""
+        blocks = [b for b in graph.modules() if getattr(b, "_membrane", None) is not None]
+        mine = {id(b._membrane.neuron) for b in blocks}  # type: ignore[union-attr]
+        if isinstance(graph, DenseForm):
+            mine = {id(m) for m in self.base.modules() if neuron_params(m) is not None and hasattr(m, "v")}
+        neurons = [(m, neuron_constants(m).v_rest) for m in self.base.modules() if id(m) in mine]
+        inside = graph.modules() if not isinstance(graph, DenseForm) else self.base.modules()
+        foreign = [type(m).__name__ for m in inside if id(m) not in mine and _has_state(m)]
+        if foreign:
+            note = f"no CUDA graph: {', '.join(sorted(set(foreign)))} keeps a state of its own"
+            self.fallbacks += [] if note in self.fallbacks else [note]
+        return PackedNet(
+            self.base, graph, neurons, keep_state=self.keep, capture=not foreign, tf32=precision != "exact"
+        )
+
+    def rows(self, lowered: Fused, timed: dict[str, Timed]) -> tuple[tuple[LayerReport, ...], dict[str, Decision]]:
+        rows: list[LayerReport] = []
+        decisions: dict[str, Decision] = {}
+        for name, region in lowered.blocks.items():
+            block: Any = lowered.graph_module.get_submodule(name)
+            own = region.layer if hasattr(block, "parts") else region.neuron
+            assert own is not None
+            layer, found = self.workload.layer(str(own.target)), timed.get(name, Timed())
+            kernel = block.kernel if isinstance(block, SpikeLayerBlock) else "library"
+            x = layer.operand("input")
+            self.refusals += [Refusal(layer=layer.name, what=k, reason=r) for k, r in found.failures.items()]
+            rows.append(
+                LayerReport(
+                    name=layer.name,
+                    op=layer.op,
+                    source=str(region.source.target) if region.layer is not None else "",
+                    shape=x.shape if x is not None else (),
+                    density=layer.density,
+                    kernel=kernel,
+                    dense_s=found.original,
+                    kernel_s=found.kernels.get(kernel),
+                    timings_s=dict(found.kernels),
+                )
+            )
+            decisions[layer.name] = Decision(kernel=kernel, fuse=FUSED)
+        return tuple(rows), decisions
+
+    def rivals(self) -> Iterator[_Form]:
+        """Yield the dense forms that the packed one must beat; those that fail are refused."""
+        if not self.cuda or self.keep or self.settings.policy == "always":
+            return
+        exact = self.settings.precision == "exact"
+        dtypes = (torch.float32,) if exact else (torch.float16, torch.float32)
+        ends = time.perf_counter() + self.effort.compile_s
+        for compiled in (False, True):
+            for dtype in dtypes:
+                name = "fp16" if dtype == torch.float16 else "fp32" if exact else "tf32"
+                name = f"dense {name} {'compiled' if compiled else 'graph'}"
+                if compiled and time.perf_counter() >= ends:
+                    self.refusals.append(Refusal(layer="", what=name, reason="no time was left to compile it"))
+                    continue
+                try:
+                    form = DenseForm(self.base, dtype, compiled=compiled)
+                    yield _Form(name=name, model=self.net(form, self.settings.precision))
+                except Exception as e:
+                    self.refusals.append(Refusal(layer="", what=name, reason=f"failed: {type(e).__name__}: {e}"))
+
+    def checked(self, form: _Form, expected: Any) -> _Form | None:
+        """Run a form as it will run; return it with its end-to-end figures, or None with a refusal."""
+        try:
+            with quiet(form.model):
+                made = form.model(*self.args)
+                rel_err, top1 = compare_outputs(expected, made)
+                failure = getattr(form.model, "capture_failure", None)
+        except Exception as e:
+            self.refusals.append(Refusal(layer="", what=form.name, reason=f"failed: {type(e).__name__}: {e}"))
+            return None
+        if failure:
+            self.fallbacks.append(f"{form.name}: no CUDA graph: {failure}")
+        parity = replace(form.parity, rel_err=rel_err, top1=top1)
+        if not rel_err < float("inf"):
+            reason = "its outputs are not finite, or have another shape"
+            self.refusals.append(Refusal(layer="", what=form.name, reason=reason))
+            return None
+        return replace(form, parity=parity)
+
+    def choose(self, forms: dict[str, _Form]) -> tuple[_Form, dict[str, float]]:
+        """Time every form, and return the fastest with all times in seconds.
+
+        The packed form is taken if it is faster than every dense one by the
+        margin; else the fastest dense one is.
+        """
+        if self.settings.policy == "always" and "packed" in forms:
+            forms = {name: forms[name] for name in ("dense", "packed")}
+        runs = {name: self.forward(form.model) for name, form in forms.items()}
+        failures: dict[str, str] = {}
+        with torch.no_grad(), _all_quiet([f.model for f in forms.values()]):
+            timings = measure(
+                runs,
+                warmup=3,
+                repeats=2 * self.effort.repeats,
+                budget_s=self.effort.model_budget_s,
+                failures=failures,
+            )
+        self.refusals += [Refusal(layer="", what=name, reason=f"failed: {why}") for name, why in failures.items()]
+        times = {name: timing.median_s for name, timing in timings.items()}
+        rivals = {name: s for name, s in times.items() if name != "packed"}
+        best = min(rivals, key=lambda name: rivals[name], default="dense")
+        if best != "dense" and rivals[best] * (1 + self.settings.margin) > rivals.get("dense", float("inf")):
+            best = "dense"
+        if "packed" in times:
+            faster = times["packed"] * (1 + self.settings.margin) <= rivals.get(best, float("inf"))
+            best = "packed" if faster or self.settings.policy == "always" else best
+        chosen = forms[best]
+        for name, seconds in times.items():
+            if name != best:
+                reason = f"measured {seconds * 1e3:.3f} ms end to end against {times[best] * 1e3:.3f} ms of {best}"
+                self.refusals.append(Refusal(layer="", what=name, reason=reason))
+        return chosen, times
+
+    def forward(self, model: nn.Module) -> Any:
+        """Return a call that resets the neurons and runs the model."""
+        resets: list[Any] = [m.reset for m in model.modules() if _has_state(m) and callable(getattr(m, "reset", None))]
+
+        def call() -> Any:
+            for reset in resets:
+                reset()
+            return model(*self.args)
+
+        return call
+
+
+def _leave_library(lowered: Fused, timed: dict[str, Timed]) -> bool:
+    """Set every layer that the library runs to its next fastest kernel; tell whether one was."""
+    changed = False
+    for name, found in timed.items():
+        block: Any = lowered.graph_module.get_submodule(name)
+        others = {kernel: s for kernel, s in found.kernels.items() if kernel != "library"}
+        if block.kernel == "library" and others:
+            block.kernel, changed = min(others, key=lambda k: others[k]), True
+    return changed
+
+
+def _has_state(module: nn.Module) -> bool:
+    return is_spike_source(module) or any(cls.__name__ == "MemoryModule" for cls in type(module).__mro__)
+
+
+def _fastest(cuda: bool, precision: str) -> Any:
+    """Return a context in which the library searches its algorithms, as a packed network lets it."""
+    if not cuda:
+        return torch.no_grad()
+    return torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=precision != "exact")
+
+
+@contextmanager
+def _all_quiet(models: list[nn.Module]) -> Iterator[None]:
+    if not models:
+        yield
+        return
+    with quiet(models[0]), _all_quiet(models[1:]):
+        yield

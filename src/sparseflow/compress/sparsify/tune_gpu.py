@@ -1,0 +1,186 @@
+"""Time every kernel of a packed layer on the spikes that it really gets, without the cost of launching it."""
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from sparseflow.compress.sparsify.fuse import Fused
+from sparseflow.compress.sparsify.memory import Memory
+from sparseflow.compress.sparsify.parity import rel_error
+from sparseflow.compress.sparsify.parity_gpu import plain_convolutions
+from sparseflow.compress.sparsify.tune import Effort, Timed
+from sparseflow.cost import measure
+from sparseflow.errors import UnsupportedError
+from sparseflow.ir import Workload
+from sparseflow.nn.spike_layer_block import SpikeLayerBlock
+from sparseflow.nn.spikes import Spikes, unpack
+
+__all__ = ["KERNELS_CPU", "KERNELS_GPU", "as_graph", "time_lowered"]
+
+KERNELS_GPU = ("library", "triton", "cuda")
+KERNELS_CPU = ("library", "dense")
+SPIKES_OFF = 1e-3
+"""Share of spikes above which a kernel is taken for wrong, and not for rounding otherwise."""
+FLOATS_OFF = 1e-2
+_CALLS = 4
+
+
+def time_lowered(
+    lowered: Fused,
+    args: tuple[Any, ...],
+    workload: Workload,
+    effort: Effort,
+    memory: Memory,
+    *,
+    kernels: Sequence[str],
+) -> dict[str, Timed]:
+    """Time the kernels of every packed layer on its real input, and set each to the fastest that is right.
+
+    On CUDA a kernel is timed as the replay of a graph of several calls, since it
+    will run from a graph. A kernel that refuses the layer, fails, or makes other
+    spikes than the library in float32 is left out, with the reason.
+
+    Args:
+        lowered: from `lower_gpu`; its blocks' kernels are changed.
+        args: arguments of its forward.
+        workload: what was traced.
+        effort: how long to measure.
+        memory: times known from before.
+        kernels: names to try; the first one stays where none runs.
+
+    Returns:
+        Times by name of the block's module.
+    """
+    tuner = _Tuner(lowered, workload, effort, memory, tuple(kernels))
+    with torch.no_grad():
+        tuner.run(*args)
+    return tuner.timed
+
+
+def as_graph(call: Callable[[], Any], times: int = 1) -> Callable[[], Any]:
+    """Return a call that replays `call` from a CUDA graph, several times over; its result is the last one's.
+
+    Args:
+        call: launches work on the current device; has run before.
+        times: calls in the graph.
+    """
+    here, aside = torch.cuda.current_stream(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    aside.wait_stream(here)
+    with torch.cuda.stream(aside):
+        for _ in range(2):
+            call()
+    here.wait_stream(aside)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+        for _ in range(times):
+            result = call()
+
+    def replay() -> Any:
+        graph.replay()
+        return result
+
+    return replay
+
+
+class _Tuner(fx.Interpreter):
+    def __init__(
+        self, lowered: Fused, workload: Workload, effort: Effort, memory: Memory, kernels: tuple[str, ...]
+    ) -> None:
+        super().__init__(lowered.graph_module)
+        self.regions, self.workload, self.effort, self.memory = lowered.blocks, workload, effort, memory
+        self.kernels = kernels
+        self.timed: dict[str, Timed] = {}
+
+    def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        block = self.fetch_attr(target)
+        if isinstance(block, SpikeLayerBlock):
+            self.timed[str(target)] = self.time(block, str(target), args)
+        return super().call_module(target, args, kwargs)
+
+    def time(self, block: SpikeLayerBlock, name: str, args: tuple[Any, ...]) -> Timed:
+        region = self.regions[name]
+        assert region.layer is not None
+        layer = self.workload.layer(str(region.layer.target))
+        words = args[0].words
+        form = self.form(block, words, len(args))
+        calls, failures = self.right(block, args)
+        known = self.memory.recall(layer, tuple(calls), form) if calls else {}
+        if known is None:
+            known = self.seconds(calls, words.is_cuda, failures)
+            self.memory.keep(layer, known, form)
+        known = {kernel: s for kernel, s in known.items() if kernel in calls}
+        block.kernel = min(known, key=lambda k: known[k], default=self.kernels[0])
+        block.settle()
+        return Timed(kernels=known, original=known.get("library"), failures=failures)
+
+    def form(self, block: SpikeLayerBlock, words: Tensor, inputs: int) -> str:
+        device = torch.cuda.get_device_name(words.device) if words.is_cuda else "cpu"
+        planes = "+".join(str(p.planes) for p in block.parts)
+        merged = f"{inputs} inputs, planes {planes}/{block.identity}/{block.out_planes}"
+        return f"packed {block.precision} on {device}: {merged}, neuron {block._membrane is not None}"
+
+    def right(
+        self, block: SpikeLayerBlock, args: tuple[Any, ...]
+    ) -> tuple[dict[str, Callable[[], Any]], dict[str, str]]:
+        """Return a call of every kernel whose output is right, and why the others are not among them."""
+        truth = _with(block, "library", torch.float32)
+        with plain_convolutions():
+            expected = truth(*args)
+        calls: dict[str, Callable[[], Any]] = {}
+        failures: dict[str, str] = {}
+        for kernel in self.kernels:
+            own = _with(block, kernel, block.floats)
+            try:
+                reason = _difference(expected, own(*args))
+            except Exception as e:
+                reason = str(e) if isinstance(e, UnsupportedError) else f"{type(e).__name__}: {e}"
+            if reason is None:
+                calls[kernel] = _bound(own, args)
+            else:
+                failures[kernel] = reason
+        return calls, failures
+
+    def seconds(self, calls: Mapping[str, Callable[[], Any]], cuda: bool, failures: dict[str, str]) -> dict[str, float]:
+        fns, times = dict(calls), 1
+        if cuda:
+            times, fns = _CALLS, {}
+            for kernel, call in calls.items():
+                try:
+                    fns[kernel] = as_graph(call, times)
+                except Exception as e:
+                    failures[kernel] = f"cannot be captured: {type(e).__name__}: {e}"
+        if not fns:
+            return {}
+        found = measure(
+            fns,
+            repeats=self.effort.repeats,
+            budget_s=self.effort.budget_s,
+            min_time_s=1e-3 if cuda else 0.0,
+            failures=failures,
+        )
+        return {kernel: timing.median_s / times for kernel, timing in found.items()}
+
+
+def _with(block: SpikeLayerBlock, kernel: str, floats: torch.dtype) -> SpikeLayerBlock:
+    own = copy.copy(block)
+    own.kernel, own.floats, own._packed, own._made = kernel, floats, {}, ()
+    return own
+
+
+def _bound(call: Callable[..., Any], args: tuple[Any, ...]) -> Callable[[], Any]:
+    return lambda: call(*args)
+
+
+def _difference(expected: Any, made: Any) -> str | None:
+    """Return why an output is wrong, or None."""
+    if isinstance(expected, Spikes):
+        a, b = unpack(expected), unpack(made)
+        if a.shape != b.shape:
+            return f"it makes spikes of shape {tuple(b.shape)}, not {tuple(a.shape)}"
+        off = float((a != b).float().mean()) if a.numel() else 0.0
+        return None if off <= SPIKES_OFF else f"{off:.2%} of its spikes differ from those of the library in float32"
+    error = rel_error(expected, made.float())
+    return None if error <= FLOATS_OFF else f"its output differs by {error:.2g} of the largest value"
