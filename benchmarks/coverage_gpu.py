@@ -62,8 +62,9 @@ def rivals(model: nn.Module, sample: Tensor, *, compile: bool) -> tuple[dict[str
 
 def _ready(model: nn.Module, sample: Tensor, mode: str, dtype: torch.dtype) -> Callable[[], Any]:
     functional.reset_net(model)
-    net = copy.deepcopy(model).to(dtype)
+    net = copy.deepcopy(model).to(dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     x = sample.to(dtype)
+    x = x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
     forward: Any = torch.compile(net, dynamic=False) if mode == "compile" else net
 
     def run() -> Any:

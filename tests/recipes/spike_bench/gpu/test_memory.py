@@ -1,10 +1,10 @@
 import math
-from dataclasses import dataclass
 from types import SimpleNamespace
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from sparseflow.ops.spike_layer import pack_layer
 from sparseflow.recipes.spike_bench.gpu import memory
 from sparseflow.recipes.spike_bench.gpu.memory import memory_stage, waits, waits_within, weight_bytes
 from sparseflow.recipes.spike_bench.gpu.nets import NetCase
@@ -14,17 +14,13 @@ CPU = torch.device("cpu")
 CONFIG = GpuBenchConfig(device="cpu", kernels=("dense",))
 
 
-@dataclass
-class Packed:
-    tensors: dict[str, Tensor]
-
-
 class Net(nn.Module):
     def __init__(self):
         super().__init__()
         self.layer = nn.Linear(4, 4, bias=False)
         self.register_buffer("table", torch.zeros(2))
-        self.packed = (Packed({"w": torch.zeros(8), "again": self.layer.weight.detach()}),)
+        packed = pack_layer([torch.zeros(8, 1, 1, 1)], None, None, kernel="dense")
+        self.packed = {"dense": (packed,)}
         self.scratch = torch.zeros(1000)
 
 

@@ -69,18 +69,17 @@ def test_state_is_cleared_before_every_forward():
     assert torch.equal(net(x), net(x))
 
 
-def test_the_optimiser_gets_its_precision_where_it_takes_one(monkeypatch):
+def test_the_optimiser_gets_its_precision_and_compiles_no_rival(monkeypatch):
     seen = {}
 
-    def optimize(model, x, *, report, precision="fp16"):
-        seen["precision"] = precision
+    def optimize(model, x, **given):
+        seen.update(given)
         return model, "report"
 
     monkeypatch.setattr(nets.sparseflow, "optimize", optimize)
     assert optimized(nn.Identity(), torch.ones(1), "exact")[1] == "report"
-    assert seen == {"precision": "exact"}
-    monkeypatch.setattr(nets.sparseflow, "optimize", lambda model, x, report: (model, "plain"))
-    assert optimized(nn.Identity(), torch.ones(1), "exact")[1] == "plain"
+    assert seen["precision"] == "exact"
+    assert seen["effort"].compile_s == 0
 
 
 def test_spikingjelly_has_no_form_of_a_small_network():

@@ -1,6 +1,5 @@
 """Peak activation memory, and whether a forward ever waits for the device."""
 
-import dataclasses
 import gc
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -9,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sparseflow.ops.spike_layer import LayerWeights
 from sparseflow.recipes.checks import Check
 from sparseflow.recipes.spike_bench.gpu.nets import NetCase, WithReset, optimized, synthetic
 from sparseflow.recipes.spike_bench.gpu.record import StageResult
@@ -128,7 +128,7 @@ def held_bytes(net: nn.Module, x: Tensor) -> int:
 
 
 def weight_bytes(net: nn.Module) -> int:
-    """Return the bytes of parameters, buffers and packed weights (tensors in dataclasses) of a network.
+    """Return the bytes of parameters, buffers and packed weights of a network.
 
     >>> weight_bytes(nn.Linear(3, 2))
     32
@@ -140,11 +140,7 @@ def weight_bytes(net: nn.Module) -> int:
     return sum(storages.values())
 
 
-def _weights(thing: Any, seen: set[int], inside: bool = False) -> Iterator[Tensor]:
-    if isinstance(thing, Tensor):
-        if inside:
-            yield thing
-        return
+def _weights(thing: Any, seen: set[int]) -> Iterator[Tensor]:
     if id(thing) in seen:
         return
     seen.add(id(thing))
@@ -153,15 +149,14 @@ def _weights(thing: Any, seen: set[int], inside: bool = False) -> Iterator[Tenso
             yield from (t for t in tensors.values() if t is not None)
         for value in (*thing._modules.values(), *vars(thing).values()):
             yield from _weights(value, seen)
-    elif dataclasses.is_dataclass(thing) and not isinstance(thing, type):
-        for field in dataclasses.fields(thing):
-            yield from _weights(getattr(thing, field.name, None), seen, True)
+    elif isinstance(thing, LayerWeights):
+        yield from thing.tensors.values()
     elif isinstance(thing, Mapping):
         for value in list(thing.values()):
-            yield from _weights(value, seen, inside)
+            yield from _weights(value, seen)
     elif isinstance(thing, list | tuple):
         for value in thing:
-            yield from _weights(value, seen, inside)
+            yield from _weights(value, seen)
 
 
 def waits(run: Callable[[], Any], device: torch.device) -> list[str]:
