@@ -28,7 +28,7 @@ class Config(NamedTuple):
     """How one launch is cut.
 
     Args:
-        pixels: output pixels of a program.
+        pixels: output pixels of a program, best 32 for each warp.
         channels: output channels of a program: 32, 64 or 128.
         together: steps whose sums are held at once, at most 4.
         warps: warps of a program.
@@ -37,8 +37,8 @@ class Config(NamedTuple):
         dot: gather words by a matrix product instead of a sum.
     """
 
-    pixels: int = 64
-    channels: int = 64
+    pixels: int = 128
+    channels: int = 32
     together: int = 4
     warps: int = 4
     stages: int = 3
@@ -47,17 +47,18 @@ class Config(NamedTuple):
 
 
 @triton.jit
-def _spread(words, ok, CW: tl.constexpr, PLANES: tl.constexpr):
-    b = tl.arange(0, 32)[None, :]
-    value = (tl.load(words, mask=ok, other=0)[:, None] >> b) & 1
+def _spread(words, ok, mask, CW: tl.constexpr, PLANES: tl.constexpr):
+    """Return float16 counts `[BM, 32]`; selected, since converting from whole numbers takes four times as long."""
+    value = tl.where((tl.load(words, mask=ok, other=0)[:, None] & mask) != 0, 1.0, 0.0).to(tl.float16)
     for p in tl.static_range(1, PLANES):
-        value += ((tl.load(words + p * CW, mask=ok, other=0)[:, None] >> b) & 1) << p
-    return value.to(tl.float16)
+        more = (tl.load(words + p * CW, mask=ok, other=0)[:, None] & mask) != 0
+        value += tl.where(more, 1 << p, 0).to(tl.float16)
+    return value
 
 
 @triton.jit
-def _multiply(acc, words, ok, high, low, CW: tl.constexpr, PLANES: tl.constexpr, EXACT: tl.constexpr):
-    x = _spread(words, ok, CW, PLANES)
+def _multiply(acc, words, ok, mask, high, low, CW: tl.constexpr, PLANES: tl.constexpr, EXACT: tl.constexpr):
+    x = _spread(words, ok, mask, CW, PLANES)
     acc = tl.dot(x, high, acc)
     if EXACT:
         acc = tl.dot(x, low, acc)
@@ -85,8 +86,8 @@ def _alive(words, base, good, rows_in, cols_in, step, left, w, dh, dw, KW: tl.co
 
 
 @triton.jit
-def _accumulate(a0, a1, a2, a3, words, step, left, weight, lower, stride, n, y, x, good, cols, h, w, sh, sw, ph, pw,
-                dh, dw, KH: tl.constexpr, KW: tl.constexpr, CW: tl.constexpr, PLANES: tl.constexpr,
+def _accumulate(a0, a1, a2, a3, words, mask, step, left, weight, lower, stride, n, y, x, good, cols, h, w, sh, sw, ph,
+                pw, dh, dw, KH: tl.constexpr, KW: tl.constexpr, CW: tl.constexpr, PLANES: tl.constexpr,
                 EXACT: tl.constexpr, SKIP: tl.constexpr, RAGGED: tl.constexpr, TC: tl.constexpr):  # fmt: skip
     """Add the convolution of one source, for TC steps, to the sums."""
     WORDS: tl.constexpr = CW * PLANES
@@ -114,13 +115,13 @@ def _accumulate(a0, a1, a2, a3, words, step, left, weight, lower, stride, n, y, 
         low = high
         if EXACT:
             low = tl.load(of + lower)
-        a0 = _multiply(a0, at, ok, high, low, CW, PLANES, EXACT)
+        a0 = _multiply(a0, at, ok, mask, high, low, CW, PLANES, EXACT)
         if TC > 1:
-            a1 = _multiply(a1, at + step, ok & (left > 1) if RAGGED else ok, high, low, CW, PLANES, EXACT)
+            a1 = _multiply(a1, at + step, ok & (left > 1) if RAGGED else ok, mask, high, low, CW, PLANES, EXACT)
         if TC > 2:
-            a2 = _multiply(a2, at + 2 * step, ok & (left > 2) if RAGGED else ok, high, low, CW, PLANES, EXACT)
+            a2 = _multiply(a2, at + 2 * step, ok & (left > 2) if RAGGED else ok, mask, high, low, CW, PLANES, EXACT)
         if TC > 3:
-            a3 = _multiply(a3, at + 3 * step, ok & (left > 3) if RAGGED else ok, high, low, CW, PLANES, EXACT)
+            a3 = _multiply(a3, at + 3 * step, ok & (left > 3) if RAGGED else ok, mask, high, low, CW, PLANES, EXACT)
     return a0, a1, a2, a3
 
 
@@ -130,10 +131,10 @@ def _gather(s, BM: tl.constexpr, BN: tl.constexpr, DOT: tl.constexpr):
     if DOT:
         k = tl.arange(0, BN)[:, None]
         place = tl.where(k // 16 == tl.arange(0, 16)[None, :], 1 << (k % 16), 0).to(tl.float16)
-        found = tl.dot(s.to(tl.float16), place).to(tl.int32)
+        found = tl.dot(tl.where(s, 1.0, 0.0).to(tl.float16), place).to(tl.int32)
     else:
-        b = tl.arange(0, 32)[None, None, :]
-        found = tl.sum(tl.reshape(s.to(tl.int32), (BM, BN // 32, 32)) << b, axis=2)
+        bit = (1 << (tl.arange(0, BN) % 32))[None, :]
+        found = tl.sum(tl.reshape(tl.where(s, bit, 0), (BM, BN // 32, 32)), axis=2)
     return found
 
 
@@ -161,23 +162,23 @@ def _emit(acc, v, left, m, good, cols, ok_cols, first, cout, out, identity, add,
         found = _gather(s & ok_cols[None, :], BM, BN, DOT)
         PARTS: tl.constexpr = 2 if DOT else 1
         LANES: tl.constexpr = 16 if DOT else BN // 32
-        MASK: tl.constexpr = PARTS * WOUT
+        WIDTH: tl.constexpr = PARTS * WOUT
         lane = tl.arange(0, LANES)
         j = first * PARTS + lane
-        ok = good[:, None] & ((j < MASK) & (lane < PARTS * (BN // 32)))[None, :] & (left > 0)
-        at = out + m[:, None] * (PLANES * MASK) + j[None, :]
+        ok = good[:, None] & ((j < WIDTH) & (lane < PARTS * (BN // 32)))[None, :] & (left > 0)
+        at = out + m[:, None] * (PLANES * WIDTH) + j[None, :]
         if ADD == 0:
             tl.store(at, found.to(out.dtype.element_ty), mask=ok)
         else:
-            term = add + m[:, None] * (ADD * MASK) + j[None, :]
+            term = add + m[:, None] * (ADD * WIDTH) + j[None, :]
             carry = found
             for p in tl.static_range(PLANES):
                 if p < ADD:
-                    other = tl.load(term + p * MASK, mask=ok, other=0).to(tl.int32)
-                    tl.store(at + p * MASK, (other ^ carry).to(out.dtype.element_ty), mask=ok)
+                    other = tl.load(term + p * WIDTH, mask=ok, other=0).to(tl.int32)
+                    tl.store(at + p * WIDTH, (other ^ carry).to(out.dtype.element_ty), mask=ok)
                     carry = other & carry
                 else:
-                    tl.store(at + p * MASK, carry.to(out.dtype.element_ty), mask=ok)
+                    tl.store(at + p * WIDTH, carry.to(out.dtype.element_ty), mask=ok)
                     carry = carry & 0
     else:
         ok = good[:, None] & ok_cols[None, :]
@@ -186,9 +187,9 @@ def _emit(acc, v, left, m, good, cols, ok_cols, first, cout, out, identity, add,
 
 
 @triton.jit
-def _layer(words0, weight0, words1, weight1, bias, identity, add, v0, out, v1, rows, cout, stride, ho, wo, step0, h0,
-           w0, sh0, sw0, ph0, pw0, dh0, dw0, step1, h1, w1, sh1, sw1, ph1, pw1, dh1, dw1, lower0, lower1, keep, gain,
-           tau, threshold, rest, LEAK: tl.constexpr, DECAY: tl.constexpr, INVERSE: tl.constexpr, SOFT: tl.constexpr,
+def _layer(words0, weight0, words1, weight1, bits, bias, identity, add, v0, out, v1, rows, cout, stride, ho, wo, step0,
+           h0, w0, sh0, sw0, ph0, pw0, dh0, dw0, step1, h1, w1, sh1, sw1, ph1, pw1, dh1, dw1, lower0, lower1, keep,
+           gain, tau, threshold, rest, LEAK: tl.constexpr, DECAY: tl.constexpr, INVERSE: tl.constexpr, SOFT: tl.constexpr,
            NEURON: tl.constexpr, EXACT: tl.constexpr, STEPS: tl.constexpr, KH0: tl.constexpr, KW0: tl.constexpr,
            CW0: tl.constexpr, P0: tl.constexpr, KH1: tl.constexpr, KW1: tl.constexpr, CW1: tl.constexpr,
            P1: tl.constexpr, IDENTITY: tl.constexpr, ADD: tl.constexpr, PLANES: tl.constexpr, WOUT: tl.constexpr,
@@ -206,6 +207,8 @@ def _layer(words0, weight0, words1, weight1, bias, identity, add, v0, out, v1, r
     cols = first * 32 + tl.arange(0, BN)
     ok_cols = cols < cout
     start = tl.load(bias + cols)[None, :]
+    # Loaded, not computed: only then does the compiler spread the bits in the layout that the product reads.
+    mask = tl.load(bits + tl.arange(0, 32))[None, :]
     at_v = m.to(tl.int64)[:, None] * cout + cols[None, :]
     ok_v = good[:, None] & ok_cols[None, :]
     if STATE:
@@ -219,12 +222,12 @@ def _layer(words0, weight0, words1, weight1, bias, identity, add, v0, out, v1, r
         a2 = a0
         a3 = a0
         a0, a1, a2, a3 = _accumulate(
-            a0, a1, a2, a3, words0, step0, left, weight0, lower0, stride, n, y, x, good, cols, h0, w0, sh0, sw0, ph0,
-            pw0, dh0, dw0, KH0, KW0, CW0, P0, EXACT, SKIP, RAGGED, TC)  # fmt: skip
+            a0, a1, a2, a3, words0, mask, step0, left, weight0, lower0, stride, n, y, x, good, cols, h0, w0, sh0, sw0,
+            ph0, pw0, dh0, dw0, KH0, KW0, CW0, P0, EXACT, SKIP, RAGGED, TC)  # fmt: skip
         if KH1 > 0:
             a0, a1, a2, a3 = _accumulate(
-                a0, a1, a2, a3, words1, step1, left, weight1, lower1, stride, n, y, x, good, cols, h1, w1, sh1, sw1,
-                ph1, pw1, dh1, dw1, KH1, KW1, CW1, P1, EXACT, SKIP, RAGGED, TC)  # fmt: skip
+                a0, a1, a2, a3, words1, mask, step1, left, weight1, lower1, stride, n, y, x, good, cols, h1, w1, sh1,
+                sw1, ph1, pw1, dh1, dw1, KH1, KW1, CW1, P1, EXACT, SKIP, RAGGED, TC)  # fmt: skip
         for i in tl.static_range(TC):
             if i == 0:
                 acc = a0
@@ -280,7 +283,8 @@ def pack(
         tensors[f"weight{number}"] = torch.stack(halves).reshape(len(halves), -1, wide).contiguous()
     shifted = weights[0].new_zeros(wide, dtype=torch.float64)
     shifted[:cout] = (0.0 if bias is None else bias.detach().double()) * gain + offset
-    return {**tensors, "bias": shifted.float()}
+    bits = (1 << torch.arange(WORD, device=shifted.device)).to(torch.int32)
+    return {**tensors, "bits": bits, "bias": shifted.float()}
 
 
 def _fold(params: LIFParams | None) -> tuple[float, float, float]:
@@ -293,11 +297,18 @@ def _fold(params: LIFParams | None) -> tuple[float, float, float]:
 def configs(weights: Any, steps: int) -> list[Config]:
     """Return the configurations worth timing for a layer, the default one first."""
     wide = weights.tensors["bias"].shape[0]
-    together = next((k for k in (4, 3, 2) if steps % k == 0), 4 if steps > 4 else 1)
-    together = 1 if weights.params is None else together
-    cuts = [(64, 64, 4), (128, 64, 8), (128, 32, 4), (64, 32, 4), (64, 128, 8), (32, 64, 4), (32, 128, 4)]
-    found = [Config(pixels=m, channels=n, together=together, warps=w) for m, n, w in cuts if wide % n == 0]
-    return found + [one._replace(dot=True) for one in found if one.channels > 32 and weights.params is not None]
+    most = next((k for k in (4, 3, 2) if steps % k == 0), 4 if steps > 4 else 1)
+    most = 1 if weights.params is None else most
+    # A program of 32 pixels a warp loads each word once; with fewer the compiler loads it in every lane.
+    cuts = [(128, 32, 4, 4), (64, 32, 2, 4), (256, 32, 8, 4), (128, 32, 4, 2), (128, 64, 4, 2), (128, 64, 4, 1),
+            (256, 64, 8, 1), (64, 64, 4, 4)]  # fmt: skip
+    found = [
+        Config(pixels=m, channels=n, together=min(t, most), warps=w)
+        for m, n, w, t in cuts
+        if wide % n == 0 and most % min(t, most) == 0
+    ]
+    dots = [one._replace(dot=True) for one in found if weights.params is not None and one.pixels == 32 * one.warps]
+    return list(dict.fromkeys([*found, *dots[:2]]))
 
 
 def spike_layer(
@@ -344,8 +355,8 @@ def spike_layer(
     grid = (triton.cdiv(rows, config.pixels) * (wide // config.channels),)
     with torch.cuda.device_of(words):
         _layer[grid](
-            one.words, tensors["weight0"], two.words, tensors.get("weight1", tensors["weight0"]), tensors["bias"],
-            words if identity is None else identity[0].contiguous(),
+            one.words, tensors["weight0"], two.words, tensors.get("weight1", tensors["weight0"]), tensors["bits"],
+            tensors["bias"], words if identity is None else identity[0].contiguous(),
             words if add is None else add[0].contiguous().view(halves),
             words if state is None else state, y.view(halves) if neuron else y, words if v is None else v,
             rows, cout, wide, ho, wo, *_moves(one, steps), *_moves(two, steps),
