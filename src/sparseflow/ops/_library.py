@@ -55,7 +55,7 @@ def empty(like: Tensor, shape: tuple[int, ...], dtype: torch.dtype | None = None
     """Return a new tensor `[*shape]`, uninitialised, from reused memory where it is large.
 
     The C library maps large pieces afresh at every call, and their page faults then take longer than the
-    kernel that fills them.
+    kernel that fills them. The storage of a reused piece cannot be resized.
 
     Args:
         like: gives the device.
