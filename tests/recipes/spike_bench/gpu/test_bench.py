@@ -7,12 +7,11 @@ from sparseflow.errors import ConfigError
 from sparseflow.recipes.checks import Check
 from sparseflow.recipes.spike_bench.gpu import bench
 from sparseflow.recipes.spike_bench.gpu.bench import RUNNERS, bench_gpu
-from sparseflow.recipes.spike_bench.gpu.record import StageResult
 from sparseflow.recipes.spike_bench.gpu.settings import STAGES, GpuBenchConfig
 
 
-def good(*_):
-    return StageResult(checks=[Check(show="1", name="c", value=2.0, unit="x", rule=">=", bound=1.0)])
+def good(*_, result):
+    result.checks.append(Check(show="1", name="c", value=2.0, unit="x", rule=">=", bound=1.0))
 
 
 def test_every_stage_has_a_runner():
@@ -20,7 +19,7 @@ def test_every_stage_has_a_runner():
 
 
 def test_a_broken_stage_fails_and_spares_the_others_and_the_file_is_whole(monkeypatch, tmp_path):
-    def broken(*_):
+    def broken(*_, result):
         raise RuntimeError("illegal memory access")
 
     monkeypatch.setattr(bench, "RUNNERS", {**dict.fromkeys(STAGES, good), "seed": broken})
@@ -28,12 +27,26 @@ def test_a_broken_stage_fails_and_spares_the_others_and_the_file_is_whole(monkey
     body = bench_gpu(GpuBenchConfig(device="cpu", out=str(out)), say=said.append)
     assert set(body["stages"]) == set(STAGES)
     assert not body["ok"]
-    assert [c["name"] for c in body["checks"] if not c["ok"]] == ["stage seed ran"]
+    assert [c["name"] for c in body["checks"] if not c["ok"]] == ["stage seed ran to its end"]
     assert "illegal" in body["stages"]["seed"]["errors"]["seed"]
     assert any("illegal" in line for line in said)
     saved = json.loads(out.read_text())
     assert saved["stages"] == body["stages"]
     assert saved["environment"]["Python"]
+
+
+def test_an_interrupted_call_keeps_what_it_knows(monkeypatch, tmp_path):
+    def slow(*_, result):
+        good(result=result)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bench, "RUNNERS", {**dict.fromkeys(STAGES, good), "seed": slow})
+    out = tmp_path / "r.json"
+    with pytest.raises(KeyboardInterrupt):
+        bench_gpu(GpuBenchConfig(device="cpu", out=str(out)))
+    saved = json.loads(out.read_text())
+    assert set(saved["stages"]) == {"blocks", "seed"}
+    assert [c["ok"] for c in saved["stages"]["seed"]["checks"]] == [True, False]
 
 
 def test_calls_complete_one_record(monkeypatch, tmp_path):

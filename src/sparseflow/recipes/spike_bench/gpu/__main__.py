@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,6 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         device=given.device,
         commit=given.commit,
     )
+    # A time limit from outside stops the call as Ctrl-C does: what is known is written.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     body = bench_gpu(config, say=lambda line: print(line, file=sys.stderr, flush=True))
     print(json.dumps(body, indent=1) if given.json else tables(body, config.stages))
     return 0 if body["ok"] else 1

@@ -31,7 +31,7 @@ from sparseflow.report.environment import describe
 
 __all__ = ["RUNNERS", "bench_gpu"]
 
-Stage = Callable[[GpuBenchConfig, Budget, torch.device], StageResult]
+Stage = Callable[..., StageResult]
 RUNNERS: dict[str, Stage] = {
     "blocks": blocks_stage,
     "seed": seed_stage,
@@ -46,7 +46,8 @@ def bench_gpu(config: GpuBenchConfig, *, say: Callable[[str], None] = lambda _: 
     """Run the stages of a call and return the record.
 
     A stage that breaks fails a check of its own and leaves the others alone;
-    the file is written after every stage. Earlier stages in the file are kept,
+    the file is written after every stage, and with what is known when the call
+    is interrupted. Earlier stages in the file are kept,
     so several calls make one record.
 
     Args:
@@ -86,18 +87,22 @@ def bench_gpu(config: GpuBenchConfig, *, say: Callable[[str], None] = lambda _: 
         say(warm(config, started.share(1, 4)))
     for i, stage in enumerate(stages):
         rest = sum(SHARES[s] for s in stages[i:])
-        began = time.perf_counter()
+        began, result, stopped = time.perf_counter(), StageResult(), False
         try:
-            result = RUNNERS[stage](config, started.share(SHARES[stage], rest), device)
-        except Exception as e:
-            result = StageResult(errors={stage: f"{type(e).__name__}: {e}", "trace": traceback.format_exc()[-3000:]})
-            result.checks.append(Check(show="all", name=f"stage {stage} ran", value=0, unit="runs", rule=">=", bound=1))
+            RUNNERS[stage](config, started.share(SHARES[stage], rest), device, result=result)
+        except (Exception, KeyboardInterrupt) as e:
+            stopped = isinstance(e, KeyboardInterrupt)
+            result.errors |= {stage: f"{type(e).__name__}: {e}", "trace": traceback.format_exc()[-3000:]}
+            name = f"stage {stage} ran to its end"
+            result.checks.append(Check(show="all", name=name, value=0, unit="runs", rule=">=", bound=1))
         wall = time.perf_counter() - began
         record.add(stage, result, wall)
         held = sum(c.ok for c in result.checks)
         say(f"{stage}: {held} of {len(result.checks)} checks hold, {len(result.errors)} errors, {wall:.0f} s")
         for where, what in result.errors.items():
             say(f"  {where}: {what}")
+        if stopped:
+            raise KeyboardInterrupt
         _tidy(device)
     return record.body(expected=STAGES)
 

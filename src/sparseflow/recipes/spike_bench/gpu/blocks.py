@@ -254,6 +254,8 @@ def blocks_stage(
     budget: Budget,
     device: torch.device,
     cases: Sequence[BlockCase] = CASES,
+    *,
+    result: StageResult | None = None,
 ) -> StageResult:
     """Time every case at every density against the best rival, found once a case.
 
@@ -262,8 +264,9 @@ def blocks_stage(
         budget: time of this stage.
         device: where to run.
         cases: the blocks.
+        result: where to note what is found as it is found; a new one if None.
     """
-    result = StageResult()
+    result = StageResult() if result is None else result
     ratios: dict[float, list[float]] = {d: [] for d in DENSITIES}
     for i, case in enumerate(cases):
         found = dict.fromkeys(DENSITIES, math.nan)

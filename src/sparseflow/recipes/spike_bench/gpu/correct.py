@@ -239,6 +239,7 @@ def correct_stage(
     cases: Sequence[NetCase] | None = None,
     precisions: Sequence[str] = ("fp16", "exact"),
     images: int | None = None,
+    result: StageResult | None = None,
 ) -> StageResult:
     """Compare random layers, trained layers and whole networks with dense float32.
 
@@ -249,8 +250,9 @@ def correct_stage(
         cases: networks; by default the shipped one, those of the settings, and a synthetic one of each claim.
         precisions: precisions to check.
         images: images a network; all that are shipped if None.
+        result: where to note what is found as it is found; a new one if None.
     """
-    result = StageResult()
+    result = StageResult() if result is None else result
     for kernel in config.kernels:
         for precision in precisions:
             part = budget.share(0.4, len(config.kernels) * len(precisions))

@@ -21,15 +21,18 @@ BOUND = 0.98
 SOME = ("CIFAR10Net", "spiking_vgg11_bn")
 
 
-def coverage_stage(config: GpuBenchConfig, budget: Budget, device: torch.device) -> StageResult:
+def coverage_stage(
+    config: GpuBenchConfig, budget: Budget, device: torch.device, *, result: StageResult | None = None
+) -> StageResult:
     """Run the coverage benchmark in a process of its own and take over its networks.
 
     Args:
         config: settings.
         budget: time of this stage.
         device: where to run.
+        result: where to note what is found as it is found; a new one if None.
     """
-    result = StageResult()
+    result = StageResult() if result is None else result
     networks: list[dict[str, object]] = []
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "coverage.json"

@@ -37,6 +37,7 @@ def memory_stage(
     side: int = 224,
     builder: str = "spiking_resnet50",
     find_peak: Callable[[Callable[[], Any], torch.device], int] | None = None,
+    result: StageResult | None = None,
 ) -> StageResult:
     """Compare peak activation bytes of a deep network at T = 16, and look for waits in its forward.
 
@@ -49,8 +50,9 @@ def memory_stage(
         side: edge of the images.
         builder: network of the zoo.
         find_peak: peak bytes of a call; `peak_bytes` if None.
+        result: where to note what is found as it is found; a new one if None.
     """
-    result = StageResult()
+    result = StageResult() if result is None else result
     peak = find_peak or peak_bytes
     if config.quick:
         batch, steps = min(batch, 4), min(steps, 4)

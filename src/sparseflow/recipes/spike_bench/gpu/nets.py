@@ -180,7 +180,7 @@ def optimized(model: nn.Module, x: Tensor, precision: str) -> tuple[nn.Module, R
     It races no compiled dense form, which the bench does itself: what comes
     back is the packed network, or a dense one where that was slower.
     """
-    return sparseflow.optimize(model, x, precision=precision, report=True, effort=Effort(compile_s=0.0))
+    return sparseflow.optimize(model, x, precision=precision, report=True, effort=Effort(compile_s=0.0, budget_s=0.5))
 
 
 def densities(model: nn.Module, x: Tensor) -> dict[str, float]:

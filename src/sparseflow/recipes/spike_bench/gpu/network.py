@@ -47,6 +47,7 @@ def network_stage(
     batches: Sequence[int] = BATCHES,
     side: int = 224,
     cases: Sequence[NetCase] | None = None,
+    result: StageResult | None = None,
 ) -> StageResult:
     """Time every network with many images and with one.
 
@@ -57,8 +58,9 @@ def network_stage(
         batches: images a forward, the largest first.
         side: edge of the images of the claims.
         cases: the networks; by default the checkpoints of the settings and what the claims need besides.
+        result: where to note what is found as it is found; a new one if None.
     """
-    result = StageResult()
+    result = StageResult() if result is None else result
     if cases is None:
         cases = net_cases(config.checkpoints, max(batches), device, side=side, seed=config.seed, errors=result.errors)
     # Many images take longer to prepare for than one.

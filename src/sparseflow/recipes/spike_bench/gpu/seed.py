@@ -92,6 +92,8 @@ def seed_stage(
     budget: Budget,
     device: torch.device,
     cases: Sequence[SeedCase] = SEED_CASES,
+    *,
+    result: StageResult | None = None,
 ) -> StageResult:
     """Time the fused block against the eager float32 block of the seed, beside compiled bfloat16 and two stages.
 
@@ -100,8 +102,9 @@ def seed_stage(
         budget: time of this stage.
         device: where to run.
         cases: the layers.
+        result: where to note what is found as it is found; a new one if None.
     """
-    result = StageResult()
+    result = StageResult() if result is None else result
     eager: list[float] = []
     compiled: list[float] = []
     for i, case in enumerate(cases):
