@@ -145,14 +145,13 @@ def _emit(acc, v, left, m, good, cols, ok_cols, first, cout, out, identity, add,
           RAGGED: tl.constexpr, DOT: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr):  # fmt: skip
     """Finish one step: identity, neuron, sum of counts, words or floats out. Returns the potential."""
     if IDENTITY > 0:
-        b = tl.arange(0, 32)[None, None, :]
+        bit = (1 << tl.arange(0, 32))[None, None, :]
         j = first + tl.arange(0, BN // 32)
         at = identity + m[:, None] * (IDENTITY * WOUT) + j[None, :]
         ok = good[:, None] & (j < WOUT)[None, :] & (left > 0)
-        count = (tl.load(at, mask=ok, other=0)[:, :, None] >> b) & 1
-        for p in tl.static_range(1, IDENTITY):
-            count += ((tl.load(at + p * WOUT, mask=ok, other=0)[:, :, None] >> b) & 1) << p
-        acc += gain * tl.reshape(count, (BM, BN)).to(tl.float32)
+        for p in tl.static_range(IDENTITY):
+            there = (tl.load(at + p * WOUT, mask=ok, other=0)[:, :, None] & bit) != 0
+            acc += tl.reshape(tl.where(there, gain * (1 << p), 0.0), (BM, BN))
     if NEURON:
         if FOLD:
             u, s = fire(v * keep + acc, threshold, rest, SOFT)
@@ -189,12 +188,12 @@ def _emit(acc, v, left, m, good, cols, ok_cols, first, cout, out, identity, add,
 @triton.jit
 def _layer(words0, weight0, words1, weight1, bits, bias, identity, add, v0, out, v1, rows, cout, stride, ho, wo, step0,
            h0, w0, sh0, sw0, ph0, pw0, dh0, dw0, step1, h1, w1, sh1, sw1, ph1, pw1, dh1, dw1, lower0, lower1, keep,
-           gain, tau, threshold, rest, LEAK: tl.constexpr, DECAY: tl.constexpr, INVERSE: tl.constexpr, SOFT: tl.constexpr,
-           NEURON: tl.constexpr, EXACT: tl.constexpr, STEPS: tl.constexpr, KH0: tl.constexpr, KW0: tl.constexpr,
-           CW0: tl.constexpr, P0: tl.constexpr, KH1: tl.constexpr, KW1: tl.constexpr, CW1: tl.constexpr,
-           P1: tl.constexpr, IDENTITY: tl.constexpr, ADD: tl.constexpr, PLANES: tl.constexpr, WOUT: tl.constexpr,
-           STATE: tl.constexpr, KEEP: tl.constexpr, SKIP: tl.constexpr, DOT: tl.constexpr, TC: tl.constexpr,
-           BM: tl.constexpr, BN: tl.constexpr):  # fmt: skip
+           gain, tau, threshold, rest, LEAK: tl.constexpr, DECAY: tl.constexpr, INVERSE: tl.constexpr,
+           SOFT: tl.constexpr, NEURON: tl.constexpr, EXACT: tl.constexpr, STEPS: tl.constexpr, KH0: tl.constexpr,
+           KW0: tl.constexpr, CW0: tl.constexpr, P0: tl.constexpr, KH1: tl.constexpr, KW1: tl.constexpr,
+           CW1: tl.constexpr, P1: tl.constexpr, IDENTITY: tl.constexpr, ADD: tl.constexpr, PLANES: tl.constexpr,
+           WOUT: tl.constexpr, STATE: tl.constexpr, KEEP: tl.constexpr, SKIP: tl.constexpr, DOT: tl.constexpr,
+           TC: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr):  # fmt: skip
     RAGGED: tl.constexpr = STEPS % TC != 0
     PARTS: tl.constexpr = 2 if DOT else 1
     tiles = stride // BN
