@@ -7,7 +7,9 @@ Random weights with batch statistics that let the neurons fire, random images:
 the figures say what optimize does with a structure, not how fast a trained
 network becomes. On a GPU the dense side is the fastest of eager and compiled
 forms in float32 and float16, and several processes share the device: they
-compile side by side and take turns to optimise and to time.
+compile side by side and take turns to optimise and to time. On a CPU the dense
+side is the network as it came, eager; the form that inductor compiles within
+`--compile-s` seconds stands beside it, else the row says why it does not.
 """
 
 import argparse
@@ -28,6 +30,7 @@ from rich.table import Table
 from spikingjelly.activation_based import functional
 
 import sparseflow
+from benchmarks.coverage_cpu import compiled
 from benchmarks.coverage_gpu import locked, rivals
 from benchmarks.spikingjelly_models import BUILDERS, Builder
 from sparseflow.compress.sparsify.parity import Parity, compare_outputs, judge
@@ -52,6 +55,7 @@ def try_builder(
     compile: bool = False,
     precision: str = "fp16",
     lock: str | None = None,
+    compile_s: float = 0.0,
 ) -> dict[str, Any]:
     """Optimise one network and time it against the network as it came.
 
@@ -62,6 +66,7 @@ def try_builder(
         compile: on a GPU, let the dense side be compiled too.
         precision: precision of the optimised network on a GPU.
         lock: file whose lock the process holds while it measures, or None.
+        compile_s: on a CPU, seconds that torch.compile may take for the dense side; 0 leaves it out.
     """
     model, sample = builder.make(), builder.sample()
     row: dict[str, Any] = {"name": builder.name, "sample": list(sample.shape), "outcome": "", "ratio": None}
@@ -108,6 +113,11 @@ def try_builder(
             return {**row, "outcome": "failed", "reason": "the output is not finite"}
         ours, row["timing"] = captured(fns["optimized"], sample.device)
         fns = {**dense, "optimized": ours}
+    if compile_s and not gpu:
+        try:
+            fns["compiled"] = compiled(model, sample, compile_s)
+        except Exception as e:
+            row["not_compiled"] = f"{type(e).__name__}: {(str(e).splitlines() or [''])[0]}"[:200]
     with locked(lock):
         if gpu:
             first = measure(fns, warmup=5, repeats=7, budget_s=10.0)
@@ -117,6 +127,9 @@ def try_builder(
         timings = measure(fns, repeats=repeats, warmup=20 if gpu else 3, budget_s=20.0)
     row["dense_s"], row["optimized_s"] = timings["dense"].median_s, timings["optimized"].median_s
     row["ratio"] = ratio(timings, "dense", "optimized")
+    if "compiled" in timings:
+        row["compiled_s"] = timings["compiled"].median_s
+        row["over_compiled"] = ratio(timings, "compiled", "optimized")
     return row
 
 
@@ -126,6 +139,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--only", action="append", help="a builder's name; may be repeated")
     parser.add_argument("--repeats", type=int, help="rounds of each measurement; 15, or 100 on a GPU")
+    parser.add_argument("--compile-s", type=float, default=60.0, help="CPU: seconds to compile a rival; 0: none")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--jobs", type=int, default=0, help="processes; on a GPU up to 10, else 1")
@@ -195,7 +209,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _rows(builders: Sequence[Builder], chosen: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    more: dict[str, Any] = {}
+    more: dict[str, Any] = {"compile_s": 0.0 if chosen.no_compile else chosen.compile_s}
     if chosen.device != "cpu":
         more = {
             "device": chosen.device, "compile": not chosen.no_compile, "precision": chosen.precision,
@@ -206,7 +220,7 @@ def _rows(builders: Sequence[Builder], chosen: argparse.Namespace) -> Iterator[d
             row = try_builder(builder, chosen.repeats, **more)
         except Exception as e:
             row = {"name": builder.name, "outcome": "failed", "reason": f"{type(e).__name__}: {e}", "ratio": None}
-        print(f"{i + 1}: {row['name']} {row['outcome']} {row['ratio']}", file=sys.stderr)
+        print(f"{i + 1}: {row['name']} {row['outcome']} {row['ratio']} {row.get('over_compiled', '')}", file=sys.stderr)
         yield row
         if chosen.device != "cpu":
             torch._dynamo.reset()
@@ -248,12 +262,14 @@ def _folder() -> Iterator[Path]:
 
 
 def _table(rows: list[dict[str, Any]]) -> None:
-    table = Table("network", "outcome", "replaced", "capture", "over dense")
+    table = Table("network", "outcome", "replaced", "capture", "over dense", "over compiled")
     table.add_column("reason", no_wrap=True, overflow="ellipsis")
     for row in rows:
         replaced = f"{row.get('replaced', 0)} of {row.get('layers', 0)}"
         over = "" if row["ratio"] is None else f"{row['ratio']:.2f}x"
-        table.add_row(row["name"], row["outcome"], replaced, row.get("captured_by", ""), over, row.get("reason", ""))
+        beside = f"{row['over_compiled']:.2f}x" if "over_compiled" in row else ""
+        reason = row.get("reason", "")
+        table.add_row(row["name"], row["outcome"], replaced, row.get("captured_by", ""), over, beside, reason)
     Console().print(table)
 
 

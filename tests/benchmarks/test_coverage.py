@@ -50,10 +50,28 @@ def coverage_report():
     return Report(model="m", target="cpu")
 
 
+def test_a_compiled_rival_stands_beside(monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda net: net)
+    row = coverage.try_builder(TINY, repeats=2, compile_s=60.0)
+    assert row["over_compiled"] > 0
+    assert "not_compiled" not in row
+
+
+def test_a_compiler_that_fails_is_named(monkeypatch):
+    def fail(_):
+        raise ValueError("no such backend")
+
+    monkeypatch.setattr(torch, "compile", fail)
+    row = coverage.try_builder(TINY, repeats=2, compile_s=60.0)
+    assert row["not_compiled"] == "ValueError: no such backend"
+    assert row["ratio"] > 0
+    assert "over_compiled" not in row
+
+
 def test_too_few_builders_do_not_hold(monkeypatch, capsys, tmp_path):
     rows = {"name": "x", "outcome": "optimized", "ratio": 2.0}
     monkeypatch.setattr(coverage, "BUILDERS", (TINY,))
-    monkeypatch.setattr(coverage, "try_builder", lambda *_: rows)
+    monkeypatch.setattr(coverage, "try_builder", lambda *_, **__: rows)
     out = tmp_path / "coverage.json"
     assert coverage.main(["--json", "--out", str(out)]) == 1
     body = json.loads(out.read_text())
