@@ -53,6 +53,7 @@ def gates(jobs: int) -> tuple[Gate, ...]:
         Gate(name="ruff-check", command=(f"{tool}/ruff", "check", "--quiet", ".")),
         Gate(name="ruff-format", command=(f"{tool}/ruff", "format", "--check", "--quiet", ".")),
         Gate(name="pairing", command=(python, "-m", "tools.check_pairing")),
+        Gate(name="wheel", command=(python, "-m", "tools.check_wheel")),
         Gate(name="results", command=(python, "-m", "benchmarks.verify")),
         Gate(name="tables", command=(python, "-m", "tools.render_tables", "--check")),
         Gate(name="lint-imports", command=(f"{tool}/lint-imports", "--no-cache")),
