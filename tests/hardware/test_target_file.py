@@ -40,7 +40,7 @@ def test_every_number_that_ships_has_a_source(name):
 
 
 def test_the_names_are_the_files():
-    assert target_names() == ("cpu", "h200", "rtx3090", "zcu102")
+    assert target_names() == ("cpu", "h100", "h200", "rtx3090", "zcu102")
 
 
 def test_figures_of_the_vendors():
@@ -114,7 +114,7 @@ def test_a_fault_names_the_file_the_key_and_the_mend(tmp_path, fault):
 
 
 def test_unknown_names_and_files(tmp_path):
-    with pytest.raises(ConfigError, match="unknown target 'abacus'; there are cpu, h200, rtx3090, zcu102"):
+    with pytest.raises(ConfigError, match="unknown target 'abacus'; there are cpu, h100, h200, rtx3090, zcu102"):
         load_target("abacus")
     with pytest.raises(ConfigError, match=r"cannot read target file .*gone\.yaml"):
         load_target(tmp_path / "gone.yaml")

@@ -1,6 +1,6 @@
 """`sparseflow trace` and `sparseflow optimize`: one model, looked at or made faster."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -69,6 +69,8 @@ def optimize(
         str, typer.Option(help="measured: keep what is faster here; block: the block rule; always: replace all.")
     ] = "measured",
     fuse: Annotated[bool, typer.Option("--fuse/--no-fuse", help="Fuse convolution, batch norm and neuron.")] = True,
+    device: Annotated[str, typer.Option(help="cpu or cuda: where the model runs.")] = "cpu",
+    precision: Annotated[str, typer.Option(help="On a GPU: fp16, or exact.")] = "fp16",
     html: Annotated[
         str | None, typer.Option(metavar="FOLDER", help="Write report.html and report.json there.", show_default=False)
     ] = None,
@@ -84,6 +86,7 @@ def optimize(
     - `sparseflow optimize spiking_vgg9_cifar10 --batch 32`
     - `sparseflow optimize sew_resnet18 --threads 1 --html runs/sew`
     - `sparseflow optimize mynet.py:build --shape 4,1,2,64,64 --json`
+    - `sparseflow optimize sew_resnet18 --device cuda --precision exact`
     """
     import json
 
@@ -101,7 +104,8 @@ def optimize(
     if threads is not None:
         torch.set_num_threads(threads)
     picked = pick(model, shape=sizes, batch=batch, seed=seed)
-    _, report = api.optimize(picked.model, picked.sample, policy=policy, fuse=fuse, report=True)
+    found, sample = _placed(picked.model, picked.sample, device)
+    _, report = api.optimize(found, sample, policy=policy, fuse=fuse, precision=precision, report=True)
     if folder is not None:
         from sparseflow.report import Run, describe, write_run
 
@@ -112,6 +116,19 @@ def optimize(
         typer.echo(json.dumps(report.to_dict(), indent=2))
     else:
         _show_report(report, picked.origin)
+
+
+def _placed(model: Any, sample: Any, device: str) -> tuple[Any, Any]:
+    """Move a model and its sample to a device."""
+    import torch
+    from torch.utils._pytree import tree_map_only
+
+    if device == "cpu":
+        return model, sample
+    if device.partition(":")[0] != "cuda" or not torch.cuda.is_available():
+        there = "no CUDA device is at hand" if device.startswith("cuda") else "expected cpu or cuda"
+        raise typer.BadParameter(f"device is {device!r}: {there}")
+    return model.to(device), tree_map_only(torch.Tensor, lambda t: t.to(device), sample)
 
 
 def _sizes(text: str | None) -> tuple[int, ...] | None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
-from sparseflow.errors import ConfigError
+from sparseflow.errors import ConfigError, SparseFlowError
 from sparseflow.nn._spent import SPENT, refuse_spent
 from sparseflow.nn._stamp import stamp
 from sparseflow.nn.fused_net import FusedNet, asks_for_gradient
@@ -166,6 +166,8 @@ class PackedNet(FusedNet):
         if shot is None:
             try:
                 shot = self._shoot(args)
+            except SparseFlowError:
+                raise
             except Exception as e:
                 # Whatever cannot be captured still runs layer by layer; the reason is kept for the report.
                 self._runtime.failure = f"{type(e).__name__}: {e}"

@@ -26,7 +26,7 @@ from sparseflow.ir import Decision, LayerReport, Plan, Refusal, Report, Target
 from sparseflow.nn.packed_net import PackedNet
 from sparseflow.nn.spike_layer_block import SpikeLayerBlock
 from sparseflow.trace import capture, is_spike_source, neuron_params
-from sparseflow.trace._state import quiet
+from sparseflow.trace._state import quiet, reset_state
 from sparseflow.trace.workload import to_workload
 
 __all__ = ["PRECISIONS", "GpuSettings", "check_precision", "on_cuda", "optimize_gpu"]
@@ -105,6 +105,9 @@ class _GpuJob:
         single = [m for m in base.modules() if (neuron_params(m) or {}).get("step_mode") == "s"]
         # A network of single steps is called once a step: its state is what carries it through a sequence.
         self.keep = bool(single) if settings.keep_state is None else settings.keep_state
+        if not self.keep:
+            # A state that came with the model would only ask for a reset before the first call.
+            reset_state(base)
 
     def run(self, report: Report) -> tuple[nn.Module, Report]:
         with quiet(self.base), plain_convolutions():
@@ -145,7 +148,8 @@ class _GpuJob:
     def lower_and_time(self) -> _Form:
         traced = self.found.graph_module
         if traced is None:
-            raise UnsupportedError(next(iter(self.found.notes), "the model has no traced graph"))
+            reasons = [n for n in self.found.notes if n.startswith("no traced graph")]
+            raise UnsupportedError(next(iter(reasons), "no traced graph"))
         with quiet(self.base):
             facts = observe(traced, self.args)
         regions = find_regions(traced, facts)

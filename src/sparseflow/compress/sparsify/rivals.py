@@ -34,7 +34,8 @@ class DenseForm(nn.Module):
         self._twin: tuple[nn.Module, ...] = (twin,)
         self._pairs = list(zip(_tensors(model), _tensors(twin), strict=True))
         self._made = stamp(*[own for own, _ in self._pairs])
-        self._call: Any = torch.compile(self._twin[0], dynamic=False) if compiled else self._twin[0]
+        # In tuples, so that they are no children: the weights to watch are those of the model.
+        self._call: tuple[Any, ...] = (torch.compile(twin, dynamic=False) if compiled else twin,)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Return what the model returns from rest."""
@@ -45,7 +46,7 @@ class DenseForm(nn.Module):
             self._made = now
         args, kwargs = tree_map_only(Tensor, self._cast, (args, kwargs))
         reset_state(self._twin[0])
-        made = self._call(*args, **kwargs)
+        made = self._call[0](*args, **kwargs)
         reset_state(self._twin[0])
         return tree_map_only(Tensor, lambda t: t.float() if t.is_floating_point() else t, made)
 

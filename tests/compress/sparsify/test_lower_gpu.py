@@ -1,0 +1,143 @@
+"""Lowered networks keep spikes packed, merge shortcuts and sums, and give what the models give."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from sparseflow.compress.sparsify.fuse import Fused
+from sparseflow.compress.sparsify.lower_gpu import Policy, lower_gpu
+from sparseflow.compress.sparsify.parity_gpu import compare_lowered, judge_lowered
+from sparseflow.compress.sparsify.regions import observe
+from sparseflow.errors import UnsupportedError
+from sparseflow.nn import spikes as packed
+from sparseflow.nn.functional import reset_net
+from sparseflow.nn.models import build
+from sparseflow.nn.spike_layer_block import SpikeLayerBlock
+from sparseflow.trace import capture
+from sparseflow.trace._state import quiet
+from tests.spiking_nets import NEURONS, Residual, alive, chain
+from tests.torchvision_shim import install
+
+
+def lower(model: nn.Module, x: torch.Tensor, **policy: Any) -> Fused:
+    traced = capture(model, x).graph_module
+    assert traced is not None
+    with quiet(model):
+        facts = observe(traced, (x,))
+    return lower_gpu(traced, facts, Policy(**policy))
+
+
+def layers(lowered: Fused) -> dict[str, SpikeLayerBlock]:
+    found = {name: lowered.graph_module.get_submodule(name) for name in lowered.blocks}
+    return {name.removeprefix("blocks."): b for name, b in found.items() if isinstance(b, SpikeLayerBlock)}
+
+
+@torch.no_grad()
+def check(model: nn.Module, x: torch.Tensor, kernel: str = "dense", tol: float = 1e-3) -> Fused:
+    """Compare logits of the exact form end to end, and spikes of both precisions layer by layer."""
+    reset_net(model)
+    want = model(x)
+    reset_net(model)
+    for precision in ("exact", "fp16"):
+        lowered = lower(model, x, precision=precision, kernel=kernel)
+        parity = compare_lowered(lowered, (x,), dict(model.named_modules()))
+        assert parity.spikes > 0
+        if precision == "exact":
+            assert judge_lowered(parity, precision) is None
+            assert float((lowered.graph_module(x) - want).abs().max()) <= tol * float(want.abs().max())
+        else:
+            assert parity.mismatches <= 5e-4 * parity.spikes
+            assert parity.layer_rel_err < 4e-3
+            assert lowered.graph_module(x).dtype == want.dtype
+    return lowered
+
+
+@pytest.mark.parametrize("neuron", NEURONS.values(), ids=NEURONS.keys())
+def test_every_neuron(neuron: Any) -> None:
+    check(*chain(neuron))
+
+
+@pytest.mark.parametrize("kernel", ["dense", "library"])
+@pytest.mark.parametrize("down", [False, True])
+@pytest.mark.parametrize("sew", [False, True])
+def test_residuals(sew: bool, down: bool, kernel: str) -> None:
+    x = torch.randn(2, 3, 8, 8)
+    lowered = check(alive(Residual(sew, down), x), x, kernel)
+    blocks = layers(lowered)
+    if not sew:
+        assert [len(b.parts) for b in blocks.values()] == [1, 2 if down else 1, 1]
+        assert blocks["sn2"].identity == (0 if down else 1)
+    elif not down:
+        assert blocks["sn2"].out_planes == 2
+        assert blocks["sn3"].parts[0].planes == 2
+
+
+@pytest.mark.parametrize("name", ["sew_resnet18", "spiking_resnet18", "spiking_resnet50", "spiking_vgg9", "csnn"])
+def test_our_networks(name: str) -> None:
+    small = {"csnn": {"channels": 8}, "spiking_vgg9": {}}.get(name, {"width": 8})
+    x = torch.rand(2, 1, 28, 28) if name == "csnn" else torch.randn(2, 3, 32, 32)
+    model = alive(build(name, **small), x)
+    lowered = check(model, x)
+    blocks = layers(lowered)
+    targets = [n.target for n in lowered.graph_module.graph.nodes if n.op == "call_function"]
+    assert packed.pack not in targets
+    assert packed.unpack not in targets
+    convs = sum(isinstance(m, nn.Conv2d) for m in model.modules())
+    merged = sum(len(b.parts) for b in blocks.values() if not b.parts[0].linear)
+    assert merged == convs - 1
+    if name == "sew_resnet18":
+        assert packed.add not in targets
+        assert max(b.out_planes for b in blocks.values()) == 2
+        assert blocks["layer2_0_downsample_2"].out_planes == 1
+    if name == "spiking_resnet18":
+        assert sum(len(b.parts) == 2 for b in blocks.values()) == 3
+        assert sum(b.identity > 0 for b in blocks.values()) == 5
+
+
+@pytest.mark.parametrize("name", ["sew_resnet18", "spiking_resnet18", "spiking_vgg11_bn"])
+def test_spikingjelly_s_networks(name: str) -> None:
+    pytest.importorskip("spikingjelly")
+    if not install():
+        pytest.skip("torchvision is not installed")
+    from benchmarks.spikingjelly_models import BUILDERS
+
+    builder = next(b for b in BUILDERS if b.name == name)
+    lowered = check(builder.make(), builder.sample(), "library")
+    targets = [n.target for n in lowered.graph_module.graph.nodes if n.op == "call_function"]
+    assert packed.pack not in targets
+
+
+class _Mixed(nn.Module):
+    """A real-valued stream beside spikes, averaged spikes, a grouped convolution, and a bare sum of spikes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        body = alive(Residual(), torch.randn(2, 3, 8, 8))
+        self.stem, self.sn1, self.sn2 = body.stem, body.sn1, body.sn2
+        self.conv, self.grouped, self.last = body.conv1, type(body.conv1)(16, 16, 3, padding=1, groups=4), body.conv2
+        self.avg = nn.AvgPool2d(2)
+        self.side = type(body.conv1)(16, 16, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        a = self.stem(x)
+        stream = self.conv(a)
+        b = self.sn1(stream)
+        stream = stream + self.grouped(b)
+        c = self.sn2(stream)
+        both = (a + c).flatten(0, 1)
+        y = self.last(self.avg(both)) + self.avg(self.side(both))
+        return y.mean((2, 3))
+
+
+def test_what_does_not_pack_runs_in_floats() -> None:
+    lowered = check(_Mixed().eval(), torch.randn(2, 3, 8, 8))
+    targets = [n.target for n in lowered.graph_module.graph.nodes if n.op == "call_function"]
+    assert packed.add in targets
+
+
+def test_a_network_without_packed_layers_is_refused() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2)).eval()
+    with pytest.raises(UnsupportedError, match="reads spikes"):
+        lower(model, torch.randn(1, 3, 8, 8))

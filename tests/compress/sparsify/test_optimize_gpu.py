@@ -1,0 +1,178 @@
+"""The GPU pipeline returns the fastest verified form, on whatever device the tensors are."""
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import sparseflow.compress.sparsify.optimize_gpu as pipeline
+from sparseflow.compress.sparsify.memory import Memory
+from sparseflow.compress.sparsify.optimize_gpu import GpuSettings, check_precision, on_cuda, optimize_gpu
+from sparseflow.compress.sparsify.tune import Effort
+from sparseflow.cost import Timing
+from sparseflow.errors import ConfigError, UnsupportedError
+from sparseflow.hardware import load_target
+from sparseflow.ir import Report
+from sparseflow.nn.functional import reset_net
+from sparseflow.nn.neurons import LIFNode
+from sparseflow.nn.packed_net import PackedNet
+from tests.spiking_nets import Residual, alive, chain
+
+QUICK = Effort(repeats=2, budget_s=0.05, model_budget_s=0.2, compile_s=0.0)
+
+
+def run(model: nn.Module, sample: Any, **settings: Any) -> tuple[nn.Module, Report]:
+    target = load_target("h200")
+    report = Report(model=type(model).__name__, target=target.name)
+    given = GpuSettings(target=target, **{"precision": "exact", **settings})
+    return optimize_gpu(copy.deepcopy(model).eval(), sample, given, Memory(None, target), QUICK, report)
+
+
+@pytest.fixture
+def times(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
+    """Seconds that whole models are made to take, by name; 1 if not named."""
+    given: dict[str, float] = {}
+
+    def measure(fns: Any, **_: Any) -> dict[str, Timing]:
+        for fn in fns.values():
+            fn()
+        return {name: Timing.of([given.get(name, 1.0)] * 3) for name in fns}
+
+    monkeypatch.setattr(pipeline, "measure", measure)
+    return given
+
+
+@torch.no_grad()
+def test_the_packed_form_is_taken_if_it_is_faster(times: dict[str, float]) -> None:
+    model, x = chain()
+    times["packed"] = 0.5
+    made, report = run(model, x)
+    assert isinstance(made, PackedNet)
+    assert report.speedup == 2.0
+    assert report.parity["mismatches"] == 0
+    assert report.parity["spikes"] > 0
+    assert any(r.what == "dense" and "of packed" in r.reason for r in report.refusals)
+    rows = {row.name: row for row in report.layers}
+    assert rows["features.4"].source == "features.3"
+    assert set(rows["features.4"].timings_s) == {"library", "dense"}
+    torch.testing.assert_close(made(x), model(x), atol=1e-4, rtol=1e-3)
+    with pytest.raises(ConfigError, match="reset"):
+        made(x)
+
+
+def test_never_slower(times: dict[str, float]) -> None:
+    model, x = chain()
+    times["packed"] = 0.99
+    made, report = run(model, x)
+    assert type(made) is type(model)
+    assert {row.kernel for row in report.layers} == {"dense"}
+    assert any(r.what == "packed" and "of dense" in r.reason for r in report.refusals)
+    made, _ = run(model, x, policy="always")
+    assert isinstance(made, PackedNet)
+
+
+@torch.no_grad()
+def test_a_form_that_differs_or_breaks_is_not_returned(
+    times: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, x = chain()
+    times["packed"] = 0.1
+    with monkeypatch.context() as m:
+        m.setattr(pipeline, "judge_lowered", lambda *_: "3 of 10 spikes differ")
+        made, report = run(model, x)
+    assert type(made) is type(model)
+    assert any("3 of 10 spikes" in r.reason for r in report.refusals)
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("out of luck")
+
+    for name in ("lower_gpu", "time_lowered", "compare_lowered"):
+        with monkeypatch.context() as m:
+            m.setattr(pipeline, name, fail)
+            made, report = run(model, x)
+        assert type(made) is type(model)
+        assert any(r.what == "packed" and "out of luck" in r.reason for r in report.refusals)
+        torch.testing.assert_close(made(x), model(x))
+        reset_net(model)
+    with monkeypatch.context() as m:
+        m.setattr(PackedNet, "forward", fail)
+        made, report = run(model, x)
+    assert type(made) is type(model)
+    assert any("out of luck" in r.reason for r in report.refusals)
+
+
+class _Untraceable(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.sn, self.out = nn.Conv2d(3, 4, 3), LIFNode(step_mode="m"), nn.Linear(4, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.conv(x)
+        y = self.sn(y[None] if float(y.sum()) > -1e9 else y)
+        return self.out(y[0].mean((2, 3)))
+
+
+def test_without_a_graph_the_model_stays(times: dict[str, float]) -> None:
+    made, report = run(_Untraceable(), torch.randn(2, 3, 8, 8))
+    assert isinstance(made, _Untraceable)
+    assert any(r.what == "packed" and "no traced graph" in r.reason for r in report.refusals)
+
+
+@torch.no_grad()
+def test_single_steps_carry_their_state(times: dict[str, float]) -> None:
+    times["packed"] = 0.5
+    x = torch.randn(2, 3, 8, 8)
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), LIFNode(), nn.Conv2d(8, 8, 3), LIFNode(), nn.Flatten(), nn.Linear(128, 4))
+    made, _ = run(model.eval(), x)
+    assert isinstance(made, PackedNet)
+    assert made.keep_state
+    for _ in range(4):
+        torch.testing.assert_close(made(x), model(x))
+    made, _ = run(model, x, keep_state=False)
+    made(x)
+    with pytest.raises(ConfigError, match="reset"):
+        made(x)
+
+
+@torch.no_grad()
+def test_state_is_kept_on_request(times: dict[str, float]) -> None:
+    times["packed"] = 0.5
+    x = torch.randn(2, 3, 8, 8)
+    model = alive(Residual(sew=True), x)
+    made, _ = run(model, x, keep_state=True)
+    for _ in range(3):
+        torch.testing.assert_close(made(x), model(x))
+
+
+def test_dense_rivals_run_and_are_judged(times: dict[str, float], monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x = chain()
+    times |= {"packed": 0.5, "dense tf32 graph": 0.3}
+    init = pipeline._GpuJob.__init__
+
+    def pretend(self: Any, *args: Any) -> None:
+        init(self, *args)
+        self.cuda = True
+
+    monkeypatch.setattr(pipeline._GpuJob, "__init__", pretend)
+    monkeypatch.setattr(pipeline, "KERNELS_GPU", ("library", "dense"))
+    monkeypatch.setattr(pipeline, "_fastest", lambda *_: torch.no_grad())
+    made, report = run(model, x, precision="fp16")
+    assert isinstance(made, PackedNet)
+    assert isinstance(made.graph, pipeline.DenseForm)
+    assert any(r.what == "packed" and "of dense tf32 graph" in r.reason for r in report.refusals)
+    assert any("no time was left" in r.reason for r in report.refusals)
+    made(x)
+    with pytest.raises(ConfigError, match="reset"):
+        made(x)
+
+
+def test_precisions() -> None:
+    assert check_precision("exact") == "exact"
+    with pytest.raises(UnsupportedError, match="int8"):
+        check_precision("int8")
+    with pytest.raises(ConfigError, match="fp8"):
+        check_precision("fp8")
+    assert not on_cuda(nn.Linear(1, 1), None)
+    assert not on_cuda(nn.ReLU(), torch.ones(1))
