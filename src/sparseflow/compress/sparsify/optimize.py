@@ -327,10 +327,13 @@ class _Job:
             if len(runs) > 2 and self.policy == "measured":
                 first = {name: t.min_s for name, t in measure(runs, warmup=1, repeats=2, min_time_s=0.0).items()}
                 near = _HOPELESS * min(first.values())
-                runs = {name: run for name, run in runs.items() if name == "dense" or first[name] <= near}
+                for name in [n for n in runs if n != "dense" and first[n] > near]:
+                    reason = f"measured {first[name] * 1e3:.3g} ms end to end, more than {_HOPELESS:g} times the fastest"
+                    self.refusals.append(Refusal(layer="", what=name, reason=reason))
+                    del runs[name]
             timings = measure(runs, warmup=2, repeats=2 * self.effort.repeats, budget_s=self.effort.model_budget_s)
         times = {name: timing.median_s for name, timing in timings.items()}
-        if len(alive) == 1:
+        if len(runs) == 1:
             return alive["dense"], times
         gains = {name: ratio(timings, "dense", name) for name in timings if name != "dense"}
         best = max(gains, key=lambda name: gains[name])
