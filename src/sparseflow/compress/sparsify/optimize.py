@@ -328,7 +328,7 @@ class _Job:
                 first = {name: t.min_s for name, t in measure(runs, warmup=1, repeats=2, min_time_s=0.0).items()}
                 near = _HOPELESS * min(first.values())
                 for name in [n for n in runs if n != "dense" and first[n] > near]:
-                    reason = f"measured {first[name] * 1e3:.3g} ms end to end, more than {_HOPELESS:g} times the fastest"
+                    reason = f"measured {first[name] * 1e3:.3g} ms end to end: over {_HOPELESS:g} times the fastest"
                     self.refusals.append(Refusal(layer="", what=name, reason=reason))
                     del runs[name]
             timings = measure(runs, warmup=2, repeats=2 * self.effort.repeats, budget_s=self.effort.model_budget_s)
