@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-import sparseflow
 from sparseflow import data
-from sparseflow.compress import Effort
+from sparseflow.compress import Effort, on_cuda, optimize_spiking
 from sparseflow.errors import ConfigError
+from sparseflow.hardware import gpu_target, load_target
 from sparseflow.ir import Report
 from sparseflow.nn import models
 from sparseflow.nn.functional import reset_net
@@ -180,7 +180,9 @@ def optimized(model: nn.Module, x: Tensor, precision: str) -> tuple[nn.Module, R
     It races no compiled dense form, which the bench does itself: what comes
     back is the packed network, or a dense one where that was slower.
     """
-    return sparseflow.optimize(model, x, precision=precision, report=True, effort=Effort(compile_s=0.0, budget_s=0.5))
+    target = gpu_target(torch.cuda.get_device_name()) if on_cuda(model, x) else load_target("cpu")
+    effort = Effort(compile_s=0.0, budget_s=0.5)
+    return optimize_spiking(model, x, target=target, precision=precision, effort=effort)
 
 
 def densities(model: nn.Module, x: Tensor) -> dict[str, float]:
