@@ -55,16 +55,17 @@ inline void accumulate(const float* rows, int64_t panel, const Lists& lists, int
   }
 }
 
-// What of `nb` vectors one pass over the lists sums up; wide passes share the walk, and its mispredicted ends.
+// Sums up as many of `nb` vectors as one walk over the lists takes, and returns how many. A wide one spares others
+// their mispredicted ends.
 template <bool VALUED, bool MORE, bool PAST>
-inline int64_t accumulate_some(int64_t nb, const float* rows, int64_t panel, const Lists& lists, int64_t pixels,
+inline int64_t accumulate_some(bool wide, int64_t nb, const float* rows, int64_t panel, const Lists& lists, int64_t pixels,
                                const float* bias, float* out, int64_t ld) {
   const auto run = [&](auto p, auto n, auto sets) {
     accumulate<p, n, sets, VALUED, MORE, PAST>(rows, panel, lists, pixels, bias, out, ld);
     return int64_t{p} * n;
   };
-  if (kWidest >= 4 && nb >= 16) return run(Int<kWidest >= 4 ? 4 : 1>(), Int<4>(), Int<1>());
-  if (kWidest >= 2 && nb >= 8) return run(Int<kWidest >= 2 ? 2 : 1>(), Int<4>(), Int<1>());
+  if (kWidest >= 4 && wide && nb >= 16) return run(Int<kWidest >= 4 ? 4 : 1>(), Int<4>(), Int<1>());
+  if (kWidest >= 2 && wide && nb >= 8) return run(Int<kWidest >= 2 ? 2 : 1>(), Int<4>(), Int<1>());
   switch (nb) {
     case 1: return run(Int<1>(), Int<1>(), Int<4>());
     case 2: return run(Int<1>(), Int<2>(), Int<2>());

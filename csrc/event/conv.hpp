@@ -47,6 +47,7 @@ inline Workspace& workspace() {
 }
 
 constexpr int64_t kL2Budget = 1280 * 1024;
+constexpr double kShortList = 16;  // events, up to which panels share a walk; beyond, their weights crowd the L1 cache
 
 class Conv {
  public:
@@ -99,14 +100,16 @@ class Conv {
         const int64_t channels = layout.slab_channels(s), panel_size = RowLayout::kPanel * layout.taps * channels;
         const float* rows = a.rows + group * layout.size();
         const Blocks blocks = choose(channels);
+        const bool wide = !a.x && static_cast<double>(blocks.kernel_rows * g.kw * blocks.channels) * density <= kShortList;
         for (int64_t c = 0; c < channels; c += blocks.channels) {
           const Events events = decode(tile, group * g.cin_g() + s * layout.slab, c, least(blocks.channels, channels - c), channels);
           for (int64_t ky = 0; ky < g.kh; ky += blocks.kernel_rows) {
             const Lists lists = gather(tile, events, channels, ky, least(g.kh, ky + blocks.kernel_rows));
             const bool more = s > 0 || c > 0 || ky > 0;
             // With groups, padding columns spill into the next group's, which comes later and writes them anew.
-            add_up(more, past, all ? layout.padded : Conv::padded_columns(cols.count), rows + layout.panel_start(s, cols.panel),
-                   panel_size, lists, pixels, bias + cols.first, sums + (all ? group * g.cout_g() : 0), ld);
+            add_up(more, past, wide, all ? layout.padded : Conv::padded_columns(cols.count),
+                   rows + layout.panel_start(s, cols.panel), panel_size, lists, pixels, bias + cols.first,
+                   sums + (all ? group * g.cout_g() : 0), ld);
           }
         }
       }
@@ -157,15 +160,15 @@ class Conv {
                 : 0;
   }
 
-  // Panels share the lists; some of them keep their sums in registers at a time.
-  void add_up(bool more, bool past, int64_t columns, const float* rows, int64_t panel_size, const Lists& lists,
+  // Panels share the lists, and where `wide` the walk over them, with the sums of several panels in registers.
+  void add_up(bool more, bool past, bool wide, int64_t columns, const float* rows, int64_t panel_size, const Lists& lists,
               int64_t pixels, const float* bias, float* sums, int64_t ld) const {
     const auto run = a.x ? (more ? accumulate_some<true, true, false> : accumulate_some<true, false, false>)
                     : more ? accumulate_some<false, true, false>
                     : past ? accumulate_some<false, false, true>
                            : accumulate_some<false, false, false>;
     while (columns > 0) {
-      const int64_t done = run(columns / 16, rows, panel_size, lists, pixels, bias, sums, ld) * 16;
+      const int64_t done = run(wide, columns / 16, rows, panel_size, lists, pixels, bias, sums, ld) * 16;
       rows += done / RowLayout::kPanel * panel_size;
       columns -= done, bias += done, sums += done;
     }
