@@ -109,10 +109,11 @@ def configure(
         split: warpgroups divide the steps of one tile, rather than take a tile each; chosen if None.
     """
     tiles, wide = -(-pixels // PIXELS), -(-channels // COLUMNS)
+    few = tiles * wide <= cores
     if split is None:
-        split = steps > 1 and 2 * tiles * wide <= cores
+        split = steps > 1 and few
     if columns is None:
-        columns = 32 if split or tiles * wide <= cores or channels <= 32 else 64
+        columns = 32 if channels <= 32 or (2 * tiles * wide <= cores if split else few) else 64
     if groups is None:
         groups = 4 if split and steps > 2 else 2
     held = 1 if split else _held(steps, planes)

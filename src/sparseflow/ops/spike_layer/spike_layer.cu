@@ -57,6 +57,8 @@ constexpr int HALF = STEP * 4;                        // bytes from the high to 
 constexpr int PER = BN / 4;                           // channels that one lane holds of a pixel
 constexpr int HELD = TC * (SPLIT ? WGS : 1);          // time steps of a tile held at once
 constexpr int ROWS = SPLIT ? 1 : 2;                   // pixels that a thread finishes
+constexpr int DEPTH = TC > 1 ? 1 : PLANES == 1 ? 4 : 2;  // chunks whose words are under way; steps give depth
+constexpr bool QUIET = !V0 && !KEEPV && !MULTI;       // without input, all pixels of a channel do the same
 
 __device__ __forceinline__ u32 shared(const void* p) { return (u32)__cvta_generic_to_shared(p); }
 
@@ -99,7 +101,7 @@ __device__ __forceinline__ void fetch(u32 to, const u8* chunk, int half, u32 bar
   }
 }
 
-// Whether any thread of `threads` says so.
+// Whether any thread of `threads` says so. The vote of the warp shows the compiler that all its lanes agree.
 __device__ __forceinline__ bool vote(int id, int threads, bool mine) {
   u32 any;
   asm volatile(
@@ -112,7 +114,7 @@ __device__ __forceinline__ bool vote(int id, int threads, bool mine) {
       : "=r"(any)
       : "r"(id), "r"(threads), "r"((u32)mine)
       : "memory");
-  return any != 0;
+  return __any_sync(0xffffffffu, any);
 }
 
 __device__ __forceinline__ u32 load(const u32* at, bool go) {
@@ -204,7 +206,7 @@ __device__ __forceinline__ float reaches(float x, float y) {
   return s;
 }
 
-typedef u32 Words[TC][PLANES][2][2];
+typedef u32 Words[TC * DEPTH][PLANES][2][2];
 
 // A chunk: 64 channels of one tap of one source.
 struct Entry {
@@ -370,31 +372,38 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) spike_layer(const __gri
     if (TAIL) time = span * HELD + (SPLIT ? group * TC : 0);
   };
   // Loads the words of one time step; steps are taken in order.
-  auto take = [&](int t) {
+  auto take = [&](int t, int slot) {
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
 #pragma unroll
       for (int plane = 0; plane < PLANES; ++plane) {
         const bool ok = go[r] && (!TAIL || time + t < p.steps) && (PLANES == 1 || plane < planes);
-        load2(words[t][plane][r][0], words[t][plane][r][1], at[r] + (PLANES == 1 ? 0 : plane * plane_count), ok, two);
+        u32* to = words[slot][plane][r];
+        load2(to[0], to[1], at[r] + (PLANES == 1 ? 0 : plane * plane_count), ok, two);
       }
       at[r] = (const u32*)((u64)at[r] + step);
     }
   };
-  auto take_all = [&]() {
+  // Loads the first chunks of a tile.
+  auto start = [&]() {
 #pragma unroll
-    for (int t = 0; t < TC; ++t) take(t);
+    for (int d = 0; d < DEPTH; ++d) {
+      if (d < p.chunks) aim(d);
+      if (d >= p.chunks) go[0] = go[1] = false;
+#pragma unroll
+      for (int t = 0; t < TC; ++t) take(t, d * TC + t);
+    }
   };
 
   locate();
-  if (item < items) {
-    aim(0);
-    take_all();
-  }
+  if (item < items) start();
+  [[maybe_unused]] u32 quiet[HELD];
+  [[maybe_unused]] int quiet_column = -1;
 
   while (item < items) {
     const int pixel = tile * 64 + row, begin = span * HELD;
     const int channel = column * BN / 64 * 64 + 16 * c + (BN == 64 ? 0 : column % 2 * 8);
+    [[maybe_unused]] const int column_now = column;
     [[maybe_unused]] const bool first_span = !MULTI || span == 0, last_span = !MULTI || span + 1 == spans;
     float acc[TC][BN / 2];
     const float4* mean = (const float4*)(RESIDENT ? bias + PER * c : columns + channel);
@@ -414,83 +423,119 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) spike_layer(const __gri
     const int judges = SPLIT ? 128 * WGS : 128, judge = SPLIT ? 2 : 2 + group;
     u32 seen = 0;
 #pragma unroll
-    for (int t = 0; t < TC; ++t)
+    for (int t = 0; t < TC * DEPTH; ++t)
 #pragma unroll
       for (int plane = 0; plane < PLANES; ++plane)
         seen |= words[t][plane][0][0] | words[t][plane][0][1] | words[t][plane][1][0] | words[t][plane][1][1];
     bool busy = vote(judge, judges, seen != 0);
     if (!busy) {
       seen = 0;
-      for (int i = 1; i < p.chunks; ++i) {
-        aim(i);
-        at[0] = (const u32*)((u64)at[0] + c * step);
-        at[1] = (const u32*)((u64)at[1] + c * step);
-        const bool mine_too = c < TC && (!TAIL || time + c < p.steps);
-        for (int plane = 0; plane < planes; ++plane)
+      for (int i = DEPTH; i < p.chunks; i += 4) {
+        u32 found[4][2][PLANES][2];
 #pragma unroll
-          for (int r = 0; r < 2; ++r) {
-            u32 x, y;
-            load2(x, y, at[r] + plane * plane_count, go[r] && mine_too, two);
-            seen |= x | y;
-          }
+        for (int k = 0; k < 4; ++k) {
+          aim(i + k < p.chunks ? i + k : p.chunks - 1);
+          const bool mine_too = c < TC && (!TAIL || time + c < p.steps);
+#pragma unroll
+          for (int r = 0; r < 2; ++r)
+#pragma unroll
+            for (int plane = 0; plane < PLANES; ++plane) {
+              const u32* from = (const u32*)((u64)at[r] + c * step) + plane * plane_count;
+              u32* to = found[k][r][plane];
+              load2(to[0], to[1], from, go[r] && mine_too && (PLANES == 1 || plane < planes), two);
+            }
+        }
+#pragma unroll
+        for (int k = 0; k < 4; ++k)
+#pragma unroll
+          for (int r = 0; r < 2; ++r)
+#pragma unroll
+            for (int plane = 0; plane < PLANES; ++plane) seen |= found[k][r][plane][0] | found[k][r][plane][1];
       }
       busy = vote(judge, judges, seen != 0);
-      aim(0);
+      for (int d = 0; d < DEPTH; ++d)
+        if (d < p.chunks) aim(d);
     }
     const bool any = RESIDENT ? busy : vote(1, VOTERS, busy);
 
     if (busy) {
       u32 a[2][4][4];
-      for (int i = 0; i < p.chunks; ++i) {
-        const bool last = i + 1 == p.chunks;
-        if (last) advance();
-        aim(last ? 0 : i + 1);
-        if (RESIDENT) stage = i;
-        barrier_wait(full + 8 * stage, RESIDENT ? 0 : parity);
-        const u32 b = ((ring + stage * CHUNK) >> 4) | (8u << 16);
+      auto expand = [&](int slot, int k) {
 #pragma unroll
-        for (int t = 0; t < TC; ++t) {
-          const int k = t & 1;
+        for (int r = 0; r < 2; ++r)
 #pragma unroll
-          for (int r = 0; r < 2; ++r)
+          for (int w = 0; w < 2; ++w) {
+            u32 u[PLANES];
 #pragma unroll
-            for (int w = 0; w < 2; ++w) {
-              u32 u[PLANES];
-#pragma unroll
-              for (int plane = 0; plane < PLANES; ++plane) {
-                const u32 x = words[t][plane][r][w];
-                u[plane] = plane == 0 ? x >> fours : __funnelshift_r(x, x, fours - plane);
-              }
-#pragma unroll
-              for (int j = 0; j < 4; ++j) {
-                u32 x = 0;
-#pragma unroll
-                for (int plane = 0; plane < PLANES; ++plane) x |= u[plane] & (0x00010001u << (j + plane));
-                a[k][2 * w + j / 2][r + 2 * (j % 2)] = x;
-              }
+            for (int plane = 0; plane < PLANES; ++plane) {
+              const u32 x = words[slot][plane][r][w];
+              u[plane] = plane == 0 ? x >> fours : __funnelshift_r(x, x, fours - plane);
             }
-          // Keeps the compiler from sinking the expansion between the products, which would serialise them.
 #pragma unroll
-          for (int s = 0; s < 4; ++s)
+            for (int j = 0; j < 4; ++j) {
+              u32 x = 0;
 #pragma unroll
-            for (int j = 0; j < 4; ++j) asm volatile("" : "+r"(a[k][s][j])::"memory");
-          mma_fence();
-#pragma unroll
-          for (int s = 0; s < 4; ++s) {
-            mma(acc[t], a[k][s], b + s * (STEP >> 4));
-            if (HALVES == 2) mma(acc[t], a[k][s], b + ((HALF + s * STEP) >> 4));
+              for (int plane = 0; plane < PLANES; ++plane) x |= u[plane] & (0x00010001u << (j + plane));
+              a[k][2 * w + j / 2][r + 2 * (j % 2)] = x;
+            }
           }
-          mma_commit();
-          take(t);
-          mma_wait<(TC > 1)>();
-          if (!RESIDENT && TC > 1 && t == 0 && i > 0 && lane == 0)
-            barrier_arrive(empty + 8 * (stage == 0 ? p.stages - 1 : stage - 1));
+        // Keeps the compiler from sinking the expansion between the products, which would serialise them.
+#pragma unroll
+        for (int s = 0; s < 4; ++s)
+#pragma unroll
+          for (int j = 0; j < 4; ++j) asm volatile("" : "+r"(a[k][s][j])::"memory");
+      };
+      auto multiply = [&](int t, int k, u32 b) {
+        mma_fence();
+#pragma unroll
+        for (int s = 0; s < 4; ++s) {
+          mma(acc[t], a[k][s], b + s * (STEP >> 4));
+          if (HALVES == 2) mma(acc[t], a[k][s], b + ((HALF + s * STEP) >> 4));
         }
-        if (!RESIDENT && TC == 1 && lane == 0) barrier_arrive(empty + 8 * stage);
-        if (!RESIDENT && ++stage == p.stages) stage = 0, parity ^= 1;
+        mma_commit();
+      };
+      if (DEPTH == 1) {
+        for (int i = 0; i < p.chunks; ++i) {
+          const bool last = i + 1 == p.chunks;
+          if (last) advance();
+          aim(last ? 0 : i + 1);
+          if (RESIDENT) stage = i;
+          barrier_wait(full + 8 * stage, RESIDENT ? 0 : parity);
+          const u32 b = ((ring + stage * CHUNK) >> 4) | (8u << 16);
+#pragma unroll
+          for (int t = 0; t < TC; ++t) {
+            expand(t, t & 1);
+            multiply(t, t & 1, b);
+            take(t, t);
+            mma_wait<1>();
+            if (!RESIDENT && t == 0 && i > 0 && lane == 0)
+              barrier_arrive(empty + 8 * (stage == 0 ? p.stages - 1 : stage - 1));
+          }
+          if (!RESIDENT && ++stage == p.stages) stage = 0, parity ^= 1;
+        }
+        mma_wait<0>();
+        if (!RESIDENT && lane == 0) barrier_arrive(empty + 8 * (stage == 0 ? p.stages - 1 : stage - 1));
+      } else {
+        for (int i = 0; i < p.chunks; i += DEPTH) {
+#pragma unroll
+          for (int d = 0; d < DEPTH; ++d) {
+            if (i + d >= p.chunks) break;
+            expand(d, 0);
+            if (i + d + DEPTH < p.chunks) {
+              aim(i + d + DEPTH);
+              take(0, d);
+            }
+            if (RESIDENT) stage = i + d;
+            barrier_wait(full + 8 * stage, RESIDENT ? 0 : parity);
+            multiply(0, 0, ((ring + stage * CHUNK) >> 4) | (8u << 16));
+            mma_wait<0>();
+            if (!RESIDENT && lane == 0) barrier_arrive(empty + 8 * stage);
+            if (!RESIDENT && ++stage == p.stages) stage = 0, parity ^= 1;
+          }
+        }
+        advance();
+        start();
       }
-      mma_wait<0>();
-      if (!RESIDENT && TC > 1 && lane == 0) barrier_arrive(empty + 8 * (stage == 0 ? p.stages - 1 : stage - 1));
     } else {
       // The weights that were fetched all the same must be let go.
       const int sent = RESIDENT ? 0 : any || p.stages > p.chunks ? p.chunks : p.stages;
@@ -501,17 +546,19 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) spike_layer(const __gri
         if (++stage == p.stages) stage = 0, parity ^= 1;
       }
       advance();
-      aim(0);
-      take_all();
+      start();
     }
 
     // In a split tile every warpgroup has some steps of all pixels; it needs all steps of some pixels.
+    const bool alike = QUIET && OUT == 0 && !busy;
     if (SPLIT) {
+      if (!alike) {
 #pragma unroll
-      for (int t = 0; t < TC; ++t)
+        for (int t = 0; t < TC; ++t)
 #pragma unroll
-        for (int i = 0; i < BN / 2; ++i) sums[((group * TC + t) * (BN / 2) + i) * 128] = acc[t][i];
-      vote(3, 128 * WGS, false);
+          for (int i = 0; i < BN / 2; ++i) sums[((group * TC + t) * (BN / 2) + i) * 128] = acc[t][i];
+        vote(3, 128 * WGS, false);
+      }
       if (group >= 2) continue;
     }
     auto current = [&](int t, int r, int i) {
@@ -527,6 +574,66 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) spike_layer(const __gri
     }
 
 #if OUT == 0
+    const int pitch = p.words * 4;
+    u8* to[ROWS];
+    [[maybe_unused]] const u8* from[ROWS];
+#pragma unroll
+    for (int r = 0; r < ROWS; ++r) {
+      const u64 m = (u64)begin * p.pixels + place[r];
+      to[r] = (u8*)p.out + m * (OUTP * pitch) + channel / 8;
+      from[r] = p.add + m * (ADD * pitch) + channel / 8;
+    }
+    // Writes the spikes of one pixel and step; steps are written in order.
+    auto emit = [&](int r, u32 carry) {
+      if (valid[r]) {
+#pragma unroll
+        for (int plane = 0; plane < OUTP; ++plane) {
+          u32 bits = carry;
+          if (plane < ADD) {
+            const u8* other = from[r] + plane * pitch;
+            const u32 x = BN == 64 ? *(const u16*)other : *other;
+            bits = carry ^ x;
+            carry &= x;
+          } else {
+            carry = 0;
+          }
+          if (BN == 64)
+            *(u16*)(to[r] + plane * pitch) = (u16)bits;
+          else
+            to[r][plane * pitch] = (u8)bits;
+        }
+      }
+      to[r] += (u64)p.pixels * (OUTP * pitch);
+      if (ADD) from[r] += (u64)p.pixels * (ADD * pitch);
+    };
+    // Spikes add up in the mantissa of 2^23.
+    auto fire = [&](float& v, float x, float& sum, int i) {
+      const float h = LEAK ? __fmaf_rn(keep, v, x) : v + x;
+      const float s = reaches(h, threshold);
+      sum = __fmaf_rn(s, (float)(1 << i), sum);
+      v = RESET == 0 ? __fmaf_rn(-s, threshold, h) : RESET == 1 ? __fmaf_rn(-s, h, h) : s != 0 ? reset : h;
+    };
+    if (alike) {
+      if (quiet_column != column_now) {
+        quiet_column = column_now;
+        float v[PER];
+#pragma unroll
+        for (int i = 0; i < PER; ++i) v[i] = RESET == 2 ? reset : 0.0f;
+#pragma unroll
+        for (int t = 0; t < HELD; ++t) {
+          float sum = 8388608.0f;
+#pragma unroll
+          for (int i = 0; i < PER; ++i) fire(v[i], ((const float*)mean)[i], sum, i);
+          quiet[t] = __float_as_uint(sum);
+        }
+      }
+#pragma unroll
+      for (int t = 0; t < HELD; ++t)
+        if (!TAIL || t < p.steps)
+#pragma unroll
+          for (int r = 0; r < ROWS; ++r) emit(r, quiet[t]);
+      continue;
+    }
     float v[ROWS][PER];
 #pragma unroll
     for (int r = 0; r < ROWS; ++r)
@@ -541,51 +648,15 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) spike_layer(const __gri
 #endif
         }
       }
-    const int pitch = p.words * 4;
-    u8* to[ROWS];
-    [[maybe_unused]] const u8* from[ROWS];
-#pragma unroll
-    for (int r = 0; r < ROWS; ++r) {
-      const u64 m = (u64)begin * p.pixels + place[r];
-      to[r] = (u8*)p.out + m * (OUTP * pitch) + channel / 8;
-      from[r] = p.add + m * (ADD * pitch) + channel / 8;
-    }
 #pragma unroll
     for (int t = 0; t < HELD; ++t) {
       if (!TAIL || begin + t < p.steps) {
 #pragma unroll
         for (int r = 0; r < ROWS; ++r) {
-          // Spikes add up in the mantissa of 2^23.
           float sum = 8388608.0f;
 #pragma unroll
-          for (int i = 0; i < PER; ++i) {
-            const float x = current(t, r, i);
-            const float h = LEAK ? __fmaf_rn(keep, v[r][i], x) : v[r][i] + x;
-            const float s = reaches(h, threshold);
-            sum = __fmaf_rn(s, (float)(1 << i), sum);
-            v[r][i] = RESET == 0 ? __fmaf_rn(-s, threshold, h) : RESET == 1 ? __fmaf_rn(-s, h, h) : s != 0 ? reset : h;
-          }
-          if (valid[r]) {
-            u32 carry = __float_as_uint(sum);
-#pragma unroll
-            for (int plane = 0; plane < OUTP; ++plane) {
-              u32 bits = carry;
-              if (plane < ADD) {
-                const u8* other = from[r] + plane * pitch;
-                const u32 x = BN == 64 ? *(const u16*)other : *other;
-                bits = carry ^ x;
-                carry &= x;
-              } else {
-                carry = 0;
-              }
-              if (BN == 64)
-                *(u16*)(to[r] + plane * pitch) = (u16)bits;
-              else
-                to[r][plane * pitch] = (u8)bits;
-            }
-          }
-          to[r] += (u64)p.pixels * (OUTP * pitch);
-          if (ADD) from[r] += (u64)p.pixels * (ADD * pitch);
+          for (int i = 0; i < PER; ++i) fire(v[r][i], current(t, r, i), sum, i);
+          emit(r, __float_as_uint(sum));
         }
       }
     }
