@@ -35,6 +35,12 @@ BENCHMARKS = (
         result="spike_cpu.json",
     ),
     Benchmark(
+        name="bad-input",
+        gate=("tests/faults", "tests/cli"),
+        command=(sys.executable, "-m", "benchmarks.bad_input"),
+        result="bad_input.json",
+    ),
+    Benchmark(
         name="spike-coverage",
         gate=("tests/trace", "tests/compress"),
         command=(sys.executable, "-m", "benchmarks.coverage"),

@@ -57,7 +57,7 @@ def demo(
         bool, typer.Option("--compile/--no-compile", help="Let the dense side use torch.compile.")
     ] = True,
     quick: Annotated[
-        bool, typer.Option("--quick", help="A look in seconds: few images and rounds, eager torch as the only rival.")
+        bool, typer.Option("--quick", help="Half a minute: few images and rounds, eager torch as the only rival.")
     ] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print the figures as JSON; progress goes to stderr.")] = False,
 ) -> None:
@@ -69,8 +69,8 @@ def demo(
 
     **Examples**
 
-    - `sparseflow demo` — the full comparison, about two minutes on 2 cores
-    - `sparseflow demo --quick` — a first look in seconds
+    - `sparseflow demo` — the full comparison, one to three minutes on 2 cores
+    - `sparseflow demo --quick` — a first look in half a minute
     - `sparseflow demo --threads 1 --batch 1 --out runs/one` — latency of one image
     """
     import json

@@ -51,7 +51,7 @@ class DemoConfig:
         threads: threads of both networks; None leaves torch's own number.
         repeats: timed rounds.
         compile: let the dense side use torch.compile, where a C++ compiler is found.
-        quick: a look in seconds: at most 128 images, 5 rounds, kernels chosen in haste, nothing compiled.
+        quick: a look in half a minute: at most 128 images, 5 rounds, kernels chosen in haste, nothing compiled.
 
     Raises:
         ConfigError: a number below 1.
