@@ -13,7 +13,7 @@ import torch
 import sparseflow
 from sparseflow.data import cifar10_subset
 from sparseflow.nn.functional import reset_net
-from sparseflow.nn.models import checkpoints, load_checkpoint
+from sparseflow.nn.models import load_checkpoint
 
 IMAGES = 256
 BATCH = 64
@@ -32,7 +32,7 @@ def classify(model: torch.nn.Module, images: torch.Tensor) -> tuple[torch.Tensor
 
 def main() -> None:
     """Run the example."""
-    model, _ = load_checkpoint(checkpoints()[0])
+    model, _ = load_checkpoint("spiking_vgg9_cifar10")
     subset = cifar10_subset()
     images = subset.normalize(subset.images[:IMAGES])
     labels = subset.labels[:IMAGES]

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 import torch
 from safetensors import safe_open
@@ -75,16 +77,27 @@ def test_weights_of_another_network(saved, tmp_path):
         models.load_checkpoint(str(path))
 
 
-def test_the_shipped_network_is_alive_and_right():
-    assert models.checkpoints() == ("spiking_vgg9_cifar10",)
-    model, record = models.load_checkpoint("spiking_vgg9_cifar10")
-    assert record["test_accuracy"] >= 0.91
+@pytest.mark.parametrize(
+    ("name", "least", "images"), [("spiking_vgg9_cifar10", 0.91, 200), ("sew_resnet18_cifar10", 0.93, 100)]
+)
+def test_the_shipped_networks_are_alive_and_right(name, least, images):
+    model, record = models.load_checkpoint(name)
+    assert record["test_accuracy"] >= least
     assert record["test_images"] == 10_000
     assert all(0.02 <= density <= 0.40 for density in record["density"].values())
-    accuracy, density = evaluate(model, data.cifar10_subset().take(200), batch_size=50)
+    accuracy, density = evaluate(model, data.cifar10_subset().take(images), batch_size=50)
     assert abs(accuracy - record["test_accuracy"]) < 0.06
-    for name, value in density.items():
-        assert value == pytest.approx(record["density"][name], rel=0.1)
+    assert density.keys() == record["density"].keys()
+    for key, value in density.items():
+        assert value == pytest.approx(record["density"][key], rel=0.1)
+
+
+def test_the_shipped_networks_are_known_by_name_and_small():
+    assert models.checkpoints() == ("sew_resnet18_cifar10", "spiking_vgg9_cifar10")
+    path = Path(models.__file__).parents[2] / "assets" / "checkpoints" / "sew_resnet18_cifar10.safetensors"
+    assert path.stat().st_size <= 16 * 2**20
+    tensors = load_file(path)
+    assert {t.dtype for k, t in tensors.items() if t.ndim > 1} == {torch.int8}
 
 
 @pytest.fixture
