@@ -14,8 +14,9 @@ from sparseflow.ops._library import run
 from sparseflow.ops.lif.reference import WORD, LIFParams
 from sparseflow.ops.spike_layer import _pack, cuda, reference
 from sparseflow.ops.spike_layer.reference import Source, check_width, pack_counts, unpack_counts
+from sparseflow.ops.spike_layer.space import OP
 
-__all__ = ["LayerWeights", "Source", "pack_counts", "pack_layer", "spike_layer", "unpack_counts"]
+__all__ = ["OP", "LayerWeights", "Source", "pack_counts", "pack_layer", "spike_layer", "unpack_counts"]
 
 KERNELS = ("dense", "triton", "cuda")
 PRECISIONS = ("fp16", "exact")
@@ -131,7 +132,7 @@ def _packed(
     if kernel == "triton":
         from sparseflow.ops.spike_layer import triton
 
-        return triton.pack(weights, bias, params, identity, planes, precision)  # type: ignore[no-any-return]
+        return triton.pack(weights, bias, params, identity, planes, precision)
     if kernel == "cuda":
         return _pack.pack(weights, bias, params, identity, precision)
     tensors = {f"weight{i}": w.contiguous() for i, w in enumerate(weights)}

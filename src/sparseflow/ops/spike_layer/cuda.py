@@ -185,7 +185,7 @@ def _plan(
     out_planes: int,
     add: int,
     neuron: tuple[bool, int, bool, bool],
-    tune: tuple[tuple[str, int], ...],
+    tune: tuple[tuple[str, Any], ...],
 ) -> _Plan:
     sources = [Source(torch.empty(shape, device="meta"), *rest) for shape, rest, _ in shapes]
     if any(s.words.numel() >= 2**31 for s in sources):
@@ -240,7 +240,7 @@ def spike_layer(
     keep_v: bool = False,
     out: str = "words",
     out_planes: int = 1,
-    tune: tuple[tuple[str, int], ...] = (),
+    tune: tuple[tuple[str, Any], ...] = (),
 ) -> tuple[Tensor, Tensor | None]:
     """Run the layer; arguments as in `sparseflow.ops.spike_layer.spike_layer`, all checked there.
 

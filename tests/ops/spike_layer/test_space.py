@@ -1,0 +1,37 @@
+"""Refusals of the spiking layer's kernels, each with its reason."""
+
+import pytest
+
+from sparseflow.ir import Layer, Operand, Target
+from sparseflow.ops.spike_layer.space import OP, refuses_cuda, refuses_triton
+
+
+def target(kind="gpu", features=("sm_90a",)):
+    return Target(
+        name="t", kind=kind, peak_flops_per_s={}, bw_bytes_per_s=1.0, memory_bytes=1.0, cores=1, features=features
+    )
+
+
+def layer(structure="spikes", **attrs):
+    x = Operand(role="input", shape=(4, 8, 5, 5), structure=structure)
+    return Layer(name="x", op="conv2d", operands=(x,), attrs=tuple(attrs.items()))
+
+
+def test_a_layer_on_spikes_runs():
+    assert refuses_cuda(layer(), target()) is None
+    assert refuses_triton(layer("counts"), target(features=())) is None
+    assert [k.name for k in OP.kernels] == ["dense", "triton", "cuda"]
+
+
+@pytest.mark.parametrize(
+    ("bad", "where", "why"),
+    [
+        (layer(), target("cpu"), "is a cpu"),
+        (layer("dense"), target(), "the input is 'dense'"),
+        (layer(groups=2), target(), "the layer has 2"),
+        (layer(), target(features=()), "sm_90a"),
+        (Layer(name="x", op="conv2d", operands=()), target(), "not known"),
+    ],
+)
+def test_others_are_refused_with_a_reason(bad, where, why):
+    assert why in refuses_cuda(bad, where)
