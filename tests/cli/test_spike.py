@@ -71,6 +71,21 @@ def test_train_lets_options_override_the_file(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("options", "epochs", "minutes"),
+    [([], 5, 3.0), (["--minutes", "0.5"], 5, 0.5), (["--epochs", "2"], 2, None)],
+)
+def test_train_counts_minutes_or_passes(monkeypatch, tmp_path, options, epochs, minutes):
+    seen = []
+    record = {"model": "csnn", "test_accuracy": 0.9, "test_images": 10, "dataset": "fashion_mnist"}
+    monkeypatch.setattr(spike_train, "train", lambda config: seen.append(config) or record)
+    path = tmp_path / "train.yaml"
+    path.write_text("model: csnn\nepochs: 5\nminutes: 3.0\n")
+    result = CliRunner().invoke(app, ["spike", "train", str(path), *options])
+    assert result.exit_code == 0, result.output
+    assert seen == [spike_train.SpikeTrainConfig(model="csnn", epochs=epochs, minutes=minutes)]
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--model", "vgg99"], "vgg99"),

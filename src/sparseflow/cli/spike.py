@@ -23,6 +23,7 @@ def train(
     data: Annotated[str | None, typer.Option(help="Folder of the images.", show_default=False)] = None,
     out: Annotated[str | None, typer.Option(help="Run folder; a run there is resumed.", show_default=False)] = None,
     epochs: Annotated[int | None, typer.Option(callback=positive, help="Passes.", show_default=False)] = None,
+    minutes: Annotated[float | None, typer.Option(help="Train so long instead.", show_default=False)] = None,
     batch: Annotated[int | None, typer.Option(callback=positive, help="Images a step.", show_default=False)] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.", show_default=False)] = None,
     seed: Annotated[int | None, typer.Option(help="Seed.", show_default=False)] = None,
@@ -31,13 +32,15 @@ def train(
     """Train a spiking network on real images, sparse but alive.
 
     The state is saved after every epoch: run the same command again to go on
-    after Ctrl-C.
+    after Ctrl-C. A run by minutes keeps none; --epochs alone takes the minutes
+    of a file back.
 
     **Examples**
 
     - `sparseflow spike train --data ~/cifar10 --out runs/vgg9`
     - `sparseflow spike train configs/spike_csnn_fashion_mnist.yaml --epochs 1`
     - `sparseflow spike train --model csnn --dataset fashion_mnist --epochs 2`
+    - `sparseflow spike train configs/spike_sew18_cifar10.yaml --data ~/cifar10 --minutes 10`
     """
     import json
     from dataclasses import replace
@@ -52,10 +55,13 @@ def train(
         "data_path": data,
         "out": out,
         "epochs": epochs,
+        "minutes": minutes,
         "batch_size": batch,
         "device": device,
         "seed": seed,
     }
+    if epochs is not None:
+        settings = replace(settings, minutes=None)
     record = run(replace(settings, **{k: v for k, v in given.items() if v is not None}))
     if json_:
         typer.echo(json.dumps(record, indent=2))

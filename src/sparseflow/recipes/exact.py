@@ -79,9 +79,9 @@ def on_rows(weight: Tensor, bits: int) -> Tensor:
     Raises:
         ConfigError: `bits` is out of range.
 
-    >>> on_rows(torch.tensor([[100.3, -7.0], [0.26, 0.0]]), 8)
+    >>> on_rows(torch.tensor([[100.3, -7.0], [0.75, 0.0]]), 8)
     tensor([[100.0000,  -7.0000],
-            [  0.2598,   0.0000]])
+            [  0.7500,   0.0000]])
     """
     if not 2 <= bits <= 8:
         raise ConfigError(f"bits is {bits}; expected 2 to 8")
