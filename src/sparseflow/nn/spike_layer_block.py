@@ -136,13 +136,13 @@ class SpikeLayerBlock(_Stamped):
         identity: bits of the counts added to the currents, 0 if none are.
         out_planes: bits of the counts that come out.
         precision: "fp16", or "exact" for weights of 22 bits.
-        kernel: "cuda", "triton" or "dense" of `ops.spike_layer`, or "library" for torch's
+        kernel: "cuda", "event", "triton" or "dense" of `ops.spike_layer`, or "library" for torch's
             convolution on unpacked floats.
         floats: dtype of what comes out without a neuron, and of the library's convolution.
         keep: read and write the neuron's state; else every call starts at rest and leaves none.
     """
 
-    kernels = ("cuda", "triton", "library", "dense")
+    kernels = ("cuda", "event", "triton", "library", "dense")
 
     def __init__(
         self,

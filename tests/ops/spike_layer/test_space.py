@@ -3,7 +3,7 @@
 import pytest
 
 from sparseflow.ir import Layer, Operand, Target
-from sparseflow.ops.spike_layer.space import OP, refuses_cuda, refuses_triton
+from sparseflow.ops.spike_layer.space import OP, refuses_cuda, refuses_event, refuses_triton
 
 
 def target(kind="gpu", features=("sm_90a",)):
@@ -19,8 +19,10 @@ def layer(structure="spikes", **attrs):
 
 def test_a_layer_on_spikes_runs():
     assert refuses_cuda(layer(), target()) is None
+    assert refuses_event(layer(), target()) is None
+    assert "counts" in (refuses_event(layer("counts"), target()) or "")
     assert refuses_triton(layer("counts"), target(features=())) is None
-    assert [k.name for k in OP.kernels] == ["dense", "triton", "cuda"]
+    assert [k.name for k in OP.kernels] == ["dense", "triton", "cuda", "event"]
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from sparseflow.nn.spikes import Spikes, unpack
 
 __all__ = ["KERNELS_CPU", "KERNELS_GPU", "as_graph", "time_lowered"]
 
-KERNELS_GPU = ("library", "triton", "cuda")
+KERNELS_GPU = ("library", "triton", "cuda", "event")
 KERNELS_CPU = ("library", "dense")
 SPIKES_OFF = 1e-3
 """Share of spikes above which a kernel is taken for wrong, and not for rounding otherwise."""

@@ -12,13 +12,13 @@ from torch import Tensor
 from sparseflow.errors import ConfigError, UnsupportedError
 from sparseflow.ops._library import run
 from sparseflow.ops.lif.reference import WORD, LIFParams
-from sparseflow.ops.spike_layer import _pack, cuda, reference
+from sparseflow.ops.spike_layer import _pack, cuda, event, reference
 from sparseflow.ops.spike_layer.reference import Source, check_width, pack_counts, unpack_counts
 from sparseflow.ops.spike_layer.space import OP
 
 __all__ = ["OP", "LayerWeights", "Source", "pack_counts", "pack_layer", "spike_layer", "unpack_counts"]
 
-KERNELS = ("dense", "triton", "cuda")
+KERNELS = ("dense", "triton", "cuda", "event")
 PRECISIONS = ("fp16", "exact")
 OUTS = {"words": torch.int32, "float16": torch.float16, "float32": torch.float32}
 
@@ -28,7 +28,7 @@ class LayerWeights:
     """The weights of one layer, packed once for one kernel.
 
     Args:
-        kernel: "dense", "triton" or "cuda".
+        kernel: "dense", "triton", "cuda" or "event".
         precision: "fp16", or "exact" for a high and a low half of each weight.
         out_channels: Cout.
         shapes: weight shape `(Cout, C, kh, kw)` of each source.
@@ -81,7 +81,7 @@ def pack_layer(
         identity: packed counts of Cout channels will be added to the currents.
         planes: bits of a count, of each source and then of the identity, if any; 1 if not given.
         precision: "fp16", or "exact" (a high and a low float16 of each weight: about 22 bits).
-        kernel: "dense", "triton" or "cuda".
+        kernel: "dense", "triton", "cuda" or "event".
 
     Raises:
         ConfigError: shapes that do not fit, or an unknown precision.
@@ -133,6 +133,8 @@ def _packed(
         from sparseflow.ops.spike_layer import triton
 
         return triton.pack(weights, bias, params, identity, planes, precision)
+    if kernel == "event":
+        return event.pack(weights, bias, params, identity, planes, precision)
     if kernel == "cuda":
         return _pack.pack(weights, bias, params, identity, precision)
     tensors = {f"weight{i}": w.contiguous() for i, w in enumerate(weights)}
@@ -276,7 +278,7 @@ def _kernels(name: str) -> Any:
         from sparseflow.ops.spike_layer import triton
 
         return triton.spike_layer
-    return cuda.spike_layer
+    return event.spike_layer if name == "event" else cuda.spike_layer
 
 
 def _dense(

@@ -21,10 +21,10 @@ TIMEOUT_S = 300
 MAX_SHARED = 8
 
 
-def source(defines: Mapping[str, int]) -> str:
+def source(defines: Mapping[str, int], name: str = NAME) -> str:
     """Return the kernel's text with its defines in front."""
-    text = Path(__file__).with_name(f"{NAME}.cu").read_text(encoding="utf-8")
-    return "".join(f"#define {name} {value}\n" for name, value in defines.items()) + text
+    text = Path(__file__).with_name(f"{name}.cu").read_text(encoding="utf-8")
+    return "".join(f"#define {key} {value}\n" for key, value in defines.items()) + text
 
 
 @cache
@@ -55,19 +55,19 @@ def folder() -> Path:
     return Path(base) / "sparseflow" / "kernels"
 
 
-def cubin(defines: Mapping[str, int]) -> bytes:
+def cubin(defines: Mapping[str, int], name: str = NAME) -> bytes:
     """Return the machine code, from disk if it was built before.
 
     Raises:
         UnsupportedError: there is no compiler, or it fails.
     """
-    made_by, text = compiler(), source(defines)
+    made_by, text = compiler(), source(defines, name)
     if made_by is None:
         raise UnsupportedError(
             "spike_layer: kernel 'cuda' is built at first use, by NVRTC or nvcc; install cuda-core, or CUDA 12 or later"
         )
     key = hashlib.sha256(f"{ARCH}\n{made_by}\n{text}".encode()).hexdigest()[:32]
-    path = folder() / f"{NAME}-{key}.cubin"
+    path = folder() / f"{name}-{key}.cubin"
     if path.is_file():
         return path.read_bytes()
     code = _by_nvrtc(text) if made_by.startswith("nvrtc") else _by_nvcc(text, made_by.split(" ", 2)[2])
@@ -126,10 +126,10 @@ def check(status: int, what: str) -> None:
 
 
 @lru_cache(maxsize=1024)
-def function(device: int, defines: tuple[tuple[str, int], ...], shared: int) -> ctypes.c_void_p:
+def function(device: int, defines: tuple[tuple[str, int], ...], shared: int, name: str = NAME) -> ctypes.c_void_p:
     """Return the loaded kernel, allowed this many bytes of shared memory; the device's context must be current."""
     module, made = ctypes.c_void_p(), ctypes.c_void_p()
-    check(driver().cuModuleLoadData(ctypes.byref(module), cubin(dict(defines))), "loading the kernel")
-    check(driver().cuModuleGetFunction(ctypes.byref(made), module, NAME.encode()), "finding the kernel")
+    check(driver().cuModuleLoadData(ctypes.byref(module), cubin(dict(defines), name)), "loading the kernel")
+    check(driver().cuModuleGetFunction(ctypes.byref(made), module, name.encode()), "finding the kernel")
     check(driver().cuFuncSetAttribute(made, MAX_SHARED, shared), f"asking for {shared} bytes of shared memory")
     return made

@@ -3,7 +3,7 @@
 from sparseflow.ir import Layer, Target
 from sparseflow.ops._op import Kernel, Op
 
-__all__ = ["OP", "refuses_cuda", "refuses_triton"]
+__all__ = ["OP", "refuses_cuda", "refuses_event", "refuses_triton"]
 
 
 def refuses_triton(layer: Layer, target: Target) -> str | None:
@@ -28,6 +28,15 @@ def refuses_cuda(layer: Layer, target: Target) -> str | None:
     return refusal
 
 
+def refuses_event(layer: Layer, target: Target) -> str | None:
+    """Return why the kernel for few spikes rejects a layer, or None."""
+    refusal = refuses_cuda(layer, target)
+    x = layer.operand("input")
+    if refusal is None and x is not None and x.structure != "spikes":
+        return f"takes spikes; the input is {x.structure!r}"
+    return refusal
+
+
 OP = Op(
     name="spike_layer",
     serves=(),
@@ -35,5 +44,6 @@ OP = Op(
         Kernel(name="dense", summary="unpacks, convolves, runs the neurons, and packs"),
         Kernel(name="triton", summary="all of it in one kernel, on any GPU", refuses=refuses_triton),
         Kernel(name="cuda", summary="all of it in one kernel, by wgmma", refuses=refuses_cuda),
+        Kernel(name="event", summary="reads the weights of the inputs that fire alone", refuses=refuses_event),
     ),
 )

@@ -71,7 +71,7 @@ class GpuBenchConfig:
     quick: bool = False
     budget_s: float = 570.0
     checkpoints: tuple[str, ...] = ()
-    kernels: tuple[str, ...] = ("cuda", "triton")
+    kernels: tuple[str, ...] = ("cuda", "event", "triton")
     precision: str = "fp16"
     rounds: int = 100
     warmup: int = 20
