@@ -229,3 +229,12 @@ def test_a_channel_that_its_norm_switched_off_keeps_finite_weights():
     grids.pop()
     make_exact(net, x, bits=8)
     assert not net.features.conv1.weight[0].any()
+
+
+def test_the_shipped_network_of_bytes_is_exact_already():
+    model, record = load_checkpoint("sew_resnet18_cifar10")
+    before = copy.deepcopy(model.state_dict())
+    images = cifar10_subset().take(2)
+    steps = make_exact(model, images.normalize(images.images), bits=8)
+    assert steps == record["steps_log2"]
+    assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())

@@ -31,7 +31,7 @@ def test_spikes_and_gradients_are_those_of_the_plain_form(tau, leak, decay, rese
         x, grad = (torch.randn(shape, generator=g).mul(2).to(DEVICE) for _ in range(2))
         if len(shape) == 4 and i % 2:
             x = x.contiguous(memory_format=torch.channels_last)
-        for steps in (1, 2, 4):
+        for steps in (1, 4):
             want, want_grad = plain(x, grad, steps, tau, leak, decay, 1.0, rest, soft, detach, 2.0)
             spikes, down = (torch.full_like(x, torch.nan) for _ in range(2))
             triton.forward(x, spikes, steps, tau, leak, decay, 1.0, rest, soft)
