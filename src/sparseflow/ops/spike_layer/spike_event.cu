@@ -154,14 +154,8 @@ extern "C" __global__ void __launch_bounds__(32 * WS * GROUPS, BLOCKS) spike_eve
     int n = 0;
     u32* to_offset = offsets + warp * SEGMENT;
     u16* to_mask = masks + warp * SEGMENT;
-    // Adds the channels of a word of both units that are one anywhere; w holds this lane's word.
+    // Adds the channels of a transposed word of both units that are one anywhere.
     auto list = [&](u32 w, int i, int word) {
-      if (!__any_sync(0xffffffffu, w != 0)) return;
-#pragma unroll
-      for (int s = 0; s < 5; ++s) {
-        const u32 other = __shfl_xor_sync(0xffffffffu, w, 16 >> s);
-        w = (w & kept[s]) | (__funnelshift_l(other, other, turn[s]) & ~kept[s]);
-      }
       // Now bits 0..15 are the pixels of unit 2i at channel `lane`, bits 16..31 those of unit 2i + 1.
       const u32 offset = (u32)((4 * i + word) * 32 + lane) * 128;
 #pragma unroll
@@ -189,8 +183,18 @@ extern "C" __global__ void __launch_bounds__(32 * WS * GROUPS, BLOCKS) spike_eve
 #pragma unroll
       for (int i = 0; i < BATCH; ++i) {
         if (__any_sync(0xffffffffu, (x[i][0] | x[i][1]) != 0)) {
-          list(x[i][0], (b + i) * WS + warp, 0);
-          list(x[i][1], (b + i) * WS + warp, 1);
+          u32 w[2] = {x[i][0], x[i][1]};
+          // Both words side by side: an exchange takes long to come back.
+#pragma unroll
+          for (int s = 0; s < 5; ++s)
+#pragma unroll
+            for (int word = 0; word < 2; ++word) {
+              const u32 other = __shfl_xor_sync(0xffffffffu, w[word], 16 >> s);
+              w[word] = (w[word] & kept[s]) | (__funnelshift_l(other, other, turn[s]) & ~kept[s]);
+            }
+#pragma unroll
+          for (int word = 0; word < 2; ++word)
+            if (__any_sync(0xffffffffu, w[word] != 0)) list(w[word], (b + i) * WS + warp, word);
         }
       }
     }
