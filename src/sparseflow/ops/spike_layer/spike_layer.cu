@@ -714,4 +714,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) spike_layer(const __gri
         }
 #endif
   }
+  // A block whose tiles are all silent reads no weights, but must not end while they are on their way.
+  if (RESIDENT && thread == 0)
+    for (int i = 0; i < p.chunks; ++i) barrier_wait(full + 8 * i, 0);
 }

@@ -114,7 +114,7 @@ class Choice:
 def captured(run: Run, device: torch.device) -> tuple[Run, str]:
     """Return `run` as the replay of a CUDA graph and "graph", or `run` itself and "calls" where that fails.
 
-    The outputs of a captured run stay alive as long as the replay.
+    What a captured run reads and makes stays alive as long as the replay.
     """
     if device.type != "cuda":
         return run, "calls"
@@ -133,7 +133,8 @@ def captured(run: Run, device: torch.device) -> tuple[Run, str]:
         torch.cuda.synchronize(device)
         return run, "calls"
 
-    def replay() -> Any:
+    def replay(keeps: Run = run) -> Any:
+        # The graph knows addresses only: weights that nobody else holds would be freed under it.
         graph.replay()
         return out
 
