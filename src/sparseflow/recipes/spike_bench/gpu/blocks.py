@@ -110,6 +110,7 @@ class Ours:
         words: the sets of words that it reads.
         timings: kernel to its timing in the choice.
         failures: kernel to reason.
+        runs: every kernel that runs, and how it is timed.
     """
 
     kernel: str
@@ -118,11 +119,15 @@ class Ours:
     words: list[Tensor]
     timings: dict[str, Timing]
     failures: dict[str, str]
+    runs: dict[str, tuple[Callable[[], Any], str]]
 
     def feed(self, inputs: Sequence[Tensor]) -> None:
-        """Let it read other spikes."""
+        """Let it read other spikes, and choose the kernel anew: a plan knows the density of its layer."""
         for mine, x in zip(self.words, inputs, strict=True):
             mine.copy_(pack_counts(x, 1))
+        self.timings = measure({k: r for k, (r, _) in self.runs.items()}, warmup=5, repeats=15, budget_s=5.0)
+        self.kernel = min(self.timings, key=lambda k: self.timings[k].median_s)
+        self.run, self.timing = self.runs[self.kernel]
 
 
 def spikes(case: BlockCase, density: float, seed: int, device: torch.device) -> Tensor:
@@ -195,7 +200,8 @@ def our_side(
         raise UnsupportedError(f"no kernel runs {case.name}: {failures}")
     timings = measure({k: r for k, (r, _) in runs.items()}, warmup=5, repeats=15, budget_s=5.0)
     best = min(timings, key=lambda k: timings[k].median_s)
-    return Ours(kernel=best, run=runs[best][0], timing=runs[best][1], words=words, timings=timings, failures=failures)
+    fastest, how = runs[best]
+    return Ours(kernel=best, run=fastest, timing=how, words=words, timings=timings, failures=failures, runs=runs)
 
 
 def agreement(case: BlockCase, block: Block, x: Tensor, words: Tensor) -> float:
@@ -328,6 +334,7 @@ def _one(
             inputs = [spikes(case, density, config.seed + k, device) for k in range(sets)]
             rival.feed(inputs)
             ours.feed(inputs)
+            equal = agreement(case, block, inputs[0], ours.run()[0])
         timings = quote(rival, ours, config)
         ratios[density] = ratio(timings, "dense", "ours")
         result.figures += quoted(case, density, rival, ours, timings, sets, config, device)
@@ -340,6 +347,8 @@ def _one(
                 "kernel": ours.kernel,
                 "ours_us": timings["ours"].median_s / sets * 1e6,
                 "ratio": ratios[density],
+                "spikes_equal": equal,
+                "kernels_us": {k: t.median_s / sets * 1e6 for k, t in ours.timings.items()},
             }
         )
     return ratios
