@@ -1,3 +1,5 @@
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
@@ -80,7 +82,7 @@ def test_feeding_other_values_changes_every_variant_but_not_the_caller_s_tensor(
 def test_contiguous_tensors_are_compiled_only_if_eager_does_not_speak_against_them(monkeypatch):
     times = {"eager nchw": Timing.of([1.2]), "eager channels_last": Timing.of([1.0])}
     monkeypatch.setattr(dense_module, "measure", lambda *_, **__: times)
-    monkeypatch.setattr(torch, "compile", lambda net: net)
+    monkeypatch.setattr(torch, "compile", lambda net, **_: net)
     net, x = nn.Conv2d(3, 4, 3).eval(), torch.randn(2, 3, 6, 5)
     variants = dense_variants(net, x, prune=1.1)
     assert set(variants.left_out) == {"compile nchw", "compile-frozen nchw"}
@@ -90,6 +92,21 @@ def test_contiguous_tensors_are_compiled_only_if_eager_does_not_speak_against_th
     assert len(dense_variants(net, x).fns) == 6
     times["eager channels_last"] = Timing.of([9.0])
     assert len(dense_variants(net, x, prune=1.0).fns) == 6
+
+
+def test_each_compiled_form_is_compiled_for_itself():
+    torch._dynamo.reset()
+    counted = []
+
+    def count(graph, inputs, **options):
+        counted.append(options)
+        return graph.forward
+
+    real = torch.compile
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "compile", lambda net, options: real(net, backend=partial(count, **options)))
+        dense_variants(nn.Conv2d(3, 4, 3).eval(), torch.randn(2, 3, 6, 5), compile_layouts=("nchw",))
+    assert counted == [{"freezing": False}, {"freezing": True}]
 
 
 def test_a_bound_that_would_leave_out_the_fastest_is_refused():

@@ -73,6 +73,25 @@ def test_a_missing_compiler_is_noted(small, tmp_path, monkeypatch):
     assert not any("compiled" in v["name"] for v in body["variants"])
 
 
+@pytest.mark.parametrize("fresh", [False, True])
+def test_a_second_run_recalls_the_rival_that_torch_cannot_keep(small, tmp_path, monkeypatch, fresh):
+    monkeypatch.setattr(module, "compiler_available", lambda: True)
+    monkeypatch.setattr(torch, "compile", lambda net, **_: net)
+    first = demo(DemoConfig(out=str(tmp_path), images=4, batch=2, repeats=2), console=_console())
+    again = demo(DemoConfig(out=str(tmp_path), images=4, batch=2, repeats=2, fresh=fresh), console=_console())
+    name = "torch, compiled, frozen, channels_last"
+    before, after = ({v["name"]: v for v in body["variants"]} for body in (first, again))
+    assert before[name]["measured"] == ""
+    if fresh:
+        assert after[name]["measured"] == ""
+        return
+    assert after[name]["measured"] == first["created"]
+    assert "--fresh times it anew" in after[name]["note"]
+    compiled = "torch, compiled, channels_last"
+    expected = before[name]["latency_s"] / before[compiled]["latency_s"] * after[compiled]["latency_s"]
+    assert after[name]["latency_s"] == pytest.approx(expected)
+
+
 @pytest.mark.parametrize("where", ["load_checkpoint", "optimize_spiking", "dense_variants", "measure"])
 def test_an_interrupt_at_any_time_leaves_no_file(small, tmp_path, monkeypatch, where):
     def interrupted(*_, **__):

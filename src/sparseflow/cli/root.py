@@ -56,6 +56,9 @@ def demo(
     compile: Annotated[
         bool, typer.Option("--compile/--no-compile", help="Let the dense side use torch.compile.")
     ] = True,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Compile every rival again, whatever an earlier report tells.")
+    ] = False,
     quick: Annotated[
         bool, typer.Option("--quick", help="Half a minute: few images and rounds, eager torch as the only rival.")
     ] = False,
@@ -88,6 +91,7 @@ def demo(
         threads=threads,
         repeats=repeats,
         compile=compile,
+        fresh=fresh,
         quick=quick,
     )
     body = run(config, console=Console(stderr=json_, highlight=False))

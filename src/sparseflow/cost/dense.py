@@ -12,14 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sparseflow.cost.measure import measure
+from sparseflow.cost.measure import measure, ratio
 from sparseflow.errors import ConfigError, MeasurementError
 from sparseflow.ir.env import cxx
 
 __all__ = ["DenseVariants", "compiler_available", "dense_variants"]
 
 _LAYOUTS = ("nchw", "channels_last")
-_ROUNDS = 5
+_ROUNDS = 9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +60,7 @@ def dense_variants(
     reset: Callable[[nn.Module], None] | None = None,
     compile: bool = True,
     compile_layouts: tuple[str, ...] = ("nchw", "channels_last"),
+    modes: tuple[str, ...] = ("compile", "compile-frozen"),
     prune: float | None = None,
 ) -> DenseVariants:
     """Prepare the float32 forward of `model(x)` in every way worth timing.
@@ -76,6 +77,8 @@ def dense_variants(
         compile: also prepare the compiled variants.
         compile_layouts: layouts to compile for; inductor moves convolutions to
             channels_last by itself, so that layout alone will do for single layers.
+        modes: which compiled forms; inductor's cache keeps the first for the next process,
+            not the second.
         prune: compile contiguous tensors only if their eager forward, timed here, takes
             at most this many times as long as channels_last, which inductor prefers
             and which is always compiled; None compiles all.
@@ -92,7 +95,7 @@ def dense_variants(
         _prepare(made, model, y, "eager", layout, reset)
     slow = _slow(made.fns, prune) if compile and prune is not None else {}
     for layout in (name for name in inputs if compile and name in compile_layouts):
-        for mode in ("compile", "compile-frozen"):
+        for mode in modes:
             if layout in slow:
                 made.left_out[f"{mode} {layout}"] = slow[layout]
             else:
@@ -113,7 +116,7 @@ def _prepare(
         net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     fn = _callable(net, x, mode, reset)
     try:
-        with torch.no_grad(), torch._inductor.config.patch(freezing=mode == "compile-frozen"):
+        with torch.no_grad():
             fn()
     except Exception as e:
         made.failures[f"{mode} {layout}"] = f"{type(e).__name__}: {str(e).splitlines()[0] if str(e) else ''}"[:300]
@@ -122,11 +125,11 @@ def _prepare(
 
 
 def _slow(eager: Mapping[str, Callable[[], Any]], prune: float) -> dict[str, str]:
-    """Return why to compile nothing for a layout, by the fastest of a few eager rounds each."""
+    """Return why to compile nothing for a layout, by a few eager rounds of each."""
     if len(eager) < 2:
         return {}
-    best_s = {name: t.min_s for name, t in measure(eager, warmup=1, repeats=_ROUNDS, min_time_s=0.0).items()}
-    times = best_s["eager nchw"] / best_s["eager channels_last"]
+    timings = measure(eager, warmup=2, repeats=_ROUNDS, min_time_s=0.0)
+    times = ratio(timings, "eager nchw", "eager channels_last")
     reason = f"left out: eager nchw took {times:.2f} times as long as eager channels_last"
     return {"nchw": reason} if times > prune else {}
 
@@ -140,7 +143,10 @@ def _laid_out(x: Tensor, layout: str) -> Tensor:
 
 
 def _callable(net: nn.Module, x: Tensor, mode: str, reset: Callable[[nn.Module], None] | None) -> Callable[[], Any]:
-    forward: Callable[[Tensor], Any] = net if mode == "eager" else torch.compile(net)
+    forward: Callable[[Tensor], Any] = net
+    if mode != "eager":
+        # As an option and not by a patch around the first call: dynamo would take the other mode's code for this one.
+        forward = torch.compile(net, options={"freezing": mode == "compile-frozen"})
 
     def run() -> Any:
         if reset is not None:

@@ -26,6 +26,7 @@ from sparseflow.ir import Report
 from sparseflow.nn.functional import reset_net
 from sparseflow.nn.models import load_checkpoint
 from sparseflow.recipes._layers import Inputs, first_image_inputs, stages
+from sparseflow.recipes.recall import Recalled, recall
 from sparseflow.report.words import percent, ratio, seconds
 
 __all__ = ["DemoConfig", "demo"]
@@ -35,6 +36,7 @@ _SAMPLES = 27
 _FIRST_ROUNDS = 3
 _NEAR = 1.3
 _PRUNE = 1.0
+_MODES = ("compile", "compile-frozen")
 _QUICK_IMAGES = 128
 _QUICK_ROUNDS = 5
 
@@ -51,6 +53,7 @@ class DemoConfig:
         threads: threads of both networks; None leaves torch's own number.
         repeats: timed rounds.
         compile: let the dense side use torch.compile, where a C++ compiler is found.
+        fresh: compile every rival again, also one whose time an earlier report in `out` tells.
         quick: a look in half a minute: at most 128 images, 5 rounds, kernels chosen in haste, nothing compiled.
 
     Raises:
@@ -64,6 +67,7 @@ class DemoConfig:
     threads: int | None = None
     repeats: int = 15
     compile: bool = True
+    fresh: bool = False
     quick: bool = False
 
     def __post_init__(self) -> None:
@@ -126,20 +130,24 @@ def _run(config: DemoConfig, console: Console) -> pages.Run:
     answers = _answers(model, optimized, images, config.batch, console)
     inputs = first_image_inputs(model, plan_x[:1], [row.name for row in report.layers])
     notes = _notes(config, images)
+    environment = {"Threads": str(torch.get_num_threads()), **pages.describe()}
+    known = {} if config.fresh else _known(config, len(timed_x), environment)
     compiled = config.compile and not config.quick and compiler_available()
     with _phase(console, "prepare every dense way to run it" + (", compiled too" if compiled else "")):
-        dense = dense_variants(model, timed_x, reset=reset_net, compile=compiled, prune=_PRUNE)
+        dense = dense_variants(
+            model, timed_x, reset=reset_net, compile=compiled, modes=_MODES[:1] if known else _MODES, prune=_PRUNE
+        )
     timings, failures = _time(dense, optimized, timed_x, _QUICK_ROUNDS if config.quick else config.repeats, console)
     return pages.Run(
         title=f"{_title(record)} on {images.name.upper().replace('CIFAR', 'CIFAR-')}",
         report=report,
         batch=len(timed_x),
         steps=_steps(inputs),
-        variants=_variants(timings, failures),
+        variants=_variants(timings, failures, known if compiled else {}),
         accuracy=answers.accuracy(images),
         samples=answers.samples(images),
         stages=stages(model, report, inputs, images),
-        environment={"Threads": str(torch.get_num_threads()), **pages.describe()},
+        environment=environment,
         protocol=_protocol(config, timings, images),
         notes=tuple(notes),
         command=config.command,
@@ -240,7 +248,17 @@ def _time(
     return timings, failures
 
 
-def _variants(timings: dict[str, Timing], failures: dict[str, str]) -> tuple[pages.Variant, ...]:
+def _known(config: DemoConfig, batch: int, environment: dict[str, str]) -> dict[str, Recalled]:
+    """Return what an earlier report in the same folder tells of the frozen rivals, if it tells of the main one."""
+    pairs = {_name(f"{_MODES[1]} {layout}"): _name(f"{_MODES[0]} {layout}") for layout in ("nchw", "channels_last")}
+    path = Path(config.out) / "report.json"
+    found = recall(path, pairs, command=config.command, batch=batch, environment=environment)
+    return found if _name(f"{_MODES[1]} channels_last") in found else {}
+
+
+def _variants(
+    timings: dict[str, Timing], failures: dict[str, str], known: dict[str, Recalled]
+) -> tuple[pages.Variant, ...]:
     timed = [
         pages.Variant(
             name=_name(key),
@@ -251,6 +269,12 @@ def _variants(timings: dict[str, Timing], failures: dict[str, str]) -> tuple[pag
         )
         for key, t in timings.items()
     ]
+    now = {v.name: v.latency_s for v in timed}
+    for name, found in known.items():
+        beside = now.get(found.other)
+        if beside is not None and name not in now:
+            latency_s = found.ratio * beside
+            timed.append(pages.Variant(name=name, latency_s=latency_s, note=found.note, measured=found.measured))
     return (*timed, *(pages.Variant(name=_name(key), note=reason) for key, reason in failures.items()))
 
 
@@ -297,6 +321,9 @@ def _protocol(config: DemoConfig, timings: dict[str, Timing], images: ImageSet) 
         "Packing of spikes, changes of layout and the reset of the neurons lie inside the timer.",
         "torch.compile is tried for channels_last, which it prefers, and for NCHW unless eager NCHW was slower in this "
         "run; what was left out is named among the variants.",
+        "Torch's cache cannot keep what it compiles with frozen weights. A run that finds an earlier report of the "
+        "same command on the same machine and versions takes from it how the frozen form compared with the other, and "
+        "says so beside the time; --fresh compiles it again.",
         "Each dense variant gets its input in the layout it likes best, prepared outside the timer.",
         "The kernels were chosen on one batch of images; the times are from another.",
         f"Accuracy counts top-1 answers on {len(images)} real test images, each classified by both networks.",

@@ -22,6 +22,7 @@ class Variant:
         iqr_s: interquartile range of that time.
         repeats: timed runs behind the median.
         note: a remark, or why it could not run.
+        measured: date and time of the earlier run that the time rests on, or "" if it ran in this one.
 
     Raises:
         ConfigError: unknown kind or a time that is not positive.
@@ -33,6 +34,7 @@ class Variant:
     iqr_s: float = 0.0
     repeats: int = 0
     note: str = ""
+    measured: str = ""
 
     def __post_init__(self) -> None:
         """Check the fields."""
