@@ -14,7 +14,8 @@ NATIVE := CMakeLists.txt $(shell find csrc)
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet -c constraints.txt
 # What torch.compile makes is kept with the rest, so that a second run finds it even after /tmp was cleared.
 export TORCHINDUCTOR_CACHE_DIR ?= $(abspath $(VENV))/cache/inductor
-BUILD_TOOLS := scikit-build-core nanobind cmake ninja setuptools
+# norse comes as source, and without setuptools-scm calls itself version 0.0.0.
+BUILD_TOOLS := scikit-build-core nanobind cmake ninja setuptools setuptools-scm
 
 .PHONY: help run test check bench docs tables format clean env env-dev
 .DEFAULT_GOAL := help
