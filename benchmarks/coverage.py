@@ -270,7 +270,8 @@ def _table(rows: list[dict[str, Any]]) -> None:
         beside = f"{row['over_compiled']:.2f}x" if "over_compiled" in row else ""
         reason = row.get("reason", "")
         table.add_row(row["name"], row["outcome"], replaced, row.get("captured_by", ""), over, beside, reason)
-    Console().print(table)
+    console = Console()
+    (console if console.is_terminal else Console(width=160)).print(table)
 
 
 if __name__ == "__main__":
