@@ -1,4 +1,6 @@
 import importlib.util
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -82,3 +84,19 @@ def test_what_is_wrong_is_named(name, shape, message):
 def test_an_empty_batch_is_refused():
     with pytest.raises(ConfigError, match="batch is 0"):
         pick("csnn", batch=0)
+
+
+_IMPORT = """
+from sparseflow.recipes import pick
+pick._declare_torchvision()
+pick._declare_torchvision()
+import torchvision, torch
+print("nms" if hasattr(torch.ops.torchvision, "nms") else "nothing")
+"""
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torchvision") is None, reason="torchvision is not installed")
+def test_torchvision_imports_whether_or_not_its_operators_fit_this_torch():
+    done = subprocess.run([sys.executable, "-c", _IMPORT], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-500:]
+    assert done.stdout.strip() == "nms"

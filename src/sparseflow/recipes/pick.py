@@ -179,9 +179,20 @@ def _unknown(name: str, builders: dict[str, Callable[..., nn.Module]]) -> str:
 
 
 def _declare_torchvision() -> None:
-    """Let torchvision import beside a torch build that lacks its compiled operators."""
-    if _DECLARED or importlib.util.find_spec("torchvision") is None or hasattr(torch.ops.torchvision, "nms"):
+    """Let torchvision import beside a torch build that lacks its compiled operators.
+
+    Where the two fit, torchvision declares them itself; a second declaration would end the process.
+    """
+    if _DECLARED or importlib.util.find_spec("torchvision") is None:
         return
+    try:
+        importlib.import_module("torchvision")
+        return
+    except RuntimeError as e:
+        if "torchvision::" not in str(e):
+            raise
+    for name in [n for n in sys.modules if n.partition(".")[0] == "torchvision"]:
+        del sys.modules[name]
     library = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
     for name in ("nms", "qnms"):
         library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")  # type: ignore[no-untyped-call]
