@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 import sparseflow.ir.env
-from sparseflow.ir.env import cache_folder, cxx, records_url
+from sparseflow.ir.env import cache_folder, cxx, inherited, records_url
 
 
 @pytest.fixture(autouse=True)
@@ -40,3 +40,11 @@ def test_no_other_file_reads_the_environment() -> None:
     files = [p for p in here.parents[1].rglob("*.py") if p != here]
     found = [p.name for p in files if re.search(r"\bos\.(environ|getenv)\b", p.read_text())]
     assert found == []
+
+
+def test_a_child_inherits_the_environment_and_what_is_added(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPARSEFLOW_CACHE", "here")
+    made = inherited(THREADS="1", SPARSEFLOW_CACHE="there")
+    assert made["THREADS"] == "1"
+    assert made["SPARSEFLOW_CACHE"] == "there"
+    assert made["PATH"]

@@ -175,7 +175,7 @@ def test_copies_and_files(graphs: list[fake_cuda_graph.FakeGraph]) -> None:
     file = io.BytesIO()
     torch.save(net.state_dict(), file)
     file.seek(0)
-    twin.load_state_dict(torch.load(file))
+    twin.load_state_dict(torch.load(file, weights_only=True))
     reset_net(twin)
     assert torch.equal(twin(x), want)
 

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-__all__ = ["cache_folder", "cxx", "records_url"]
+__all__ = ["cache_folder", "cxx", "inherited", "records_url"]
 
 
 def cache_folder() -> Path:
@@ -22,6 +22,11 @@ def cache_folder() -> Path:
 def cxx() -> str:
     """Return the C++ compiler that `CXX` names, or an empty text; torch.compile heeds it."""
     return os.environ.get("CXX", "")
+
+
+def inherited(**more: str) -> dict[str, str]:
+    """Return this process's environment with some variables set, for a child process."""
+    return {**os.environ, **more}
 
 
 def records_url() -> str:

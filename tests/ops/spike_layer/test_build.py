@@ -28,8 +28,8 @@ def defines(pixels, steps, channels, chunks, planes=1, **kind):
 
 @pytest.fixture
 def fresh(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    return tmp_path / "sparseflow" / "kernels"
+    monkeypatch.setenv("SPARSEFLOW_CACHE", str(tmp_path))
+    return tmp_path / "kernels"
 
 
 @pytest.mark.skipif(NVCC is None, reason="nvcc is not installed")

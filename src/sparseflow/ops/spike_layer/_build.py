@@ -2,7 +2,6 @@
 
 import ctypes
 import hashlib
-import os
 import shutil
 import subprocess
 import tempfile
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sparseflow.errors import UnsupportedError
+from sparseflow.ir.env import cache_folder
 
 __all__ = ["check", "compiler", "cubin", "driver", "function", "source"]
 
@@ -51,8 +51,7 @@ def compiler() -> str | None:
 
 def folder() -> Path:
     """Return where built kernels are kept."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "sparseflow" / "kernels"
+    return cache_folder() / "kernels"
 
 
 def cubin(defines: Mapping[str, int], name: str = NAME) -> bytes:

@@ -67,8 +67,9 @@ def test_folded_eager_and_foreign_blocks_agree():
 @pytest.mark.parametrize(("name", "side"), [("sew_resnet18", 32), ("spiking_resnet50", 32), ("spiking_vgg9", 32)])
 def test_the_plain_network_answers_as_the_network(name, side):
     torch.manual_seed(0)
-    net = models.build(name, steps=2).eval()
-    x = torch.rand(2, 3, side, side)
+    # In float64 no sum in another order moves a potential over the threshold, which deep networks would multiply.
+    net = models.build(name, steps=2).eval().double()
+    x = torch.rand(2, 3, side, side, dtype=torch.float64)
     reached = enliven(net, x)
     assert all(0.05 < rate < 0.2 for rate in reached.values())
     plain = plain_network(net)
@@ -78,4 +79,4 @@ def test_the_plain_network_answers_as_the_network(name, side):
         reset_net(net)
         want, got, again = net(x), plain(x), plain(x)
     assert torch.equal(got, again)
-    torch.testing.assert_close(got, want, rtol=0.05, atol=0.05)
+    torch.testing.assert_close(got, want)

@@ -72,11 +72,11 @@ def test_state_is_cleared_before_every_forward():
 def test_the_optimiser_gets_its_precision_and_compiles_no_rival(monkeypatch):
     seen = {}
 
-    def optimize(model, x, **given):
+    def optimize_spiking(model, x, **given):
         seen.update(given)
         return model, "report"
 
-    monkeypatch.setattr(nets.sparseflow, "optimize", optimize)
+    monkeypatch.setattr(nets, "optimize_spiking", optimize_spiking)
     assert optimized(nn.Identity(), torch.ones(1), "exact")[1] == "report"
     assert seen["precision"] == "exact"
     assert seen["effort"].compile_s == 0

@@ -27,12 +27,13 @@ class PlainNeuron(nn.Module):
         self.params = params
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the spikes of currents `[T, N, ...]`, integrated in float32, in the dtype of `x`."""
-        v = torch.full_like(x[0], self.params.v_rest, dtype=torch.float32)
+        """Return the spikes of currents `[T, N, ...]`, integrated in float32 at least, in the dtype of `x`."""
+        wide = torch.promote_types(x.dtype, torch.float32)
+        v = torch.full_like(x[0], self.params.v_rest, dtype=wide)
         spikes = []
         for t in range(x.shape[0]):
-            h = charge(v, x[t].float(), self.params)
-            s = (h >= self.params.v_threshold).float()
+            h = charge(v, x[t].to(wide), self.params)
+            s = (h >= self.params.v_threshold).to(wide)
             v = discharge(h, s, self.params)
             spikes.append(s.to(x.dtype))
         return torch.cat(spikes).view(x.shape)

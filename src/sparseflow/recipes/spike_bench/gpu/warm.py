@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from sparseflow.ir.env import inherited
 from sparseflow.nn import models
 from sparseflow.recipes.spike_bench.gpu.blocks import CASES, BlockCase, make_block, spikes
 from sparseflow.recipes.spike_bench.gpu.dense import DenseBlock, plain_network
@@ -110,7 +111,7 @@ def warm(config: GpuBenchConfig, budget: Budget, workers: int | None = None) -> 
     count = workers or max(1, min(12, (os.cpu_count() or 2) - 2))
     hands = deal(todo, count)
     # One compiling thread a process: the processes are the parallelism.
-    env = {**os.environ, "TORCHINDUCTOR_COMPILE_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    env = inherited(TORCHINDUCTOR_COMPILE_THREADS="1", OMP_NUM_THREADS="1")
     command = [sys.executable, "-m", "sparseflow.recipes.spike_bench.gpu.warm", config.device]
     running = [
         subprocess.Popen([*command, json.dumps(hand)], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
