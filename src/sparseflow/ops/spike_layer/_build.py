@@ -2,6 +2,7 @@
 
 import ctypes
 import hashlib
+import re
 import shutil
 import subprocess
 import tempfile
@@ -19,12 +20,17 @@ NAME = "spike_layer"
 ARCH = "sm_90a"
 TIMEOUT_S = 300
 MAX_SHARED = 8
+INCLUDE = re.compile(r'^#include "(\w+\.cuh)"$', re.MULTILINE)
 
 
 def source(defines: Mapping[str, int], name: str = NAME) -> str:
-    """Return the kernel's text with its defines in front."""
-    text = Path(__file__).with_name(f"{name}.cu").read_text(encoding="utf-8")
+    """Return the kernel's text with its defines in front and what it includes in its place."""
+    text = INCLUDE.sub(lambda found: _text(found[1]), _text(f"{name}.cu"))
     return "".join(f"#define {key} {value}\n" for key, value in defines.items()) + text
+
+
+def _text(name: str) -> str:
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")
 
 
 @cache
