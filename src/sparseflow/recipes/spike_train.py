@@ -244,10 +244,10 @@ def train(config: SpikeTrainConfig, *, progress: bool = True) -> dict[str, Any]:
                 seen += 1
                 bar.update()
             reset_net(model)
-            epoch += 1
-            done = clock.done(epoch * steps)
             if not seen:
                 break
+            epoch += 1
+            done = clock.done(epoch * steps)
             loss_mean, penalty_mean, accuracy = (sums / seen).tolist()
             if not math.isfinite(loss_mean):
                 raise MeasurementError(f"the loss is {loss_mean} in epoch {epoch - 1}; lower lr={config.lr}")
