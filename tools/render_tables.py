@@ -2,6 +2,7 @@
 
 A table stands between `<!-- table: NAME -->` and `<!-- /table -->` and is made
 from the checks in `benchmarks/results/NAME.json`, which a benchmark wrote;
+`NAME.brief` has its ratios alone, threads side by side,
 `NAME.forms` is the table of its layers by form, `NAME.traffic` that of what their
 floats cost to move, and `NAME.blocks`, `.seed`, `.network`, `.memory` and
 `.coverage` are stages of a GPU record. A name that ends in `?` may have no
@@ -49,10 +50,35 @@ def table(body: Mapping[str, Any]) -> str:
         held = "yes" if check["ok"] else "**no**"
         aim = str(check["target"]) + ("×" if check["unit"] == "x" else "")
         lines.append(f"| {check['name']} | {figure(check['value'], check['unit'])} | {aim} | {held} |")
+    return "\n".join(lines + machine(body))
+
+
+def machine(body: Mapping[str, Any]) -> list[str]:
+    """Return the lines below a table that describe the machine, none if the record does not."""
     about = body.get("environment") or {}
     known = ("GPU", "CUDA", "Driver", "triton") if about.get("GPU") else ("Processor", "Instruction sets", "Cores")
     parts = [f"{k} {about[k]}" for k in (*known, "torch") if about.get(k)]
-    return "\n".join(lines + (["", f"<sub>{'; '.join(parts)}</sub>"] if parts else []))
+    return ["", f"<sub>{'; '.join(parts)}</sub>"] if parts else []
+
+
+def brief(body: Mapping[str, Any]) -> str:
+    """Return the ratios among the checks of a benchmark, a column for each count of threads, and how many checks hold.
+
+    Args:
+        body: with "checks", of which those in "x" are named "WHAT, N threads[, over RIVAL]".
+    """
+    rows: dict[str, dict[int, str]] = {}
+    for check in body["checks"]:
+        named = re.fullmatch(r"(?P<what>.*), (?P<threads>\d+) threads(?:, over .*)?", check["name"])
+        if named and check["unit"] == "x":
+            cell = figure(check["value"], "x") + ("" if check["ok"] else f" (**aim {check['target']}**)")
+            rows.setdefault(named["what"], {})[int(named["threads"])] = cell
+    threads = sorted({t for cells in rows.values() for t in cells}, reverse=True)
+    heads = [f"{t} thread" + "s" * (t > 1) for t in threads]
+    lines = [f"| | {' | '.join(heads)} |", f"|---|{'--:|' * len(threads)}"]
+    lines += [f"| {what} | {' | '.join(cells.get(t, '') for t in threads)} |" for what, cells in rows.items()]
+    held = sum(check["ok"] for check in body["checks"])
+    return "\n".join([*lines, "", f"{held} of {len(body['checks'])} checks of the benchmark hold.", *machine(body)])
 
 
 def forms(body: Mapping[str, Any]) -> str:
@@ -120,7 +146,7 @@ def render(text: str, results: Path) -> str:
         elif part in STAGES:
             made = stage_table(json.loads(path.read_text()), part)
         else:
-            made = {"forms": forms, "traffic": traffic}.get(part, table)(json.loads(path.read_text()))
+            made = {"brief": brief, "forms": forms, "traffic": traffic}.get(part, table)(json.loads(path.read_text()))
         return f"<!-- table: {match['name']} -->\n\n{made}\n\n<!-- /table -->"
 
     return BLOCK.sub(renew, text)

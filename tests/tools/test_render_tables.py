@@ -46,6 +46,22 @@ def test_a_missing_result_is_not_passed_over(tree: Path) -> None:
         render_tables.main(["--root", str(tree)])
 
 
+def test_brief_sets_threads_side_by_side_and_says_what_fell_short(tmp_path):
+    checks = [
+        {"name": "net, batch 1, 2 threads, over eager", "value": 2.0, "unit": "x", "target": ">= 1", "ok": True},
+        {"name": "net, batch 1, 1 threads, over compile", "value": 0.5, "unit": "x", "target": ">= 1", "ok": False},
+        {"name": "layer, 2 threads", "value": 3.0, "unit": "x", "target": ">= 1", "ok": True},
+        {"name": "wrong spikes, 2 threads", "value": 0, "unit": "spikes", "target": "== 0", "ok": True},
+    ]
+    (tmp_path / "spike.json").write_text(json.dumps({"checks": checks}))
+    text = render_tables.render("<!-- table: spike.brief -->\n<!-- /table -->", tmp_path)
+    assert "| | 2 threads | 1 thread |" in text
+    assert "| net, batch 1 | 2× | 0.5× (**aim >= 1**) |" in text
+    assert "| layer | 3× |  |" in text
+    assert "wrong spikes" not in text
+    assert "3 of 4 checks of the benchmark hold." in text
+
+
 def test_layers_are_averaged_by_threads_spikes_and_form(tmp_path):
     rows = [("layer", "i.i.d.", 0.0501, 2.0), ("layer", "i.i.d.", 0.05, 8.0), ("packed", "trained", 0.07, 5.0)]
     layers = [{"form": f, "spikes": s, "density": d, "ratio": r, "threads": 2} for f, s, d, r in rows]
