@@ -1,5 +1,7 @@
 """Operators, kernels and candidates."""
 
+from dataclasses import replace
+
 import pytest
 
 from sparseflow import ops
@@ -78,5 +80,27 @@ def test_every_operator_serves_what_it_says():
     for op in ops.OPS:
         assert op.kernels[0].name == "dense"
         for stem in op.serves:
-            assert ops.find(Layer(name="x", op=stem, operands=())) is op
+            assert op in ops.serving(Layer(name="x", op=stem, operands=()))
             assert ops.has_flops(stem)
+    assert len({op.name for op in ops.OPS}) == len(ops.OPS)
+    assert all(ops.has_flops(name) for name in ("spike_layer", "conv2d_block", "spike_matmul", "fire"))
+
+
+def test_later_operators_add_what_runs_and_no_refusals():
+    sm90 = replace(GPU, features=("sm_90a",))
+    assert list(by_name(conv(), CPU)) == ["dense", "event", "amx"]
+    found = by_name(conv(), sm90)
+    assert {k for k, refusal in found.items() if refusal is None} == {"dense", "event", "triton", "cuda"}
+    assert "CPUs only" in found["amx"]
+    assert "CPUs only" in by_name(conv(), GPU)["event"]
+
+
+def test_an_operator_is_found_by_its_kernel_and_where_it_runs():
+    sm90 = replace(GPU, features=("sm_90a",))
+    assert ops.find(conv()) is ops.get("conv2d_spike")
+    assert ops.find(conv(), "event") is ops.get("conv2d_spike")
+    assert ops.find(conv(), "event", CPU) is ops.get("conv2d_spike")
+    assert ops.find(conv(), "event", sm90) is ops.get("spike_layer")
+    assert ops.find(conv(), "cuda") is ops.get("spike_layer")
+    assert ops.find(conv("dense"), "triton", GPU) is ops.get("conv2d_block")
+    assert ops.find(conv(), "magic") is None

@@ -72,7 +72,7 @@ class Analytical:
             ConfigError: the target lists no rate for the arithmetic.
         """
         kernel = decision.kernel or "dense"
-        flops, bytes = _work(layer, kernel)
+        flops, bytes = _work(layer, kernel, target)
         precision = _arithmetic(layer, decision)
         rate = target.peak(precision)
         bandwidth = target.bw_bytes_per_s
@@ -93,10 +93,10 @@ class Analytical:
         return predict(self, workload, plans, target)
 
 
-def _work(layer: Layer, kernel: str) -> tuple[Any, Any]:
+def _work(layer: Layer, kernel: str, target: Target) -> tuple[Any, Any]:
     """Return the operations and the bytes of one call."""
-    op = ops.find(layer)
     if kernel != "dense":
+        op = ops.find(layer, kernel, target) or ops.find(layer)
         if op is None:
             raise UnsupportedError(f"no operator serves {layer.op!r} layers, so nothing tells what {kernel!r} costs")
         return op.flops(layer, kernel), op.bytes(layer, kernel)

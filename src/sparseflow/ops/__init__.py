@@ -2,13 +2,33 @@
 
 from sparseflow.errors import ConfigError
 from sparseflow.ir import Layer, Target
-from sparseflow.ops import conv2d_spike, lif, linear_spike
+from sparseflow.ops import conv2d_block, conv2d_spike, fire, lif, linear_spike, spike_layer, spike_matmul
 from sparseflow.ops._formulas import flops, has_flops, known_ops
 from sparseflow.ops._op import Candidate, Kernel, Op
 
-__all__ = ["OPS", "Candidate", "Kernel", "Op", "candidates", "find", "flops", "get", "has_flops", "known_ops"]
+__all__ = [
+    "OPS",
+    "Candidate",
+    "Kernel",
+    "Op",
+    "candidates",
+    "find",
+    "flops",
+    "get",
+    "has_flops",
+    "known_ops",
+    "serving",
+]
 
-OPS: tuple[Op, ...] = (lif.OP, conv2d_spike.OP, linear_spike.OP)
+OPS: tuple[Op, ...] = (
+    lif.OP,
+    conv2d_spike.OP,
+    linear_spike.OP,
+    spike_layer.OP,
+    conv2d_block.OP,
+    spike_matmul.OP,
+    fire.OP,
+)
 
 
 def get(name: str) -> Op:
@@ -18,7 +38,7 @@ def get(name: str) -> Op:
         ConfigError: there is none.
 
     >>> [kernel.name for kernel in get("lif").kernels]
-    ['dense', 'cpp']
+    ['dense', 'cpp', 'triton']
     """
     for op in OPS:
         if op.name == name:
@@ -26,15 +46,38 @@ def get(name: str) -> Op:
     raise ConfigError(f"no operator {name!r}; there are {', '.join(op.name for op in OPS)}")
 
 
-def find(layer: Layer) -> Op | None:
-    """Return the operator that serves a traced layer, or None."""
-    return next((op for op in OPS if layer.op in op.serves), None)
+def serving(layer: Layer) -> tuple[Op, ...]:
+    """Return every operator that serves a traced layer, in the order of `OPS`."""
+    return tuple(op for op in OPS if layer.op in op.serves)
+
+
+def find(layer: Layer, kernel: str | None = None, target: Target | None = None) -> Op | None:
+    """Return the operator that serves a traced layer, or None.
+
+    Args:
+        layer: the layer.
+        kernel: one that the operator must have; any if None.
+        target: where the kernel is to run: of several operators the first one that takes it there is returned.
+    """
+    found = [op for op in serving(layer) if kernel is None or kernel in {k.name for k in op.kernels}]
+    if kernel is not None and target is not None:
+        able = [op for op in found if op.kernel(kernel).refuses(layer, target) is None]
+        found = able or found
+    return next(iter(found), None)
 
 
 def candidates(layer: Layer, target: Target) -> list[Candidate]:
     """Return every kernel for a layer with the reason of its refusal, or None where it can run.
 
     The dense kernel always is the first; a layer that no operator serves has only that one.
+    Operators after the first that serves a layer add what they can run, and no refusals.
     """
-    op = find(layer)
-    return [Candidate(kernel="dense")] if op is None else op.candidates(layer, target)
+    first, *others = serving(layer) or (None,)
+    if first is None:
+        return [Candidate(kernel="dense")]
+    found = {c.kernel: c for c in first.candidates(layer, target)}
+    for op in others:
+        for c in op.candidates(layer, target):
+            if c.refusal is None and (c.kernel not in found or found[c.kernel].refusal is not None):
+                found[c.kernel] = c
+    return list(found.values())

@@ -86,10 +86,11 @@ _LIF = 6.0
 _IF = 3.0
 
 _TABLE: dict[str, Callable[[Shapes, Attrs], Any]] = {
-    **dict.fromkeys(("conv1d", "conv2d", "conv3d", "conv2d_spike"), _conv),
+    **dict.fromkeys(("conv1d", "conv2d", "conv3d", "conv2d_spike", "conv2d_block"), _conv),
     **dict.fromkeys(("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"), _conv_transpose),
     **dict.fromkeys(("linear", "linear_spike"), _linear),
-    **dict.fromkeys(("matmul", "bmm", "mm"), _matmul),
+    "spike_layer": lambda shapes, attrs: _conv(shapes, attrs) + _LIF * _product(_need("spike_layer", shapes, "output")),
+    **dict.fromkeys(("matmul", "bmm", "mm", "spike_matmul"), _matmul),
     "attention": _attention,
     # In inference the statistics fold into one scale and one shift.
     "batch_norm": _per_output(2.0),
@@ -101,6 +102,7 @@ _TABLE: dict[str, Callable[[Shapes, Attrs], Any]] = {
     **dict.fromkeys(("sigmoid", "tanh", "exp", "log", "sqrt", "silu", "gelu", "hardswish"), _per_output(4.0)),
     "softmax": _per_output(_SOFTMAX),
     "lif": _per_output(_LIF),
+    "fire": _per_output(_LIF),
     "plif": _per_output(_LIF),
     "if": _per_output(_IF),
     **dict.fromkeys(

@@ -4,6 +4,7 @@ import pytest
 
 from sparseflow.ir import Layer, Operand, Target
 from sparseflow.ops.spike_layer.space import OP, refuses_cuda, refuses_event, refuses_triton
+from tests.ops.test_op import conv
 
 
 def target(kind="gpu", features=("sm_90a",)):
@@ -37,3 +38,13 @@ def test_a_layer_on_spikes_runs():
 )
 def test_others_are_refused_with_a_reason(bad, where, why):
     assert why in refuses_cuda(bad, where)
+
+
+def test_costs():
+    macs, fired = 32 * 64 * 9 * 64, 6 * 32 * 64
+    assert OP.flops(conv(), "cuda") == 2 * macs + 32 * 64 + fired
+    assert OP.flops(conv(density=0.0), "event") == fired
+    assert OP.flops(conv(density=None), "event") == 2 * macs + fired
+    assert OP.flops(conv(density=0.1), "event") == pytest.approx(2 * macs * (1 - 0.9**16) + fired)
+    assert OP.bytes(conv(), "cuda") == (64 * 64 + 32 * 64) / 8 + 2 * 32 * 64 * 9
+    assert OP.bytes(Layer(name="x", op="conv2d", operands=()), "event") == 0

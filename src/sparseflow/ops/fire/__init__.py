@@ -12,8 +12,9 @@ from torch import Tensor
 
 from sparseflow.errors import ConfigError
 from sparseflow.ops.fire import reference
+from sparseflow.ops.fire.space import OP
 
-__all__ = ["fire"]
+__all__ = ["OP", "fire"]
 
 
 def fire(

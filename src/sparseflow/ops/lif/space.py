@@ -16,11 +16,16 @@ def _refuses_cpp(layer: Layer, target: Target) -> str | None:
     return ABSENT
 
 
+def _refuses_triton(layer: Layer, target: Target) -> str | None:
+    return None if target.kind == "gpu" else f"compiled for GPUs only; target {target.name!r} is a {target.kind}"
+
+
 OP = Op(
     name="lif",
     serves=("lif", "if", "plif"),
     kernels=(
         Kernel(name="dense", summary="one torch operation a step and term"),
         Kernel(name="cpp", summary="all steps in one pass, spikes as floats or bits", refuses=_refuses_cpp),
+        Kernel(name="triton", summary="all steps in one pass on a GPU, spikes as bits", refuses=_refuses_triton),
     ),
 )
