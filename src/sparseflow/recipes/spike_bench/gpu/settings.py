@@ -1,5 +1,6 @@
 """What a GPU bench measures, for how long, and the device that it runs on."""
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,6 +17,7 @@ __all__ = [
     "TARGETS",
     "Budget",
     "GpuBenchConfig",
+    "cores",
     "device_name",
     "fast_dense",
     "strict",
@@ -71,7 +73,7 @@ class GpuBenchConfig:
     quick: bool = False
     budget_s: float = 570.0
     checkpoints: tuple[str, ...] = ()
-    kernels: tuple[str, ...] = ("cuda", "event", "triton")
+    kernels: tuple[str, ...] = ("cuda", "event", "small", "triton")
     precision: str = "fp16"
     rounds: int = 100
     warmup: int = 20
@@ -123,6 +125,11 @@ class Budget:
     def share(self, parts: float, of: float) -> "Budget":
         """Return a budget with `parts / of` of what is left."""
         return Budget(self.left() * parts / of if of > 0 else 0.0)
+
+
+def cores() -> int:
+    """Return the processors that this process may use, which `taskset` may have made fewer."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def device_name(device: torch.device) -> str:
