@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from sparseflow.nn.functional import reset_net
-from sparseflow.nn.fused_net import FusedNet
+from sparseflow.nn.fused_net import FusedNet, asks_for_gradient
 from sparseflow.nn.neurons import IFNode
 
 
@@ -39,6 +39,16 @@ def test_runs_fused_for_inference_only() -> None:
     assert y.grad is not None
     with torch.no_grad():
         assert torch.equal(net(y), torch.ones(2, 3))
+
+
+def test_sees_an_input_that_asks_for_its_gradient_wherever_it_stands() -> None:
+    x = torch.zeros(2, 3)
+    assert not asks_for_gradient((x,), {"y": [x]})
+    assert asks_for_gradient((x,), {"y": x.clone().requires_grad_()})
+    assert asks_for_gradient(((x, [x.clone().requires_grad_()]),), {})
+    net = _net()
+    reset_net(net)
+    assert net(input=x.clone().requires_grad_()).requires_grad
 
 
 def test_copies_stay_whole() -> None:

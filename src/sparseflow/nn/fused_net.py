@@ -5,6 +5,7 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 __all__ = ["FusedNet"]
 
@@ -36,7 +37,7 @@ class FusedNet(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Return what the model returns."""
-        if self.training or (torch.is_grad_enabled() and asks_for_gradient(args)):
+        if self.training or (torch.is_grad_enabled() and asks_for_gradient(args, kwargs)):
             return self._plain[0](*args, **kwargs)
         with torch.no_grad():
             return self._graph[0](*args, **kwargs)
@@ -62,5 +63,5 @@ class FusedNet(nn.Module):
         return self
 
 
-def asks_for_gradient(args: tuple[Any, ...]) -> bool:
-    return any(isinstance(a, Tensor) and a.requires_grad for a in args)
+def asks_for_gradient(*inputs: Any) -> bool:
+    return any(isinstance(a, Tensor) and a.requires_grad for a in tree_leaves(inputs))
