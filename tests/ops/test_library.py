@@ -51,6 +51,9 @@ def test_run_passes_the_dispatcher_by_in_plain_inference_only() -> None:
             assert run(op, x) == "dispatched"
         with torch.profiler.profile():
             assert run(op, x) == "dispatched"
+        heard: list[str] = []
+        torch.jit.trace(lambda y: (heard.append(run(op, y)), y + 1)[1], x, check_trace=False)
+        assert heard == ["dispatched"]
         assert torch.func.vmap(lambda y: y if run(op, y) == "dispatched" else y.sum())(x.expand(2, 1)).shape == (2, 1)
 
 

@@ -80,12 +80,13 @@ def run(op: Any, first: Tensor, *rest: Any) -> Any:
 
     torch's dispatcher takes 20 to 30 microseconds for an operator written in
     Python, as long as a small layer itself. It is passed by in plain inference
-    only: no gradient, no compilation, no mode, no profiler, no tensor subclass.
+    only: no gradient, no compilation or trace, no mode, no profiler, no tensor subclass.
     """
     watched = (
         torch.is_grad_enabled()
         or torch.compiler.is_compiling()
         or type(first) is not Tensor
+        or torch._C._get_tracing_state() is not None
         or torch._C._len_torch_dispatch_stack() > 0
         or torch._C._len_torch_function_stack() > 0
         or torch._C._functorch.peek_interpreter_stack() is not None
