@@ -176,3 +176,56 @@ def test_precisions() -> None:
         check_precision("fp8")
     assert not on_cuda(nn.Linear(1, 1), None)
     assert not on_cuda(nn.ReLU(), torch.ones(1))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("precision", ["exact", "fp16"])
+def test_the_block_rule_is_a_policy(times: dict[str, float], precision: str) -> None:
+    model, x = chain()
+    times["block"] = 2.0
+    made, report = run(model, x, policy="block", precision=precision)
+    rows = {row.name: row for row in report.layers}
+    assert set(rows) == {"features.4"}
+    assert rows["features.4"].kernel == "block"
+    assert set(rows["features.4"].timings_s) == {"library", "block"}
+    assert report.plan is not None
+    assert report.plan.decisions["features.4"].schedule == (("block", 4),)
+    why = {r.layer: r.reason for r in report.refusals if r.what == "block"}
+    assert "4x4 map dense" in why["features.8"]
+    assert "convolutions only" in why["head.1"]
+    assert "does not come from spikes" in why["features.0"]
+    assert report.speedup == 0.5
+    assert isinstance(made, PackedNet)
+    found = made(x)
+    if precision == "exact":
+        torch.testing.assert_close(found, model(x), atol=1e-4, rtol=1e-3)
+    else:
+        assert 0 < report.parity["layer_rel_err"] < 4e-3
+    assert {type(m).__name__ for m in made.graph._twin[0].modules()} >= {"BlockConv2d"}
+
+
+@torch.no_grad()
+def test_the_block_rule_refuses_what_it_cannot_do(times: dict[str, float], monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x = chain()
+    made, report = run(model, x[..., :4, :4].repeat(1, 1, 2, 2)[..., :6, :6], policy="block")
+    assert type(made) is type(model)
+    assert report.layers == ()
+    assert any("6x6 map dense" in r.reason for r in report.refusals)
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise UnsupportedError("no Triton here")
+
+    monkeypatch.setattr(pipeline, "time_block_layers", fail)
+    made, report = run(model, x, policy="block")
+    assert type(made) is type(model)
+    assert any(r.what == "block" and r.reason == "no Triton here" for r in report.refusals)
+
+
+@torch.no_grad()
+def test_the_block_rule_keeps_states_of_single_steps(times: dict[str, float]) -> None:
+    x = torch.randn(2, 3, 12, 12)
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), LIFNode(), nn.Conv2d(8, 8, 3), LIFNode(), nn.Flatten(), nn.Linear(512, 4))
+    made, report = run(model.eval(), x, policy="block")
+    assert [row.name for row in report.layers] == ["2"]
+    for _ in range(3):
+        torch.testing.assert_close(made(x), model(x))

@@ -3,7 +3,9 @@
 import pytest
 import torch
 
-from sparseflow.compress.sparsify.rivals import DenseForm
+from sparseflow.compress.sparsify.rivals import DenseForm, block_twin
+from sparseflow.nn.block_conv import BlockConv2d
+from sparseflow.nn.functional import reset_net
 from tests.spiking_nets import chain
 
 
@@ -22,3 +24,20 @@ def test_runs_from_rest_and_follows_the_weights(dtype: torch.dtype) -> None:
     model.get_submodule("head.3").bias.mul_(2.0)
     torch.testing.assert_close(form(x), 2 * made)
     assert not list(form.parameters())
+
+
+@torch.no_grad()
+def test_convolutions_by_blocks_follow_the_weights_too() -> None:
+    model, x = chain()
+    form = DenseForm(model, torch.float32, blocks={"features.4": 8})
+    assert isinstance(form._twin[0].get_submodule("features.4"), BlockConv2d)
+    assert not isinstance(model.get_submodule("features.4"), BlockConv2d)
+    torch.testing.assert_close(form(x), model(x))
+    reset_net(model)
+    model.get_submodule("features.4").weight.mul_(-1.0)
+    torch.testing.assert_close(form(x), model(x))
+
+
+def test_a_block_twin_shares_the_parameters() -> None:
+    model, _ = chain()
+    assert block_twin(model, "features.8", 4).weight is model.get_submodule("features.8").weight

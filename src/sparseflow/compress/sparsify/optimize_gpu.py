@@ -1,5 +1,6 @@
 """The pipeline on a GPU: trace, lower to packed layers, time kernels, then race the dense forms, verify, report."""
 
+import copy
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,18 +12,20 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from sparseflow.compress.sparsify.apply import FUSED, arguments
+from sparseflow.compress.sparsify.block_gpu import block_layers, time_block_layers
 from sparseflow.compress.sparsify.fuse import Fused, neuron_constants
 from sparseflow.compress.sparsify.lower_gpu import Policy, lower_gpu
 from sparseflow.compress.sparsify.memory import Memory
 from sparseflow.compress.sparsify.parity import Parity, compare_outputs
 from sparseflow.compress.sparsify.parity_gpu import compare_lowered, judge_lowered, plain_convolutions
 from sparseflow.compress.sparsify.regions import find_regions, observe
-from sparseflow.compress.sparsify.rivals import DenseForm
+from sparseflow.compress.sparsify.replace import replace_modules
+from sparseflow.compress.sparsify.rivals import DenseForm, block_twin
 from sparseflow.compress.sparsify.tune import Effort, Timed
 from sparseflow.compress.sparsify.tune_gpu import KERNELS_CPU, KERNELS_GPU, time_lowered
 from sparseflow.cost import measure
 from sparseflow.errors import ConfigError, UnsupportedError
-from sparseflow.ir import Decision, LayerReport, Plan, Refusal, Report, Target
+from sparseflow.ir import Decision, Layer, LayerReport, Plan, Refusal, Report, Target
 from sparseflow.nn.packed_net import PackedNet
 from sparseflow.nn.spike_layer_block import SpikeLayerBlock
 from sparseflow.trace import capture, is_spike_source, neuron_params
@@ -32,6 +35,7 @@ from sparseflow.trace.workload import to_workload
 __all__ = ["PRECISIONS", "GpuSettings", "check_precision", "on_cuda", "optimize_gpu"]
 
 PRECISIONS = ("fp16", "exact")
+_FORCED = {"always": "packed", "block": "block"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,13 +117,14 @@ class _GpuJob:
         with quiet(self.base), plain_convolutions():
             expected = self.base(*self.args)
         forms = {"dense": _Form(name="dense", model=self.base)}
-        for form in (self.packed(), *self.rivals()):
+        for form in (self.blocks(),) if self.settings.policy == "block" else (self.packed(), *self.rivals()):
             if form is not None:
                 checked = self.checked(form, expected)
                 if checked is not None:
                     forms[form.name] = checked
         chosen, times = self.choose(forms)
-        rows = chosen.rows or tuple(replace(r, kernel="dense") for r in forms.get("packed", chosen).rows)
+        seen = next((form.rows for name, form in forms.items() if name in _FORCED.values()), ())
+        rows = chosen.rows or tuple(replace(r, kernel="dense") for r in seen)
         return chosen.model, replace(
             report,
             captured_by=self.found.how,
@@ -144,6 +149,34 @@ class _GpuJob:
             # The original still runs: whatever breaks a packed form is a reason not to use it, said in the report.
             self.refusals.append(Refusal(layer="", what="packed", reason=f"failed: {type(e).__name__}: {e}"))
         return None
+
+    def blocks(self) -> _Form | None:
+        """Return the model with both stages of the block rule in every layer that it takes, or None with refusals."""
+        sizes, refusals = block_layers(self.base, self.found, self.workload, self.settings.target)
+        self.refusals += refusals
+        dtype = torch.float32 if self.keep or self.settings.precision == "exact" else torch.float16
+        try:
+            with quiet(self.base), _fastest(self.cuda, "exact"):
+                timed = time_block_layers(self.base, self.args, sizes, self.workload, dtype, self.effort)
+            sizes = {name: block for name, block in sizes.items() if name in timed}
+            if not sizes:
+                return None
+            parity = Parity(layer_rel_err=max(found.rel_err for found in timed.values()))
+            reason = judge_lowered(parity, self.settings.precision)
+            if reason is not None:
+                raise UnsupportedError(f"parity: {reason}")
+            if self.keep:
+                model = copy.deepcopy(self.base)
+                made = replace_modules(model, {name: block_twin(model, name, b) for name, b in sizes.items()})
+            else:
+                made = self.net(DenseForm(self.base, dtype, blocks=sizes), self.settings.precision)
+        except Exception as e:
+            why = str(e) if isinstance(e, UnsupportedError) else f"failed: {type(e).__name__}: {e}"
+            self.refusals.append(Refusal(layer="", what="block", reason=why))
+            return None
+        rows = tuple(self.row(self.workload.layer(name), "block", timed[name]) for name in sizes)
+        decisions = {name: Decision(kernel="block", schedule=(("block", block),)) for name, block in sizes.items()}
+        return _Form(name="block", model=made, parity=parity, rows=rows, decisions=decisions)
 
     def lower_and_time(self) -> _Form:
         traced = self.found.graph_module
@@ -203,23 +236,25 @@ class _GpuJob:
             assert own is not None
             layer, found = self.workload.layer(str(own.target)), timed.get(name, Timed())
             kernel = block.kernel if isinstance(block, SpikeLayerBlock) else "library"
-            x = layer.operand("input")
-            self.refusals += [Refusal(layer=layer.name, what=k, reason=r) for k, r in found.failures.items()]
-            rows.append(
-                LayerReport(
-                    name=layer.name,
-                    op=layer.op,
-                    source=str(region.source.target) if region.layer is not None else "",
-                    shape=x.shape if x is not None else (),
-                    density=layer.density,
-                    kernel=kernel,
-                    dense_s=found.original,
-                    kernel_s=found.kernels.get(kernel),
-                    timings_s=dict(found.kernels),
-                )
-            )
+            rows.append(self.row(layer, kernel, found, str(region.source.target) if region.layer is not None else ""))
             decisions[layer.name] = Decision(kernel=kernel, fuse=FUSED)
         return tuple(rows), decisions
+
+    def row(self, layer: Layer, kernel: str, found: Timed, source: str = "") -> LayerReport:
+        """Return what a report says of one layer; kernels that failed become refusals."""
+        x = layer.operand("input")
+        self.refusals += [Refusal(layer=layer.name, what=k, reason=r) for k, r in found.failures.items()]
+        return LayerReport(
+            name=layer.name,
+            op=layer.op,
+            source=source,
+            shape=x.shape if x is not None else (),
+            density=layer.density,
+            kernel=kernel,
+            dense_s=found.original,
+            kernel_s=found.kernels.get(kernel),
+            timings_s=dict(found.kernels),
+        )
 
     def rivals(self) -> Iterator[_Form]:
         """Yield the dense forms that the packed one must beat; those that fail are refused."""
@@ -264,10 +299,11 @@ class _GpuJob:
         """Time every form, and return the fastest with all times in seconds.
 
         The packed form is taken if it is faster than every dense one by the
-        margin; else the fastest dense one is.
+        margin; else the fastest dense one is. A policy that names a form gets it.
         """
-        if self.settings.policy == "always" and "packed" in forms:
-            forms = {name: forms[name] for name in ("dense", "packed")}
+        forced = _FORCED.get(self.settings.policy, "")
+        if forced in forms:
+            forms = {name: forms[name] for name in ("dense", forced)}
         runs = {name: self.forward(form.model) for name, form in forms.items()}
         failures: dict[str, str] = {}
         with torch.no_grad(), _all_quiet([f.model for f in forms.values()]):
@@ -286,7 +322,8 @@ class _GpuJob:
             best = "dense"
         if "packed" in times:
             faster = times["packed"] * (1 + self.settings.margin) <= rivals.get(best, float("inf"))
-            best = "packed" if faster or self.settings.policy == "always" else best
+            best = "packed" if faster else best
+        best = forced if forced in times else best
         chosen = forms[best]
         for name, seconds in times.items():
             if name != best:

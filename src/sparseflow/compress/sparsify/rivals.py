@@ -1,16 +1,19 @@
 """The dense forms of a model that a packed one must beat on a GPU: in half precision, in a graph, compiled."""
 
 import copy
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
+from sparseflow.compress.sparsify.replace import get_module, replace_modules
 from sparseflow.nn._stamp import stamp
+from sparseflow.nn.block_conv import BlockConv2d
 from sparseflow.trace._state import reset_state
 
-__all__ = ["DenseForm"]
+__all__ = ["DenseForm", "block_twin"]
 
 
 class DenseForm(nn.Module):
@@ -23,13 +26,23 @@ class DenseForm(nn.Module):
         model: the model; never changed.
         dtype: float16, bfloat16, or float32.
         compiled: run it through `torch.compile`.
+        blocks: block size of every convolution that looks for active blocks, by dotted name.
     """
 
-    def __init__(self, model: nn.Module, dtype: torch.dtype, *, compiled: bool = False) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        dtype: torch.dtype,
+        *,
+        compiled: bool = False,
+        blocks: Mapping[str, int] | None = None,
+    ) -> None:
         super().__init__()
         self.dtype = dtype
         self.sources = tuple(model.modules())
         twin: Any = copy.deepcopy(model).eval().to(dtype)
+        if blocks:
+            twin = replace_modules(twin, {name: block_twin(twin, name, block) for name, block in blocks.items()})
         twin = twin.to(memory_format=torch.channels_last)
         self._twin: tuple[nn.Module, ...] = (twin,)
         self._pairs = list(zip(_tensors(model), _tensors(twin), strict=True))
@@ -53,6 +66,13 @@ class DenseForm(nn.Module):
     def _cast(self, x: Tensor) -> Tensor:
         x = x.to(self.dtype) if x.is_floating_point() else x
         return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
+
+
+def block_twin(model: nn.Module, name: str, block: int) -> BlockConv2d:
+    """Return the twin of a convolution of a model that looks for active blocks; it shares the parameters."""
+    conv = get_module(model, name)
+    assert isinstance(conv, nn.Conv2d)
+    return BlockConv2d.from_dense(conv, block)
 
 
 def _tensors(model: nn.Module) -> list[Tensor]:

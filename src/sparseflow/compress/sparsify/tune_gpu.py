@@ -18,9 +18,9 @@ from sparseflow.ir import Workload
 from sparseflow.nn.spike_layer_block import SpikeLayerBlock
 from sparseflow.nn.spikes import Spikes, unpack
 
-__all__ = ["KERNELS_CPU", "KERNELS_GPU", "as_graph", "time_lowered"]
+__all__ = ["KERNELS_CPU", "KERNELS_GPU", "as_graph", "call_seconds", "time_lowered"]
 
-KERNELS_GPU = ("library", "triton", "cuda", "event")
+KERNELS_GPU = ("library", "triton", "cuda", "event", "small")
 KERNELS_CPU = ("library", "dense")
 SPIKES_OFF = 1e-3
 """Share of spikes above which a kernel is taken for wrong, and not for rounding otherwise."""
@@ -109,7 +109,7 @@ class _Tuner(fx.Interpreter):
         calls, failures = self.right(block, args)
         known = self.memory.recall(layer, tuple(calls), form) if calls else {}
         if known is None:
-            known = self.seconds(calls, words.is_cuda, failures)
+            known = call_seconds(calls, words.is_cuda, self.effort, failures)
             self.memory.keep(layer, known, form)
         known = {kernel: s for kernel, s in known.items() if kernel in calls}
         block.kernel = min(known, key=lambda k: known[k], default=self.kernels[0])
@@ -143,25 +143,36 @@ class _Tuner(fx.Interpreter):
                 failures[kernel] = reason
         return calls, failures
 
-    def seconds(self, calls: Mapping[str, Callable[[], Any]], cuda: bool, failures: dict[str, str]) -> dict[str, float]:
-        fns, times = dict(calls), 1
-        if cuda:
-            times, fns = _CALLS, {}
-            for kernel, call in calls.items():
-                try:
-                    fns[kernel] = as_graph(call, times)
-                except Exception as e:
-                    failures[kernel] = f"cannot be captured: {type(e).__name__}: {e}"
-        if not fns:
-            return {}
-        found = measure(
-            fns,
-            repeats=self.effort.repeats,
-            budget_s=self.effort.budget_s,
-            min_time_s=1e-3 if cuda else 0.0,
-            failures=failures,
-        )
-        return {kernel: timing.median_s / times for kernel, timing in found.items()}
+
+def call_seconds(
+    calls: Mapping[str, Callable[[], Any]], cuda: bool, effort: Effort, failures: dict[str, str]
+) -> dict[str, float]:
+    """Return the seconds of one of each of several calls, measured in interleaved rounds.
+
+    Args:
+        calls: what to time, by name; each has run before.
+        cuda: time replays of graphs of several calls.
+        effort: how long to measure.
+        failures: takes the reasons why calls could not be captured.
+    """
+    fns, times = dict(calls), 1
+    if cuda:
+        times, fns = _CALLS, {}
+        for kernel, call in calls.items():
+            try:
+                fns[kernel] = as_graph(call, times)
+            except Exception as e:
+                failures[kernel] = f"cannot be captured: {type(e).__name__}: {e}"
+    if not fns:
+        return {}
+    found = measure(
+        fns,
+        repeats=effort.repeats,
+        budget_s=effort.budget_s,
+        min_time_s=1e-3 if cuda else 0.0,
+        failures=failures,
+    )
+    return {kernel: timing.median_s / times for kernel, timing in found.items()}
 
 
 def _with(block: SpikeLayerBlock, kernel: str, floats: torch.dtype) -> SpikeLayerBlock:
