@@ -110,6 +110,23 @@ def test_repeats_a_static_input(packed: bool) -> None:
     assert torch.equal(unpack(got) if isinstance(got, Spikes) else got, own(x.expand(4, *x.shape)))
 
 
+@pytest.mark.parametrize("packed", [True, False])
+@torch.no_grad()
+def test_a_sequence_in_place_of_a_static_input_keeps_its_steps(packed: bool) -> None:
+    neuron, x = LIFNode(step_mode="m"), 2 * torch.randn(6, 2, 33, 5, 5)
+    own = copy.deepcopy(neuron)
+    got = NeuronBlock(neuron, neuron_constants, packed=packed, repeat=4)(x)
+    assert torch.equal(unpack(got) if isinstance(got, Spikes) else got, own(x))
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@torch.no_grad()
+def test_linear_blocks_take_an_empty_batch(kernel: str) -> None:
+    linear = nn.Linear(6 * 4, 7)
+    assert ConvBlock(linear, size=(2, 2), kernel=kernel)(flatten(pack(_bits(4, 0, 6, 2, 2)), 2)).shape == (4, 0, 7)
+    assert DenseBlock(linear, kernel=kernel)(torch.zeros(4, 0, 24)).shape == (4, 0, 7)
+
+
 @torch.no_grad()
 def test_single_steps_and_a_state_given_as_a_number() -> None:
     conv, neuron, x = Conv2d(6, 8, 3), LIFNode(), _bits(2, 6, 5, 5)

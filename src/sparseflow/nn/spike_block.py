@@ -130,7 +130,7 @@ class ConvBlock(_Layer):
     def forward(self, spikes: Spikes) -> Tensor:
         """Return `[*lead, C_out, Ho, Wo]`, or `[*lead, K_out]` of a linear layer."""
         y = self._convolved(spikes)
-        return y.view(*spikes.lead, -1) if self.linear else y.view(*spikes.lead, *y.shape[1:])
+        return y.view(*spikes.lead, *(y.shape[1:2] if self.linear else y.shape[1:]))
 
 
 class DenseBlock(_Layer):
@@ -146,8 +146,8 @@ class DenseBlock(_Layer):
             if self.kernel == "dense":
                 rows = self._weights.rows("dense")
                 return F.linear(x, rows.flatten(1), self._weights.bias)
-            y = self._run(x.reshape(-1, x.shape[-1], 1, 1))
-            return y.view(*x.shape[:-1], -1)
+            y = self._run(x.reshape(x.shape[:-1].numel(), x.shape[-1], 1, 1))
+            return y.view(*x.shape[:-1], y.shape[1])
         if x.dim() == 4:
             return self._run(x)
         y = self._run(x.flatten(0, 1))
@@ -253,7 +253,8 @@ class NeuronBlock(nn.Module):
         """Return the spikes of every step."""
         m = self._membrane
         params = m.refresh()
-        repeat, sequence = self.repeat > 0, m.steps_in_lead
+        # As `Repeat`: a sequence passes with the steps that it brings.
+        repeat, sequence = self.repeat > 0 and x.dim() != 5, m.steps_in_lead
         if repeat:
             steps, flat = self.repeat, x
             lead: tuple[int, ...] = (self.repeat, x.shape[0])
