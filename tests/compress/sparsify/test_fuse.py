@@ -1,6 +1,7 @@
 """A fused graph computes what the model computes, keeps its state, and stays packed between blocks."""
 
 import copy
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ from sparseflow.compress.sparsify.regions import observe
 from sparseflow.errors import UnsupportedError
 from sparseflow.nn import spikes as packed
 from sparseflow.nn.functional import reset_net
+from sparseflow.nn.fused_net import FusedNet
 from sparseflow.nn.models import build
 from sparseflow.nn.neurons import LIFNode
 from sparseflow.trace import capture
@@ -95,6 +97,24 @@ def test_unpacks_once_for_readers_of_floats() -> None:
     fused = _fused(alive(Residual(sew=True), x), x)
     # The stem's spikes and those of sn2 are added as floats; conv1 and conv2 read bits.
     assert _functions(fused).count(packed.unpack) == 2
+
+
+@pytest.mark.parametrize("sew", [None, False, True])
+@torch.no_grad()
+def test_can_be_pickled_with_its_model(sew: bool | None) -> None:
+    model, x = chain()
+    if sew is not None:
+        model = alive(Residual(sew=sew, down=True), x)
+    net = FusedNet(model, _fused(model, x).graph_module).eval()
+    want = net(x)
+    loaded = pickle.loads(pickle.dumps(net))
+    reset_net(loaded)
+    assert torch.equal(loaded(x), want)
+    for one in (net, loaded):
+        reset_net(one)
+        for p in one.parameters():
+            p.mul_(0.9)
+    assert torch.equal(loaded(x), net(x))
 
 
 def test_weights_may_change_afterwards() -> None:

@@ -19,6 +19,7 @@ from sparseflow.trace import neuron_params
 
 __all__ = ["Fused", "carried_map", "fuse", "map_of_sizes", "neuron_constants", "view_sizes"]
 
+_LEAVES = (packed.add, packed.average, packed.flatten, packed.pack, packed.pool, packed.reshape, packed.unpack)
 _SAME = ("contiguous", "detach")
 _VIEWS = ("view", "reshape", "flatten")
 Map = tuple[int, int, int]
@@ -69,6 +70,13 @@ def fuse(
     return _Fuser(traced, facts, found, kernels).run()
 
 
+class PackedTracer(fx.Tracer):
+    """Traces the code of a fused graph, as loading a pickled one does; functions on packed spikes are leaves."""
+
+    def __init__(self) -> None:
+        super().__init__(autowrap_functions=_LEAVES)
+
+
 class _Fuser:
     def __init__(
         self,
@@ -82,7 +90,7 @@ class _Fuser:
         self.nodes = list(traced.graph.nodes)
         self.maps: dict[fx.Node, Map] = {}
         self.wanted: set[fx.Node] = set()
-        self.graph = fx.Graph()
+        self.graph = fx.Graph(tracer_cls=PackedTracer)
         self.floats: dict[fx.Node, fx.Node] = {}
         self.words: dict[fx.Node, fx.Node] = {}
         self.blocks: dict[str, nn.Module] = {}
