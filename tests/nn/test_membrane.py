@@ -1,8 +1,10 @@
 """A membrane reads and writes its neuron's state, or leaves it alone."""
 
+import pytest
 import torch
 
 from sparseflow.compress.sparsify.fuse import neuron_constants
+from sparseflow.errors import ConfigError
 from sparseflow.nn._membrane import Membrane
 from sparseflow.nn.neurons import LIFNode, ParametricLIFNode
 
@@ -17,6 +19,13 @@ def test_reads_and_writes_the_state() -> None:
     assert membrane.read((2, 3, 1, 1)).shape == (2, 3, 1, 1)
     neuron.v = 0.5
     assert torch.equal(membrane.read((2,)), torch.full((2,), 0.5))
+
+
+def test_a_state_of_another_batch_says_what_to_do() -> None:
+    neuron = LIFNode(step_mode="m")
+    neuron.v = torch.ones(2, 3)
+    with pytest.raises(ConfigError, match="call reset_net"):
+        Membrane(neuron, neuron_constants).read((4, 3, 1, 1))
 
 
 def test_keeps_nothing_if_told_so() -> None:

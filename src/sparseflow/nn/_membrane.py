@@ -1,11 +1,13 @@
 """The state of a neuron module, as the fused blocks read and write it."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from sparseflow.errors import ConfigError
 from sparseflow.nn._stamp import stamp
 from sparseflow.ops.lif import LIFParams
 
@@ -40,11 +42,20 @@ class Membrane:
         return self.params
 
     def read(self, like: tuple[int, ...]) -> Tensor | None:
-        """Return the potential as `like`, or None at rest."""
+        """Return the potential as `like`, or None at rest.
+
+        Raises:
+            ConfigError: the state is that of a batch of another shape.
+        """
         if not self.keep:
             return None
         v = self.neuron.v
         if isinstance(v, Tensor):
+            if v.numel() != math.prod(like):
+                raise ConfigError(
+                    f"{type(self.neuron).__name__} holds a state of shape {tuple(v.shape)} and got a step of shape "
+                    f"{tuple(like)}; call reset_net(model) between inputs"
+                )
             return v.view(like) if v.dim() != len(like) else v
         if v == self.params.v_rest:
             return None
