@@ -26,6 +26,15 @@ def test_rows_are_packed_once() -> None:
     assert sparse.rows_for("event") is not before
 
 
+@torch.no_grad()
+def test_training_packs_anew_even_what_was_written_through_data() -> None:
+    sparse, x = SparseConv2d(2, 3, 3, kernel="event").eval(), torch.ones(1, 2, 8, 8)
+    before = sparse(x)
+    sparse.train()
+    sparse.weight.data.mul_(2.0)
+    assert not torch.equal(sparse.eval()(x), before)
+
+
 def test_an_unknown_kernel_raises() -> None:
     with pytest.raises(UnsupportedError, match="no kernel 'warp'"):
         SparseConv2d(2, 3, 3, kernel="warp").eval()(torch.zeros(1, 2, 8, 8))

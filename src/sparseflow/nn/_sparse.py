@@ -36,6 +36,12 @@ class SparseLayer(nn.Module):
         made._parameters = dict(layer._parameters)
         return made
 
+    def train(self, mode: bool = True) -> Self:
+        """Set the training mode; the weight is packed anew after training, even if written through `weight.data`."""
+        if mode:
+            self._stamp = None
+        return super().train(mode)
+
     def rows_for(self, kernel: str) -> Tensor:
         """Return the weight packed for a kernel, packed again if it was changed.
 

@@ -1,5 +1,6 @@
 """FusedNet: a network whose inference runs through fused blocks, and whose training does not."""
 
+import warnings
 from collections.abc import Callable
 from typing import Any, Self
 
@@ -15,7 +16,14 @@ class FusedNet(nn.Module):
 
     In eval mode the fused graph runs, without gradient. In training mode, or
     when an input asks for its gradient, the model's own forward runs. Both share
-    parameters and neuron states, so `reset()` of the neurons resets both.
+    parameters and neuron states, so `reset()` of the neurons resets both. What
+    this class lacks, as attributes of the model's class, is the model's.
+
+    The blocks follow weights that are loaded or changed in place. They cannot see
+    a write through `weight.data`: after one, call `train()` and `eval()`. Thresholds
+    and time constants that are plain numbers are those of the time of fusing. Cast
+    to another type or moved to another device, the network warns and runs the
+    model's own forward from then on.
 
     Args:
         model: the model; its modules become those of this one.
@@ -26,6 +34,8 @@ class FusedNet(nn.Module):
     ['0.bias', '0.weight']
     """
 
+    _fits = True
+
     def __init__(self, model: nn.Module, graph: nn.Module) -> None:
         super().__init__()
         for name in ("_modules", "_parameters", "_buffers", "_non_persistent_buffers_set"):
@@ -34,10 +44,13 @@ class FusedNet(nn.Module):
         self._plain = (model,)
         self._graph = (graph,)
         self.training = model.training
+        if callable(getattr(type(model), "reset", None)):
+            # Where `reset_net` looks, which asks no `__getattr__`.
+            self.__dict__["reset"] = model.reset
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Return what the model returns."""
-        if self.training or (torch.is_grad_enabled() and asks_for_gradient(args, kwargs)):
+        if self.training or not self._fits or (torch.is_grad_enabled() and asks_for_gradient(args, kwargs)):
             return self._plain[0](*args, **kwargs)
         with torch.no_grad():
             return self._graph[0](*args, **kwargs)
@@ -53,13 +66,36 @@ class FusedNet(nn.Module):
         return self._plain[0]
 
     def train(self, mode: bool = True) -> Self:
-        """Set the training mode of every module."""
+        """Set the training mode of every module; what was packed from weights is packed anew after training."""
         self._plain[0].training = mode
+        if mode:
+            self._forget()
         return super().train(mode)
+
+    def __getattr__(self, name: str) -> Any:
+        """Return an attribute or a method that the model has and this class lacks."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            # Not there yet while a copy is made.
+            for model in self.__dict__.get("_plain", ()):
+                return getattr(model, name)
+            raise
+
+    def _forget(self) -> None:
+        for block in self._graph[0].modules():
+            forget = getattr(type(block), "forget", None)
+            if forget is not None:
+                forget(block)
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self._graph[0]._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self._forget()
+        fits = all(p.dtype == torch.float32 and p.device.type == "cpu" for p in self.parameters())
+        if self._fits and not fits and type(self) is FusedNet:
+            warnings.warn("the fused blocks run in float32 on the CPU; the model's own forward runs now", stacklevel=2)
+        self._fits = fits
         return self
 
 

@@ -96,6 +96,10 @@ class _Layer(nn.Module):
         self.window = {"out_channels": out_channels, "kernel_size": (height, width), **self.geometry}
         self.kernel = kernel
 
+    def forget(self) -> None:
+        """Pack the weight again at the next call, whether a change of it was noticed or not."""
+        self._weights.made = ()
+
     def settle(self) -> None:
         """Forget the weight as packed for other kernels than the present one."""
         kept = ("dense", self.kernel) if isinstance(self, DenseBlock) else (self.kernel,)
