@@ -23,7 +23,7 @@ def test_a_layer_on_spikes_runs():
     assert refuses_event(layer(), target()) is None
     assert "counts" in (refuses_event(layer("counts"), target()) or "")
     assert refuses_triton(layer("counts"), target(features=())) is None
-    assert [k.name for k in OP.kernels] == ["dense", "triton", "cuda", "event"]
+    assert [k.name for k in OP.kernels] == ["dense", "triton", "cuda", "event", "small"]
 
 
 @pytest.mark.parametrize(

@@ -95,5 +95,12 @@ OP = Op(
             flops=event_flops,
             bytes=fused_bytes,
         ),
+        Kernel(
+            name="small",
+            summary="clusters of blocks divide the inputs, for few pixels",
+            refuses=refuses_cuda,
+            flops=fused_flops,
+            bytes=fused_bytes,
+        ),
     ),
 )

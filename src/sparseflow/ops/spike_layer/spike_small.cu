@@ -1,0 +1,354 @@
+// One layer of a spiking network on packed spikes, for few pixels, for sm_90. See README.md.
+//
+// A block owns TILE pixels in all STEPS steps, 16*MT rows, by 8*NT*WN output channels. Its WK groups of warps divide
+// the inputs, and so do the CL blocks of a cluster: every multiprocessor reads its share of the weights at once, each
+// lane its fragments straight into registers. The sums meet in shared memory in a fixed order; then come the neurons.
+//
+// Compiled once for each set of defines; no header is needed.
+//   MT          tiles of 16 rows; a row is one pixel in one time step
+//   NT          tiles of 8 output channels of a warp
+//   WN, WK      warps along the output channels, warps along the inputs
+//   CL          blocks of a cluster, along the inputs
+//   DEPTH       words of inputs whose weights are under way
+//   BLOCKS      blocks that a multiprocessor should hold
+//   VW          words of a source that are read at once: 1, 2, 4
+//   SOURCES     1 or 2
+//   PLANES      bit planes of the widest source
+//   HALVES      1, or 2 for weights of a high and a low half
+//   STEPS       time steps
+//   OUT         0 words, 1 float16, 2 float32
+//   SAME        planes of the identity
+//   ADD, OUTP   planes added to the spikes, planes written
+//   LEAK        the potential decays
+//   RESET       0 subtracts the threshold, 1 sets to 0, 2 sets to the reset potential
+//   V0 KEEPV    the potential comes in, goes out
+
+typedef unsigned int u32;
+typedef unsigned long long u64;
+typedef unsigned short u16;
+typedef unsigned char u8;
+
+struct Source {
+  const u32* words;
+  int height, width, count, pitch, planes;  // count: words of one plane; pitch: words of one pixel
+  int kh, kw, sh, sw, ph, pw, dh, dw;
+  int step;   // words of one time step
+  int units;  // of VW words of one tap
+};
+
+struct Params {
+  Source source[2];
+  const u8* weights;       // float16 [channels/8][inputs/32][HALVES][32 lanes][8]
+  const float* constants;  // keep, threshold, reset, scale, 1/scale, one of the identity, 0, 0, then every bias
+  const float* v0;
+  float* v;
+  void* out;
+  const u32* add;
+  const u32* same;
+  int units, words_in;  // of all sources
+  int pixels, height, width, tile;
+  int channels, words, columns;  // words: of one plane of the output; columns: tiles of channels
+  int to_units, to_words, to_extra, to_sums, to_inbox;  // bytes
+};
+
+constexpr int WARPS = WN * WK;
+constexpr int THREADS = 32 * WARPS;
+constexpr int ROWS = 16 * MT;
+constexpr int BN = 8 * NT * WN;
+constexpr int WIDE = BN / 32;    // output words of a pixel
+constexpr int PITCH = BN + 8;    // floats from row to row, so that stores of fragments meet no bank twice
+constexpr int EXTRA = ADD + SAME;
+constexpr int BATCH = 4;
+
+__device__ __forceinline__ u32 shared(const void* p) { return (u32)__cvta_generic_to_shared(p); }
+
+__device__ __forceinline__ uint4 fragment(const u8* at) {
+  uint4 x;
+  asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(x.x), "=r"(x.y), "=r"(x.z), "=r"(x.w)
+               : "l"(at));
+  return x;
+}
+
+// What the kernel before wrote may not come from a cache that it did not write through.
+__device__ __forceinline__ u32 fresh(const u32* at) {
+  u32 x;
+  asm volatile("ld.global.cg.u32 %0, [%1];" : "=r"(x) : "l"(at) : "memory");
+  return x;
+}
+
+struct Few {
+  u32 x[VW];
+};
+
+__device__ __forceinline__ Few fresh_few(const u32* at) {
+  Few w;
+#if VW == 4
+  asm volatile("ld.global.cg.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(w.x[0]), "=r"(w.x[1]), "=r"(w.x[2]), "=r"(w.x[3])
+               : "l"(at)
+               : "memory");
+#elif VW == 2
+  asm volatile("ld.global.cg.v2.u32 {%0, %1}, [%2];" : "=r"(w.x[0]), "=r"(w.x[1]) : "l"(at) : "memory");
+#else
+  w.x[0] = fresh(at);
+#endif
+  return w;
+}
+
+__device__ __forceinline__ void mma(float (&d)[4], const u32 (&a)[4], u32 b0, u32 b1) {
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+      "{%0, %1, %2, %3};"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+__device__ __forceinline__ u16 half(float x) {
+  u16 y;
+  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(y) : "f"(x));
+  return y;
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) spike_small(const __grid_constant__ Params p) {
+  extern __shared__ __align__(16) u8 memory[];
+  int4* rows = (int4*)memory;                     // of each source and row: top, left, origin
+  int4* units = (int4*)(memory + p.to_units);     // dy, dx, offset, source
+  u32* words = (u32*)(memory + p.to_words);       // [PLANES][inputs][ROWS]
+  u32* extra = (u32*)(memory + p.to_extra);       // [row][EXTRA][WIDE]
+  float* sums = (float*)(memory + p.to_sums);     // [WK][ROWS][PITCH]
+  [[maybe_unused]] float* inbox = (float*)(memory + p.to_inbox);  // [own][CL][STEPS][32]
+
+  const int thread = threadIdx.x, lane = thread % 32, warp = thread / 32, g = lane / 4, c = lane % 4;
+  const int wn = warp % WN, wk = warp / WN;
+  const int rank = blockIdx.x % CL, place = blockIdx.x / CL, column = place % p.columns, tile = place / p.columns;
+#if CL > 1
+  asm volatile("barrier.cluster.arrive.relaxed.aligned;");
+#endif
+
+  // The inputs of this block and of this warp, in words.
+  const int unit = rank * p.units / CL, mine = (rank + 1) * p.units / CL - unit, held = mine * VW;
+  const int from = wk * held / WK, to = (wk + 1) * held / WK;
+  const u8* at[NT];
+#pragma unroll
+  for (int n = 0; n < NT; ++n)
+    at[n] = p.weights + ((u64)((column * WN + wn) * NT + n) * p.words_in + unit * VW + from) * (HALVES * 512) + lane * 16;
+  uint4 b[DEPTH][NT][HALVES];
+  auto take = [&](int d, int k) {
+#pragma unroll
+    for (int n = 0; n < NT; ++n)
+#pragma unroll
+      for (int h = 0; h < HALVES; ++h) b[d][n][h] = fragment(at[n] + ((k - from) * HALVES + h) * 512);
+  };
+#pragma unroll
+  for (int d = 0; d < DEPTH; ++d)
+    if (from + d < to) take(d, from + d);
+
+  for (int i = thread; i < SOURCES * ROWS; i += THREADS) {
+    const Source& s = p.source[SOURCES > 1 && i >= ROWS];
+    const int row = i % ROWS, t = row / p.tile, pixel = tile * p.tile + row - t * p.tile;
+    const int area = p.height * p.width, n = pixel / area, rest = pixel - n * area, y = rest / p.width;
+    int4 e;
+    e.x = y * s.sh - s.ph;
+    e.y = (rest - y * p.width) * s.sw - s.pw;
+    e.z = t * s.step + ((n * s.height + e.x) * s.width + e.y) * s.pitch;
+    e.w = 0;
+    if (t >= STEPS || pixel >= p.pixels) e.x = -(1 << 30);
+    rows[i] = e;
+  }
+  for (int i = thread; i < mine; i += THREADS) {
+    const bool second = SOURCES > 1 && unit + i >= p.source[0].units;
+    const Source& s = p.source[second];
+    const int j = unit + i - (second ? p.source[0].units : 0), per = s.count / VW;
+    const int tap = j / per, ky = tap / s.kw;
+    int4 e;
+    e.x = ky * s.dh;
+    e.y = (tap - ky * s.kw) * s.dw;
+    e.z = (e.x * s.width + e.y) * s.pitch + (j - tap * per) * VW;
+    e.w = second;
+    units[i] = e;
+  }
+  __syncthreads();
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+
+  for (int i = thread; i < mine * ROWS; i += THREADS * BATCH) {
+    Few found[BATCH][PLANES];
+#pragma unroll
+    for (int k = 0; k < BATCH; ++k) {
+      const int at_k = i + k * THREADS, u = at_k / ROWS, r = at_k - u * ROWS;
+      const bool inside = u < mine;
+      const int4 e = units[inside ? u : 0], f = rows[e.w * ROWS + r];
+      const Source& s = p.source[SOURCES > 1 && e.w];
+      const bool ok = inside && (u32)(f.x + e.x) < (u32)s.height && (u32)(f.y + e.y) < (u32)s.width;
+#pragma unroll
+      for (int plane = 0; plane < PLANES; ++plane) {
+#pragma unroll
+        for (int v = 0; v < VW; ++v) found[k][plane].x[v] = 0;
+        if (ok && (PLANES == 1 || plane < s.planes))
+          found[k][plane] = fresh_few(s.words + (f.z + e.z + plane * s.count));
+      }
+    }
+#pragma unroll
+    for (int k = 0; k < BATCH; ++k) {
+      const int at_k = i + k * THREADS, u = at_k / ROWS, r = at_k - u * ROWS;
+      // Rows g and g + 8 of a tile lie side by side.
+      const int spot = r / 16 * 16 + r % 8 * 2 + r % 16 / 8;
+      if (u < mine) {
+#pragma unroll
+        for (int plane = 0; plane < PLANES; ++plane)
+#pragma unroll
+          for (int v = 0; v < VW; ++v) words[(plane * held + u * VW + v) * ROWS + spot] = found[k][plane].x[v];
+      }
+    }
+  }
+  if (EXTRA) {
+    for (int i = thread; i < STEPS * p.tile * EXTRA * WIDE; i += THREADS) {
+      const int w = column * WIDE + i % WIDE, plane = i / WIDE % (EXTRA ? EXTRA : 1), row = i / (WIDE * (EXTRA ? EXTRA : 1));
+      const int t = row / p.tile, pixel = tile * p.tile + row - t * p.tile;
+      u32 x = 0;
+      if (pixel < p.pixels && w < p.words) {
+        const u64 m = (u64)t * p.pixels + pixel;
+        x = plane < ADD ? fresh(p.add + (m * ADD + plane) * p.words + w)
+                        : fresh(p.same + (m * SAME + plane - ADD) * p.words + w);
+      }
+      extra[i] = x;
+    }
+  }
+  __syncthreads();
+  asm volatile("griddepcontrol.launch_dependents;");
+
+  float acc[MT][NT][4];
+#pragma unroll
+  for (int m = 0; m < MT; ++m)
+#pragma unroll
+    for (int n = 0; n < NT; ++n)
+#pragma unroll
+      for (int i = 0; i < 4; ++i) acc[m][n][i] = 0.0f;
+
+  const int fours = 4 * c;
+  for (int first = from; first < to; first += DEPTH) {
+#pragma unroll
+    for (int d = 0; d < DEPTH; ++d) {
+      const int k = first + d;
+      if (k >= to) break;
+#pragma unroll
+      for (int m = 0; m < MT; ++m) {
+        u32 a[2][4] = {};
+#pragma unroll
+        for (int plane = 0; plane < PLANES; ++plane) {
+          const uint2 w = *(const uint2*)(words + (plane * held + k) * ROWS + 16 * m + 2 * g);
+          const u32 x = plane == 0 ? w.x >> fours : __funnelshift_r(w.x, w.x, fours - plane);
+          const u32 y = plane == 0 ? w.y >> fours : __funnelshift_r(w.y, w.y, fours - plane);
+          // Bit j of a half reads as the subnormal 2^(j - 24), which the weights know.
+#pragma unroll
+          for (int j = 0; j < 4; ++j) {
+            a[j / 2][j % 2 * 2] |= x & (0x00010001u << (j + plane));
+            a[j / 2][j % 2 * 2 + 1] |= y & (0x00010001u << (j + plane));
+          }
+        }
+#pragma unroll
+        for (int n = 0; n < NT; ++n)
+#pragma unroll
+          for (int h = 0; h < HALVES; ++h) {
+            mma(acc[m][n], a[0], b[d][n][h].x, b[d][n][h].y);
+            mma(acc[m][n], a[1], b[d][n][h].z, b[d][n][h].w);
+          }
+      }
+      if (k + DEPTH < to) take(d, k + DEPTH);
+    }
+  }
+
+  float* partial = sums + wk * (ROWS * PITCH) + wn * (8 * NT) + 2 * c;
+#pragma unroll
+  for (int m = 0; m < MT; ++m)
+#pragma unroll
+    for (int n = 0; n < NT; ++n)
+#pragma unroll
+      for (int r = 0; r < 2; ++r)
+        *(float2*)(partial + (16 * m + g + 8 * r) * PITCH + 8 * n) = make_float2(acc[m][n][2 * r], acc[m][n][2 * r + 1]);
+  __syncthreads();
+
+  const int items = p.tile * WIDE;
+  auto gathered = [&](int item, float (&x)[STEPS]) {
+    const int q = item / WIDE;
+#pragma unroll
+    for (int t = 0; t < STEPS; ++t) {
+      const float* s = sums + (t * p.tile + q) * PITCH + item % WIDE * 32 + lane;
+      x[t] = s[0];
+#pragma unroll
+      for (int k = 1; k < WK; ++k) x[t] += s[k * (ROWS * PITCH)];
+    }
+  };
+#if CL > 1
+  asm volatile("barrier.cluster.wait.aligned;");
+  for (int item = warp; item < items; item += WARPS) {
+    float x[STEPS];
+    gathered(item, x);
+    const int owner = item % CL, own = item / CL;
+    u32 there;
+    asm("mapa.shared::cluster.u32 %0, %1, %2;"
+        : "=r"(there)
+        : "r"(shared(inbox + (own * CL + rank) * STEPS * 32 + lane)), "r"(owner));
+#pragma unroll
+    for (int t = 0; t < STEPS; ++t)
+      asm volatile("st.shared::cluster.f32 [%0], %1;" ::"r"(there + t * 128), "f"(x[t]) : "memory");
+  }
+  asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+#endif
+
+  [[maybe_unused]] const float keep = p.constants[0], threshold = p.constants[1], reset = p.constants[2];
+  [[maybe_unused]] const float scale = p.constants[3], unscale = p.constants[4], one = p.constants[5];
+#if CL > 1
+  asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+#endif
+  for (int item = (CL > 1 ? warp * CL + rank : warp); item < items; item += WARPS * CL) {
+    float x[STEPS];
+#if CL > 1
+    const float* s = inbox + item / CL * (CL * STEPS * 32) + lane;
+#pragma unroll
+    for (int t = 0; t < STEPS; ++t) {
+      x[t] = s[t * 32];
+#pragma unroll
+      for (int k = 1; k < CL; ++k) x[t] += s[(k * STEPS + t) * 32];
+    }
+#else
+    gathered(item, x);
+#endif
+    const int q = item / WIDE, w = column * WIDE + item % WIDE, pixel = tile * p.tile + q, channel = 32 * w + lane;
+    if (pixel >= p.pixels || w >= p.words) continue;
+    const float mean = p.constants[8 + channel];
+    [[maybe_unused]] const bool real = channel < p.channels;
+    [[maybe_unused]] const u64 at_v = (u64)pixel * p.channels + channel;
+    [[maybe_unused]] float v = RESET == 2 ? reset : 0.0f;
+    if (V0) v = real ? __ldcg(p.v0 + at_v) * scale : 0.0f;
+#pragma unroll
+    for (int t = 0; t < STEPS; ++t) {
+      [[maybe_unused]] const u32* more = extra + ((t * p.tile + q) * EXTRA) * WIDE + item % WIDE;
+      float current = x[t] + mean;
+      if (SAME) {
+        u32 count = 0;
+#pragma unroll
+        for (int plane = 0; plane < SAME; ++plane) count |= (more[(ADD + plane) * WIDE] >> lane & 1) << plane;
+        current = __fmaf_rn((float)count, one, current);
+      }
+      [[maybe_unused]] const u64 m = (u64)t * p.pixels + pixel;
+#if OUT == 0
+      const float h = LEAK ? __fmaf_rn(keep, v, current) : v + current;
+      const bool fires = h >= threshold;
+      v = !fires ? h : RESET == 0 ? h - threshold : RESET == 1 ? 0.0f : reset;
+      u32 carry = __ballot_sync(0xffffffffu, fires);
+      u32* y = (u32*)p.out + m * OUTP * p.words + w;
+#pragma unroll
+      for (int plane = 0; plane < OUTP; ++plane) {
+        const u32 a = plane < ADD ? more[plane * WIDE] : 0;
+        if (lane == 0) y[plane * p.words] = a ^ carry;
+        carry &= a;
+      }
+#elif OUT == 1
+      if (real) ((u16*)p.out)[m * p.channels + channel] = half(current * unscale);
+#else
+      if (real) ((float*)p.out)[m * p.channels + channel] = current * unscale;
+#endif
+    }
+    if (KEEPV && real) p.v[at_v] = v * unscale;
+  }
+}
