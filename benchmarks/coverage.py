@@ -39,6 +39,7 @@ from sparseflow.errors import SparseFlowError
 from sparseflow.recipes.checks import Check, checks_body
 from sparseflow.recipes.spike_bench.gpu.record import plain
 from sparseflow.recipes.spike_bench.gpu.rivals import captured
+from sparseflow.recipes.spike_bench.gpu.settings import cores
 from sparseflow.report.environment import describe
 from sparseflow.report.files import prepare_folder, write_atomic
 from tests import torchvision_shim
@@ -138,11 +139,12 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--only", action="append", help="a builder's name; may be repeated")
+    parser.add_argument("--part", default="1/1", help="a share of the builders, as 1/2 for the first of every two")
     parser.add_argument("--repeats", type=int, help="rounds of each measurement; 15, or 100 on a GPU")
     parser.add_argument("--compile-s", type=float, default=60.0, help="CPU: seconds to compile a rival; 0: none")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--jobs", type=int, default=0, help="processes; on a GPU up to 10, else 1")
+    parser.add_argument("--jobs", type=int, default=0, help="processes; on a GPU up to 14, else 1")
     parser.add_argument("--budget", type=float, default=500.0, help="seconds after which processes are stopped")
     parser.add_argument("--precision", default="fp16", help="of the optimised networks on a GPU")
     parser.add_argument("--no-compile", action="store_true", help="time the dense side in eager mode only")
@@ -157,8 +159,11 @@ def main(argv: list[str] | None = None) -> int:
     torch.set_num_threads(chosen.threads)
     if chosen.repeats is None:
         chosen.repeats = 15 if chosen.device == "cpu" else 100
-    jobs = chosen.jobs or (1 if chosen.device == "cpu" else max(1, min(10, (os.cpu_count() or 2) - 2)))
+    jobs = chosen.jobs or (1 if chosen.device == "cpu" else max(1, min(14, cores() - 1)))
     builders = [b for b in BUILDERS if not chosen.only or b.name in chosen.only]
+    number, shares = (int(n) for n in chosen.part.split("/"))
+    if not chosen.rows:
+        builders = builders[number - 1 :: shares]
     if chosen.rows:
         for row in _rows(builders, chosen):
             with open(chosen.rows, "a", encoding="utf-8") as file:

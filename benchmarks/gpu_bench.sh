@@ -1,43 +1,100 @@
 #!/bin/bash
 # The GPU bench in one visit to a machine: bash benchmarks/gpu_bench.sh [stage ...]
 #
-# Stages: blocks seed correct memory network coverage (default: all). Each is a process of its own, so that a broken one
-# harms no other; the record is written after every stage, and a later call with the same OUT completes it.
+# Stages: network memory correct blocks seed coverage (default: all). They are cut into pieces; each is a process of its
+# own with a record of its own, so that a broken one harms no other. The pieces of one lane run one after the other on
+# one GPU with its share of the processors; with four GPUs there are four lanes side by side, with one GPU one lane.
+# At the end the records are joined; a later call of the same commit with the same OUT replaces its own pieces.
 #
-#   OUT        folder of the record and the log (runs/gpu)
+#   OUT        folder of the records and the log (runs/gpu)
 #   TOTAL      seconds for everything (575)
-#   CKPT       trained networks, paths with spaces between (the one in benchmarks/checkpoints)
+#   CKPT       trained networks, paths with spaces between (those in benchmarks/checkpoints)
 #   KERNELS    kernels to choose from, as "cuda triton" (all)
-#   PRECISION  fp16 or exact
+#   PRECISION  fp16, exact or int8
 #   QUICK      any text: a smoke run whose figures hold no check
 #   WHEELS     folder of wheels that the machine lacks, for one that reaches no registry
+#   GPUS       how many GPUs to use (all)
 #   EXTRA      more options of python -m sparseflow.recipes.spike_bench.gpu
 set -u
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-OUT=${OUT:-runs/gpu} TOTAL=${TOTAL:-575} CKPT=${CKPT-benchmarks/checkpoints/sew_resnet18_cifar10_224.safetensors}
-mkdir -p "$OUT"
-site=$OUT/site
+OUT=${OUT:-runs/gpu} TOTAL=${TOTAL:-575} CKPT=${CKPT-$(ls benchmarks/checkpoints/*.safetensors 2>/dev/null)}
+mkdir -p "$OUT/pieces"
 if [ -n "${WHEELS:-}" ]; then
   site=$(mktemp -d)
   python3 -m pip install -q --no-index --no-deps --no-compile --target "$site" "$WHEELS"/*.whl || exit
+  export PYTHONPATH=src:.:$site
+else
+  export PYTHONPATH=src:.:${PYTHONPATH:-}
 fi
-export PYTHONUNBUFFERED=1 PYTHONPATH=src:.:$site
+export PYTHONUNBUFFERED=1
 name=$(nvidia-smi --query-gpu=name --format=csv,noheader | head -1)
 target=h200; case "$name" in *H100*) target=h100 ;; esac
-record=$OUT/spike_$target${QUICK:+_quick}.json
 commit=${COMMIT:-$(git rev-parse --short=12 HEAD 2>/dev/null)}
-declare -A share=([blocks]=30 [seed]=20 [correct]=15 [memory]=8 [network]=50 [coverage]=50)
-stages=("$@"); [ ${#stages[@]} -eq 0 ] && stages=(blocks seed correct memory network coverage)
-options=(--target "$target" --out "$record" --commit "${commit:-}" --precision "${PRECISION:-fp16}" ${QUICK:+--quick})
+record=$OUT/spike_$target${QUICK:+_quick}.json
+gpus=${GPUS:-$(nvidia-smi --query-gpu=index --format=csv,noheader | wc -l)}
+cpus=$(nproc)
+[ "$gpus" -gt 4 ] && gpus=4
+bench=(python3 -m sparseflow.recipes.spike_bench.gpu)
+options=(--target "$target" --commit "${commit:-}" --precision "${PRECISION:-fp16}" ${QUICK:+--quick})
 for c in $CKPT; do options+=(--checkpoint "$c"); done
 for k in ${KERNELS:-}; do options+=(--kernel "$k"); done
-echo "$name, target $target, commit ${commit:-?}, stages ${stages[*]}, $(nproc) cores"
-for ((i = 0; i < ${#stages[@]}; i++)); do
-  rest=0; for s in "${stages[@]:i}"; do rest=$((rest + share[$s])); done
-  left=$((TOTAL - SECONDS)); budget=$((left * share[${stages[i]}] / rest - 15))
-  if [ "$budget" -lt 10 ]; then echo "${stages[i]}: no time left"; continue; fi
-  timeout -k 12 $((budget + 45 < left ? budget + 45 : left)) python3 -m sparseflow.recipes.spike_bench.gpu \
-    "${options[@]}" --only "${stages[i]}" --budget "$budget" ${EXTRA:-} >/dev/null 2>>"$OUT/bench.log" \
-    || echo "${stages[i]}: status $? (1: a check fell short; 124: time)"
+
+# Lane, share of the lane's time, name of the piece, its options. Shares are about the seconds that a piece needs.
+pieces="
+0 330 network-spiking_resnet50-32 --only network --case spiking_resnet50:32
+0  40 memory                      --only memory
+0 140 coverage-2of3               --only coverage --part 2/3
+1 260 network-spiking_resnet50-1  --only network --case spiking_resnet50:1
+1 250 network-sew_resnet18-1      --only network --case sew_resnet18:1
+2 240 network-sew_resnet18-32     --only network --case sew_resnet18:32
+2 160 blocks                      --only blocks
+2 110 seed                        --only seed
+3 170 correct                     --only correct
+3 175 coverage-1of3               --only coverage --part 1/3
+3 175 coverage-3of3               --only coverage --part 3/3
+"
+order="network-sew_resnet18-32 network-sew_resnet18-1 network-spiking_resnet50-32 network-spiking_resnet50-1"
+order="blocks seed correct memory $order coverage-1of3 coverage-2of3 coverage-3of3"
+wanted() { [ ${#stages[@]} -eq 0 ] && return 0; for s in "${stages[@]}"; do [ "${1%%-*}" = "$s" ] && return 0; done; return 1; }
+stages=("$@")
+
+run_lane() {  # $1: GPU, the rest: lines of pieces
+  local gpu=$1 lines=("${@:2}") i line share piece rest left budget each=$((cpus / gpus)) cores
+  cores=$((gpu * each))-$((gpu * each + each - 1))
+  # Machine code goes by what it is made of, so the lanes may share it; what was timed stays with its GPU.
+  export CUDA_VISIBLE_DEVICES=$gpu TORCHINDUCTOR_CACHE_DIR=$caches/$gpu/inductor TRITON_CACHE_DIR=$caches/triton
+  export SPARSEFLOW_CACHE=$caches/$gpu/sparseflow
+  mkdir -p "$SPARSEFLOW_CACHE" "$caches/kernels"
+  ln -sfn "$caches/kernels" "$SPARSEFLOW_CACHE/kernels"
+  for ((i = 0; i < ${#lines[@]}; i++)); do
+    rest=0; for line in "${lines[@]:i}"; do read -r _ share _ <<<"$line"; rest=$((rest + share)); done
+    read -r _ share piece line <<<"${lines[i]}"
+    left=$((TOTAL - SECONDS - 12)) budget=$((left * share / rest - 10))
+    [ "$budget" -lt 15 ] && budget=15
+    rm -f "$OUT/pieces/$piece.json"
+    if [ "$left" -lt 20 ]; then echo "$piece: no time left"; continue; fi
+    # shellcheck disable=SC2086
+    timeout -k 10 $((budget + 25 < left ? budget + 25 : left)) taskset -c "$cores" "${bench[@]}" "${options[@]}" \
+      --out "$OUT/pieces/$piece.json" --budget "$budget" $line ${EXTRA:-} >/dev/null 2>"$OUT/pieces/$piece.log"
+    echo "$piece on GPU $gpu: status $? (1: a check fell short; 124: time), ended at $SECONDS s"
+  done
+}
+
+echo "$name, target $target, commit ${commit:-?}, $gpus GPUs, $cpus cores, stages ${stages[*]:-all}"
+caches=$(mktemp -d)
+for ((gpu = 0; gpu < gpus; gpu++)); do
+  lines=()
+  while read -r lane share piece line; do
+    [ -n "${lane:-}" ] && [ $((lane % gpus)) -eq "$gpu" ] && wanted "$piece" && lines+=("$lane $share $piece $line")
+  done <<<"$pieces"
+  [ ${#lines[@]} -gt 0 ] && run_lane "$gpu" "${lines[@]}" &
 done
-[ -f "$record" ] && python3 -m sparseflow.recipes.spike_bench.gpu --show "$record"
+wait
+files=()
+for piece in $order; do
+  # A piece that was to run counts also where it wrote nothing.
+  if wanted "$piece" || [ -f "$OUT/pieces/$piece.json" ]; then files+=("$OUT/pieces/$piece.json"); fi
+done
+for f in "${files[@]}"; do log=${f%.json}.log; [ -f "$log" ] && { echo "== $(basename "$log" .log)"; cat "$log"; }; done >"$OUT/bench.log"
+grep -hE "^(warm|blocks|seed|correct|memory|network|coverage): " "$OUT/bench.log" | cut -c1-200
+"${bench[@]}" --merge "${files[@]}" --out "$record"

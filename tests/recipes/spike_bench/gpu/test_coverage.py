@@ -51,3 +51,11 @@ def test_a_benchmark_that_breaks_says_why(monkeypatch):
     assert not result.checks[0].ok
     monkeypatch.setattr(coverage.importlib.util, "find_spec", lambda _: None)
     assert "checkout" in coverage_stage(CONFIG, Budget(100.0), CPU).errors["coverage"]
+
+
+def test_a_part_of_the_builders_says_which(monkeypatch):
+    seen = []
+    fake(monkeypatch, rows(1.2), seen)
+    result = coverage_stage(GpuBenchConfig(device="cpu", part="2/3"), Budget(100.0), CPU)
+    assert seen[seen.index("--part") + 1] == "2/3"
+    assert result.parts == ["2/3"]

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -66,3 +67,11 @@ def test_a_network_that_breaks_fails_its_checks(case, monkeypatch):
     result = network_stage(CONFIG, Budget(60.0), CPU, batches=(1,), cases=[case])
     assert "illegal" in result.errors["csnn, N 1"]
     assert math.isnan(result.checks[0].value)
+
+
+def test_a_part_of_the_networks_says_which(case):
+    config = replace(CONFIG, cases=("csnn:1",))
+    result = network_stage(config, Budget(60.0), CPU, batches=(3, 1), cases=[case])
+    assert result.parts == ["csnn:1"]
+    assert [row["batch"] for row in result.rows] == [1]
+    assert [c.name for c in result.checks] == ["csnn, N 1, over the best dense"]

@@ -96,7 +96,30 @@ def test_without_a_gpu_nothing_is_captured():
     def run():
         return 1
 
+    why = {}
     assert captured(run, CPU) == (run, "calls")
+    assert captured(run, CPU, why, "ours") == (run, "calls")
+    assert why == {"ours": "no CUDA device"}
+
+
+def test_why_no_graph_was_captured_is_kept():
+    found = choose(dense(), CPU, Budget(60.0), rounds=1, compile=False)
+    assert set(found.called) == {v.name for v in found.timings}
+    assert set(found.called.values()) == {"no CUDA device"}
+
+
+def test_the_likely_winners_come_first(monkeypatch):
+    seen = []
+
+    def fake(forward, variant, device):
+        seen.append((variant.provider, variant.mode, variant.layout))
+        return rivals.Prepared(variant=variant, run=lambda: None, timing="calls", inputs=[], compile_s=0.0)
+
+    monkeypatch.setattr(rivals, "prepare", fake)
+    choose(dense(spikingjelly=lambda: None), CPU, Budget(60.0), dtypes=("fp16", "bf16"), rounds=1, refine=1)
+    assert seen[:4] == [("torch", mode, "channels_last") for mode in ("eager", "eager", "compile", "compile")]
+    assert seen[4][0] == "spikingjelly"
+    assert seen[-2][1] == "compile max-autotune"
 
 
 def test_time_limit_stops_what_takes_too_long_and_leaves_no_alarm():

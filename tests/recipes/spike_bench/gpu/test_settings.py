@@ -1,3 +1,5 @@
+import os
+
 import pytest
 import torch
 
@@ -7,6 +9,7 @@ from sparseflow.recipes.spike_bench.gpu.settings import (
     STAGES,
     Budget,
     GpuBenchConfig,
+    cores,
     device_name,
     fast_dense,
     strict,
@@ -16,7 +19,18 @@ from sparseflow.recipes.spike_bench.gpu.settings import (
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"target": "cpu"}, {"only": ("speed",)}, {"budget_s": 0.0}, {"kernels": ()}, {"rounds": 0}, {"configurations": 0}],
+    [
+        {"target": "cpu"},
+        {"only": ("speed",)},
+        {"budget_s": 0.0},
+        {"kernels": ()},
+        {"rounds": 0},
+        {"configurations": 0},
+        {"cases": ("a:0",)},
+        {"cases": ("a b",)},
+        {"part": "3/2"},
+        {"part": "half"},
+    ],
 )
 def test_bad_settings(wrong):
     with pytest.raises(ConfigError):
@@ -58,3 +72,15 @@ def test_precision_settings_come_back(setting, tf32):
 def test_versions_and_device():
     assert versions()["torch"] == torch.__version__
     assert device_name(torch.device("cpu")) == "cpu"
+
+
+def test_cases_and_parts_choose():
+    assert GpuBenchConfig().wants("a", 1)
+    some = GpuBenchConfig(cases=("a:32", "b"))
+    assert [some.wants(*x) for x in (("a", 32), ("a", 1), ("b", 1), ("c", 1))] == [True, False, True, False]
+    assert GpuBenchConfig().share() == (1, 1)
+    assert GpuBenchConfig(part="2/3").share() == (2, 3)
+
+
+def test_cores_are_those_that_the_process_may_use():
+    assert cores() == len(os.sched_getaffinity(0))

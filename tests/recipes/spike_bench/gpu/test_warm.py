@@ -1,10 +1,11 @@
 import subprocess
+from typing import ClassVar
 
 import torch
 
 from sparseflow.recipes.spike_bench.gpu import warm as module
 from sparseflow.recipes.spike_bench.gpu.settings import Budget, GpuBenchConfig
-from sparseflow.recipes.spike_bench.gpu.warm import deal, dense_of, forget_timings, jobs, run_jobs, warm
+from sparseflow.recipes.spike_bench.gpu.warm import FORMS, dense_of, forget_timings, jobs, run_job, warm
 
 CPU = torch.device("cpu")
 
@@ -12,12 +13,26 @@ CPU = torch.device("cpu")
 def test_jobs_are_what_the_stages_will_compile():
     assert jobs(GpuBenchConfig(only=("correct",))) == []
     found = jobs(GpuBenchConfig(only=("blocks",)))
-    assert len(found) == 5 * 6
+    assert len(found) == 5 * len(FORMS)
+    assert {(job["mode"], job["dtype"]) for job in found[:5]} == {("compile", "fp16")}
     seed = jobs(GpuBenchConfig(only=("seed",)))
-    assert len(seed) == 3 * 2
-    nets = jobs(GpuBenchConfig(only=("network",), checkpoints=("x.safetensors",)))
-    assert len(nets) == 3 * 2 * 6
+    assert {job["dtype"] for job in seed} == {"bf16"}
+    assert len(seed) == 3 * 4
+    nets = jobs(GpuBenchConfig(only=("network",)))
+    assert len(nets) == 2 * 2 * len(FORMS)
     assert nets[0]["batch"] == 32
+
+
+def test_a_trained_network_takes_the_place_of_a_random_one_and_cases_choose(monkeypatch):
+    monkeypatch.setattr(module, "_builder", {"x.safetensors": "sew_resnet18"}.get)
+    found = jobs(GpuBenchConfig(only=("network",), checkpoints=("x.safetensors",), cases=("sew_resnet18:1",)))
+    assert len(found) == len(FORMS)
+    assert all((job["checkpoint"], job["batch"]) == ("x.safetensors", 1) for job in found)
+
+
+def test_a_file_that_cannot_be_read_is_left_to_the_stage():
+    found = jobs(GpuBenchConfig(only=("network",), checkpoints=("nowhere.safetensors",), cases=("sew_resnet18:1",)))
+    assert sum("builder" in job for job in found) == len(FORMS)
 
 
 def test_a_job_has_the_shape_of_the_stage():
@@ -30,43 +45,60 @@ def test_a_job_has_the_shape_of_the_stage():
     assert net.module(net.inputs[0]).shape == (1, 10)
 
 
-def test_jobs_that_fail_are_passed_over():
-    assert (
-        run_jobs([{"kind": "network", "builder": "nonsense", "batch": 1, "dtype": "fp16", "layout": "nchw"}], CPU) == 0
-    )
+def test_a_job_that_fails_says_so():
+    job = {"kind": "network", "builder": "nonsense", "batch": 1, "mode": "compile", "dtype": "fp16", "layout": "nchw"}
+    assert run_job(job, CPU) is False
 
 
-def test_every_job_is_dealt_once():
-    items = [{"i": i} for i in range(7)]
-    hands = deal(items, 3)
-    assert sorted(job["i"] for hand in hands for job in hand) == list(range(7))
-    assert len(deal(items[:2], 12)) == 2
+class Process:
+    """Ends at once, or never."""
+
+    started: ClassVar[list["Process"]] = []
+    status: ClassVar[int | None] = None
+
+    def __init__(self, command, env, **_):
+        self.env, self.killed = env, False
+        self.returncode = type(self).status
+        type(self).started.append(self)
+
+    def poll(self):
+        return self.returncode
+
+    def kill(self):
+        self.killed = True
+
+    def wait(self):
+        return 0
 
 
 def test_processes_that_are_late_are_stopped(monkeypatch):
-    killed = []
-
-    class Late:
-        def __init__(self, *_, **__):
-            pass
-
-        def poll(self):
-            return None
-
-        def kill(self):
-            killed.append(1)
-
-        def wait(self):
-            return 0
+    class Late(Process):
+        started: ClassVar[list[Process]] = []
 
     monkeypatch.setattr(module.subprocess, "Popen", Late)
     monkeypatch.setattr(module, "forget_timings", lambda: 3)
-    said = warm(GpuBenchConfig(only=("blocks",)), Budget(0.0), workers=4)
-    assert len(killed) == 4
-    assert "30 rivals in 4 processes" in said
-    assert "3 timings forgotten" in said
+    said = warm(GpuBenchConfig(only=("seed",)), Budget(0.5), workers=4)
+    assert len(Late.started) == 4
+    assert all(process.killed for process in Late.started)
+    assert "0 of 12 rivals" in said
+    assert "4 stopped early, 8 not begun, 3 timings forgotten" in said
     assert subprocess is module.subprocess
     assert "nothing" in warm(GpuBenchConfig(only=("correct",)), Budget(1.0))
+
+
+def test_every_job_runs_and_what_is_tuned_on_a_busy_device_is_kept_apart(monkeypatch):
+    class Done(Process):
+        started: ClassVar[list[Process]] = []
+        status = 0
+
+    monkeypatch.setattr(module.subprocess, "Popen", Done)
+    monkeypatch.setattr(module, "forget_timings", lambda: 0)
+    said = warm(GpuBenchConfig(only=("seed",)), Budget(30.0), workers=4)
+    assert "12 of 12 rivals" in said
+    assert len(Done.started) == 12
+    apart = [p for p in Done.started if p.env.get("TORCHINDUCTOR_CACHE_DIR", "").startswith("/tmp/tmp")]
+    assert len(apart) == 3
+    assert len({p.env["TRITON_CACHE_DIR"] for p in Done.started}) == 1
 
 
 def test_only_timings_are_forgotten(tmp_path):

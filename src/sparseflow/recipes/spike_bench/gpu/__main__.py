@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from sparseflow.recipes.spike_bench.gpu import STAGES, TARGETS, GpuBenchConfig, bench_gpu, tables
+from sparseflow.recipes.spike_bench.gpu import STAGES, TARGETS, GpuBenchConfig, bench_gpu, merge, tables
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -20,6 +20,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="a smoke run of about a minute")
     parser.add_argument("--budget", type=float, default=570.0, help="seconds of the whole call")
     parser.add_argument("--checkpoint", action="append", default=[], help="trained network; may be repeated")
+    parser.add_argument("--case", action="append", default=[], help="network, as sew_resnet18:32; may be repeated")
+    parser.add_argument("--part", default="", help="share of the coverage stage, as 1/2")
     parser.add_argument("--kernel", action="append", default=[], help="kernel to choose from; may be repeated")
     parser.add_argument("--precision", default="fp16")
     parser.add_argument("--rounds", type=int, default=100)
@@ -28,7 +30,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--commit", default="")
     parser.add_argument("--show", metavar="FILE", help="only print the tables of a record")
+    parser.add_argument("--merge", nargs="+", metavar="FILE", help="only join records of parallel calls into --out")
     given = parser.parse_args(argv)
+    if given.merge:
+        if not given.out:
+            parser.error("--merge needs --out")
+        body = merge(given.merge, given.out)
+        print(json.dumps(body, indent=1) if given.json else tables(body))
+        return 0 if body["ok"] else 1
     if given.show:
         print(tables(json.loads(Path(given.show).read_text(encoding="utf-8"))))
         return 0
@@ -39,6 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         quick=given.quick,
         budget_s=given.budget,
         checkpoints=tuple(given.checkpoint),
+        cases=tuple(given.case),
+        part=given.part,
         kernels=tuple(given.kernel) or GpuBenchConfig().kernels,
         precision=given.precision,
         rounds=given.rounds,

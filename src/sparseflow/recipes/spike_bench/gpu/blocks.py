@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -111,6 +111,7 @@ class Ours:
         timings: kernel to its timing in the choice.
         failures: kernel to reason.
         runs: every kernel that runs, and how it is timed.
+        called: kernel to why it is timed by calls, where no graph could be captured.
     """
 
     kernel: str
@@ -120,6 +121,7 @@ class Ours:
     timings: dict[str, Timing]
     failures: dict[str, str]
     runs: dict[str, tuple[Callable[[], Any], str]]
+    called: dict[str, str] = field(default_factory=dict)
 
     def feed(self, inputs: Sequence[Tensor]) -> None:
         """Let it read other spikes, and choose the kernel anew: a plan knows the density of its layer."""
@@ -170,6 +172,7 @@ def our_side(
     pad = (case.kernel // 2, case.kernel // 2)
     runs: dict[str, tuple[Callable[[], Any], str]] = {}
     failures: dict[str, str] = {}
+    called: dict[str, str] = {}
     for kernel in config.kernels:
         try:
             weights = pack_layer(
@@ -193,7 +196,7 @@ def our_side(
                     ]
 
             run()
-            runs[kernel] = captured(run, device)
+            runs[kernel] = captured(run, device, called, kernel)
         except Exception as e:
             failures[kernel] = f"{type(e).__name__}: {e}"[:300]
     if not runs:
@@ -201,7 +204,9 @@ def our_side(
     timings = measure({k: r for k, (r, _) in runs.items()}, warmup=5, repeats=15, budget_s=5.0)
     best = min(timings, key=lambda k: timings[k].median_s)
     fastest, how = runs[best]
-    return Ours(kernel=best, run=fastest, timing=how, words=words, timings=timings, failures=failures, runs=runs)
+    return Ours(
+        kernel=best, run=fastest, timing=how, words=words, timings=timings, failures=failures, runs=runs, called=called
+    )
 
 
 def agreement(case: BlockCase, block: Block, x: Tensor, words: Tensor) -> float:
@@ -249,7 +254,7 @@ def figures_of(
             quoted=False,
             version=known.get(variant.provider, "?"),
             device=device_name(device),
-            more={"ready_s": ready},
+            more={"ready_s": ready, "not_captured": choice.called.get(variant.name, "")},
         )
         for variant, (timing, how, ready) in choice.timings.items()
     ]
@@ -326,6 +331,7 @@ def _one(
         "bytes_a_set_float16": case.bytes(False),
         "l2_bytes": torch.cuda.get_device_properties(device).L2_cache_size if device.type == "cuda" else None,
         "not_run": {**choice.failures, **ours.failures},
+        "not_captured": {**choice.called, **ours.called},
         "kernels_s": {k: t.median_s / sets for k, t in ours.timings.items()},
     }
     ratios = {}

@@ -6,7 +6,9 @@ import math
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -14,7 +16,7 @@ from sparseflow.recipes.checks import Check
 from sparseflow.recipes.spike_bench.gpu.record import StageResult
 from sparseflow.recipes.spike_bench.gpu.settings import Budget, GpuBenchConfig
 
-__all__ = ["coverage_stage"]
+__all__ = ["coverage_checks", "coverage_stage"]
 
 BUILDERS = 25
 BOUND = 0.98
@@ -33,13 +35,16 @@ def coverage_stage(
         result: where to note what is found as it is found; a new one if None.
     """
     result = StageResult() if result is None else result
-    networks: list[dict[str, object]] = []
+    networks: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "coverage.json"
         command = [
             sys.executable, "-m", "benchmarks.coverage", "--device", device.type, "--out", str(out),
             "--precision", config.precision, "--budget", f"{max(1.0, budget.left() - 15):.0f}",
         ]  # fmt: skip
+        if config.part:
+            command += ["--part", config.part]
+            result.parts.append(config.part)
         for name in SOME if config.quick else ():
             command += ["--only", name]
         if config.quick or device.type != "cuda":
@@ -57,11 +62,21 @@ def coverage_stage(
             networks = body["networks"]
             result.details |= {k: body.get(k) for k in ("weights", "environment", "not_tried")}
     result.rows = networks
-    ratios = [float(str(r["ratio"])) for r in networks if r.get("ratio") is not None]
+    result.details["compiled_rivals"] = sum(bool(r.get("compiled")) for r in networks)
+    result.details["called"] = [str(r["name"]) for r in networks if r.get("timing") == "calls"]
+    result.checks += coverage_checks(networks)
+    return result
+
+
+def coverage_checks(networks: Sequence[Mapping[str, Any]]) -> list[Check]:
+    """Return the checks of the builders that were tried.
+
+    Args:
+        networks: rows of `benchmarks.coverage`.
+    """
+    ratios = [float(r["ratio"]) for r in networks if r.get("ratio") is not None]
     failed = sum(r.get("outcome") == "failed" for r in networks)
-    compiled = sum(bool(r.get("compiled")) for r in networks)
-    result.details["compiled_rivals"] = compiled
-    result.checks += [
+    return [
         Check(show="5", name=name, value=value, unit=unit, rule=rule, bound=bound)
         for name, value, unit, rule, bound in (
             ("SpikingJelly builders timed on the GPU", len(ratios), "networks", ">=", BUILDERS),
@@ -69,4 +84,3 @@ def coverage_stage(
             ("slowest builder over the best dense", min(ratios, default=math.nan), "x", ">=", BOUND),
         )
     ]
-    return result

@@ -149,6 +149,7 @@ def net_cases(
     side: int = 224,
     seed: int = 0,
     errors: dict[str, str] | None = None,
+    builders: Sequence[str] | None = None,
 ) -> list[NetCase]:
     """Return every trained network given, and a synthetic one for each claim without a trained one of that size.
 
@@ -159,6 +160,7 @@ def net_cases(
         side: edge of the images of the claims.
         seed: seed of the synthetic weights.
         errors: where to note a file that cannot be read; None raises.
+        builders: leave out claims of other builders; None keeps all.
     """
     found = []
     for path in checkpoints:
@@ -168,7 +170,7 @@ def net_cases(
             if errors is None:
                 raise
             errors[str(path)] = f"{type(e).__name__}: {e}"
-    for claim in CLAIMS:
+    for claim in CLAIMS if builders is None else [c for c in CLAIMS if c.builder in builders]:
         if not any(c.builder == claim.builder and c.x.shape[-1] == side for c in found):
             found.append(synthetic(claim.builder, side, count, device, seed=seed))
     return found

@@ -62,9 +62,14 @@ def network_stage(
     """
     result = StageResult() if result is None else result
     if cases is None:
-        cases = net_cases(config.checkpoints, max(batches), device, side=side, seed=config.seed, errors=result.errors)
+        wanted = [c.builder for c in CLAIMS if any(config.wants(c.builder, b) for b in batches)]
+        cases = net_cases(
+            config.checkpoints, max(batches), device, side=side, seed=config.seed, errors=result.errors, builders=wanted
+        )
     # Many images take longer to prepare for than one.
-    parts = [(case, batch) for batch in batches for case in cases]
+    parts = [(case, batch) for batch in batches for case in cases if config.wants(case.builder, batch)]
+    if config.cases:
+        result.parts += dict.fromkeys(f"{case.builder}:{batch}" for case, batch in parts)
     for i, (case, batch) in enumerate(parts):
         row: dict[str, Any] = {}
         try:
@@ -76,9 +81,10 @@ def network_stage(
         result.checks += _checks(case, batch, max(batches), row)
         if device.type == "cuda":
             torch.cuda.empty_cache()
-    for case in cases:
+    # Where a network's parts run side by side, the one with many images says whether it is alive.
+    for case in [c for c in cases if config.wants(c.builder, max(batches))]:
         result.checks += _alive(case, result)
-    for claim in CLAIMS:
+    for claim in [c for c in CLAIMS if config.wants(c.builder, max(batches))]:
         trained = sum(c.trained and c.builder == claim.builder for c in cases)
         name = f"{claim.builder}: timed with trained weights"
         result.checks.append(Check(show="2", name=name, value=trained, unit="networks", rule=">=", bound=1))
@@ -145,7 +151,8 @@ def _one(
         raise MeasurementError(f"no rival runs: {choice.failures}")
     warmup, rounds = config.timing()
     # Like against like: replays against replays; a user's calls are timed besides.
-    best, how = captured(ours, device) if rival.timing == "graph" else (ours, "calls")
+    why: dict[str, str] = {}
+    best, how = captured(ours, device, why, "ours") if rival.timing == "graph" else (ours, "calls")
     runs = {"dense": rival.run, "ours": best, "ours called": ours, "eager": _calls(case.model, x)}
     timings = measure(runs, warmup=warmup, repeats=rounds)
     eager_graph = measure({"it": eager.run}, warmup=5, repeats=20)["it"]
@@ -173,6 +180,7 @@ def _one(
         "refusals": [f"{r.layer} {r.what}: {r.reason}"[:200] for r in report.refusals][:20],
         "fallbacks": list(report.fallbacks)[:20],
         "not_run": choice.failures,
+        "not_captured": {**choice.called, **why},
     }
 
 

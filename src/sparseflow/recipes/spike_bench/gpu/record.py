@@ -74,6 +74,7 @@ class StageResult:
         rows: table rows for the guide, by heading.
         details: whatever else explains them.
         errors: what went wrong, by case.
+        parts: which parts of the stage this is; empty for the whole.
     """
 
     checks: list[Check] = field(default_factory=list)
@@ -81,10 +82,12 @@ class StageResult:
     rows: list[dict[str, Any]] = field(default_factory=list)
     details: dict[str, Any] = field(default_factory=dict)
     errors: dict[str, str] = field(default_factory=dict)
+    parts: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data."""
         return {
+            "parts": list(self.parts),
             "checks": [c.to_dict() for c in self.checks],
             "figures": [f.to_dict() for f in self.figures],
             "rows": [plain(r) for r in self.rows],

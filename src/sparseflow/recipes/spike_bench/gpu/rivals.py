@@ -4,7 +4,7 @@ import copy
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -77,6 +77,7 @@ class Prepared:
         timing: "graph" or "calls".
         inputs: the tensors that it reads, in its own dtype and layout.
         compile_s: seconds until it was ready.
+        not_captured: why it is timed by calls; empty for "graph".
     """
 
     variant: Variant
@@ -84,6 +85,7 @@ class Prepared:
     timing: str
     inputs: list[Tensor]
     compile_s: float
+    not_captured: str = ""
 
     def feed(self, inputs: Sequence[Tensor]) -> None:
         """Let it read other values; nothing is compiled or captured anew."""
@@ -99,11 +101,13 @@ class Choice:
         best: the fastest variant, ready to run; None if none ran.
         timings: variant to its timing and how it was timed, of the choosing measurement.
         failures: variant name to reason, for those that did not run.
+        called: variant name to reason, for those timed by calls since no graph could be captured.
     """
 
     best: Prepared | None = None
     timings: dict[Variant, tuple[Timing, str, float]] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
+    called: dict[str, str] = field(default_factory=dict)
 
     def fastest(self, count: int, mode: str) -> list[Variant]:
         """Return the fastest variants of torch in one mode."""
@@ -111,12 +115,22 @@ class Choice:
         return sorted(found, key=lambda v: self.timings[v][0].median_s)[:count]
 
 
-def captured(run: Run, device: torch.device) -> tuple[Run, str]:
+def captured(
+    run: Run, device: torch.device, failures: MutableMapping[str, str] | None = None, name: str = "capture"
+) -> tuple[Run, str]:
     """Return `run` as the replay of a CUDA graph and "graph", or `run` itself and "calls" where that fails.
 
     What a captured run reads and makes stays alive as long as the replay.
+
+    Args:
+        run: a forward.
+        device: where it runs.
+        failures: where to note why there is no graph.
+        name: under which name.
     """
+    failures = {} if failures is None else failures
     if device.type != "cuda":
+        failures[name] = "no CUDA device"
         return run, "calls"
     stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
     stream.wait_stream(torch.cuda.current_stream(device))
@@ -129,7 +143,8 @@ def captured(run: Run, device: torch.device) -> tuple[Run, str]:
     try:
         with torch.no_grad(), torch.cuda.graph(graph, capture_error_mode="thread_local"):
             out = run()
-    except Exception:
+    except Exception as e:
+        failures[name] = f"{type(e).__name__}: {(str(e).splitlines() or [''])[0]}"[:300]
         torch.cuda.synchronize(device)
         return run, "calls"
 
@@ -181,8 +196,12 @@ def prepare(dense: Dense, variant: Variant, device: torch.device) -> Prepared:
         return outs
 
     run()
-    call, how = (run, "calls") if own_graphs else captured(run, device)
-    return Prepared(variant=variant, run=call, timing=how, inputs=xs, compile_s=time.perf_counter() - began)
+    why = {"capture": "it replays graphs of its own"} if own_graphs else {}
+    call, how = (run, "calls") if own_graphs else captured(run, device, why)
+    taken = time.perf_counter() - began
+    return Prepared(
+        variant=variant, run=call, timing=how, inputs=xs, compile_s=taken, not_captured=why.get("capture", "")
+    )
 
 
 def choose(
@@ -199,9 +218,10 @@ def choose(
 ) -> Choice:
     """Find the fastest way to run a dense forward within a budget.
 
-    Eager forms first (they cost nothing), then compiled ones, then max-autotune
-    and reduce-overhead for the `refine` fastest compiled dtypes and layouts.
-    Only the fastest stays in memory.
+    The likely winners come first, so that a short budget keeps them: the first
+    layout eager and compiled, SpikingJelly, reduce-overhead; then the other
+    layouts; max-autotune for the `refine` fastest compiled dtypes and layouts
+    last, since it compiles longest. Only the fastest stays in memory.
 
     Args:
         dense: the forward.
@@ -230,6 +250,8 @@ def choose(
             _tidy(device)
             return
         found.timings[variant] = (timing, made.timing, made.compile_s)
+        if made.not_captured:
+            found.called[variant.name] = made.not_captured
         if found.best is None or timing.median_s < found.timings[found.best.variant][0].median_s:
             found.best = made
         del made
@@ -239,19 +261,24 @@ def choose(
         if dense.spikingjelly is not None:
             attempt(Variant(mode=mode, dtype=dtype, layout=layout, provider="spikingjelly"), 60.0)
 
-    for i, (dtype, layout) in enumerate(pairs):
-        attempt(Variant(mode="eager", dtype=dtype, layout=layout), must=i == 0)
-    attempt_theirs("eager", dtypes[0], layouts[0])
-    attempt_theirs("eager", "tf32", "nchw")
-    if not compile:
-        return found
-    for i, (dtype, layout) in enumerate(pairs):
-        attempt(Variant(mode="compile", dtype=dtype, layout=layout), must=i == 0)
-    for variant in found.fastest(refine, "compile"):
-        for mode in ("compile max-autotune", "compile reduce-overhead"):
+    def refined(mode: str) -> None:
+        for variant in found.fastest(refine, "compile"):
             limit = min(slow_s, max(budget.left(), 1.0))
             attempt(Variant(mode=mode, dtype=variant.dtype, layout=variant.layout), limit)
-    attempt_theirs("compile", dtypes[0], layouts[0])
+
+    first = [pair for pair in pairs if pair[1] == layouts[0]]
+    for n, some in enumerate((first, [pair for pair in pairs if pair not in first])):
+        for mode in ("eager", "compile")[: 1 + compile]:
+            for i, (dtype, layout) in enumerate(some):
+                attempt(Variant(mode=mode, dtype=dtype, layout=layout), must=i == n == 0)
+        if n == 0:
+            attempt_theirs("eager", dtypes[0], layouts[0])
+            attempt_theirs("eager", "tf32", "nchw")
+            if compile:
+                refined("compile reduce-overhead")
+    if compile:
+        refined("compile max-autotune")
+        attempt_theirs("compile", dtypes[0], layouts[0])
     return found
 
 

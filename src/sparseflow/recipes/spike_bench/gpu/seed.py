@@ -172,6 +172,7 @@ def _one(
             "compiled_us": timings["dense"].median_s / sets * 1e6,
             "over_compiled": ratio(timings, "dense", "ours"),
             "not_run": choice.failures,
+            "not_captured": {**choice.called, **ours.called},
         }
     return {
         "layer": seed_case.name,
@@ -216,6 +217,7 @@ def _two_stages(
     """Time prescan and sparse convolution together, against the library's convolution alone, floats to floats."""
     case = seed_case.case()
     row: dict[str, Any] = {}
+    called: dict[str, str] = {}
     patterns = {
         "scattered": list(inputs),
         "tiles": [tiles(case, seed_case.density, seed_case.block, config.seed + k, device) for k in range(len(inputs))],
@@ -227,7 +229,7 @@ def _two_stages(
             runs = {"dense": _each(conv, xs), "two stages": _each(run_one, xs)}
             want, got = runs["dense"]()[0], runs["two stages"]()[0]
             error = float((got - want).abs().max() / want.abs().max().clamp_min(1e-30))
-            ready = {k: captured(run, device) for k, run in runs.items()}
+            ready = {k: captured(run, device, called, f"{k}, {name}") for k, run in runs.items()}
             timings = measure({k: call for k, (call, _) in ready.items()}, warmup=warmup, repeats=rounds)
             row |= {
                 f"two_stage_{name}_us": timings["two stages"].median_s / len(xs) * 1e6,
@@ -238,6 +240,7 @@ def _two_stages(
             }
         except Exception as e:
             row[f"two_stage_{name}"] = f"not run: {type(e).__name__}: {e}"[:200]
+    row["two_stage_not_captured"] = called
     return row
 
 

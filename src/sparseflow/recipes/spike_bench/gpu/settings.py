@@ -1,6 +1,7 @@
 """What a GPU bench measures, for how long, and the device that it runs on."""
 
 import os
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -53,6 +54,8 @@ class GpuBenchConfig:
         quick: a smoke run of about a minute; its figures are marked and hold no check.
         budget_s: wall time of the whole call; no rival is started past it.
         checkpoints: paths or shipped names of trained networks, for the network and correctness stages.
+        cases: networks of the network stage, as "sew_resnet18" or "sew_resnet18:32" for 32 images; all if empty.
+        part: which builders the coverage stage takes, "1/2" for the first of every two; all if empty.
         kernels: kernels of `ops.spike_layer` to choose from.
         precision: precision of the quoted figures.
         rounds: timed rounds of a quoted figure.
@@ -73,6 +76,8 @@ class GpuBenchConfig:
     quick: bool = False
     budget_s: float = 570.0
     checkpoints: tuple[str, ...] = ()
+    cases: tuple[str, ...] = ()
+    part: str = ""
     kernels: tuple[str, ...] = ("cuda", "event", "small", "triton")
     precision: str = "fp16"
     rounds: int = 100
@@ -92,6 +97,10 @@ class GpuBenchConfig:
             raise ConfigError(f"unknown stages {sorted(unknown)}; there are {', '.join(STAGES)}")
         if self.budget_s <= 0 or not self.kernels:
             raise ConfigError("the bench needs a positive time and at least one kernel")
+        if any(not re.fullmatch(r"\w+(:[1-9]\d*)?", case) for case in self.cases):
+            raise ConfigError(f"cases are {', '.join(self.cases)}; expected a builder, or builder:images")
+        if self.part and not 1 <= self.share()[0] <= self.share()[1]:
+            raise ConfigError(f"part is {self.part!r}; expected as 1/2, the first of two")
         for name in ("rounds", "warmup", "configurations"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected at least 1")
@@ -100,6 +109,21 @@ class GpuBenchConfig:
     def stages(self) -> tuple[str, ...]:
         """The stages of this call, in the order in which they run."""
         return tuple(s for s in STAGES if not self.only or s in self.only)
+
+    def wants(self, builder: str, batch: int) -> bool:
+        """Tell whether the network stage shall time a builder with so many images."""
+        return not self.cases or builder in self.cases or f"{builder}:{batch}" in self.cases
+
+    def share(self) -> tuple[int, int]:
+        """Return which share of the builders the coverage stage takes, and of how many.
+
+        Raises:
+            ConfigError: it is no share.
+        """
+        found = re.fullmatch(r"(\d+)/(\d+)", self.part or "1/1")
+        if found is None:
+            raise ConfigError(f"part is {self.part!r}; expected as 1/2, the first of two")
+        return int(found[1]), int(found[2])
 
     def timing(self) -> tuple[int, int]:
         """Return warm-up calls and rounds of a quoted figure."""

@@ -2,14 +2,16 @@
 
 Only code is taken over: what a process learnt by timing kernels while others
 used the device is deleted again, so that no rival is tuned on a busy device.
+What max-autotune chose by timing lies in a cache of its own, which is dropped;
+the candidates that it compiled stay.
 """
 
 import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -26,37 +28,56 @@ from sparseflow.recipes.spike_bench.gpu.nets import CLAIMS, load_trained
 from sparseflow.recipes.spike_bench.gpu.network import BATCHES
 from sparseflow.recipes.spike_bench.gpu.rivals import Dense, Variant, prepare
 from sparseflow.recipes.spike_bench.gpu.seed import SEED_CASES
-from sparseflow.recipes.spike_bench.gpu.settings import Budget, GpuBenchConfig, fast_dense
+from sparseflow.recipes.spike_bench.gpu.settings import Budget, GpuBenchConfig, cores, fast_dense
 
-__all__ = ["deal", "dense_of", "jobs", "run_jobs", "warm"]
+__all__ = ["dense_of", "jobs", "run_job", "warm"]
 
 Job = dict[str, Any]
-PAIRS = tuple((d, k) for d in ("fp16", "bf16", "tf32") for k in ("channels_last", "nchw"))
+# The likely fastest first, as `rivals.choose` takes them; the costly modes for the two that may need them.
+LAST = "channels_last"
+FORMS = (
+    *(("compile", d, LAST) for d in ("fp16", "bf16", "tf32")),
+    *(("compile", d, "nchw") for d in ("fp16", "bf16", "tf32")),
+    *(("compile reduce-overhead", d, LAST) for d in ("fp16", "bf16")),
+    *(("compile max-autotune", d, LAST) for d in ("fp16", "bf16")),
+)
 
 
 def jobs(config: GpuBenchConfig) -> list[Job]:
-    """Return what the stages of a call will compile in inductor's default mode, the longest first."""
-    found: list[Job] = []
+    """Return what the stages of a call will compile, the likely fastest forms of the largest networks first."""
+    whole: list[Job] = []
     if "network" in config.stages:
-        claims = [{"kind": "network", "builder": c.builder} for c in reversed(CLAIMS)]
-        trained = [{"kind": "network", "checkpoint": path} for path in config.checkpoints]
-        found += [
-            {**net, "batch": batch, "dtype": d, "layout": k}
+        trained = {_builder(path): path for path in config.checkpoints}
+        nets = [
+            ({"checkpoint": trained[c.builder]} if c.builder in trained else {"builder": c.builder}, c.builder)
+            for c in reversed(CLAIMS)
+        ]
+        nets += [({"checkpoint": path}, "") for path in config.checkpoints if not _builder(path)]
+        whole += [
+            {"kind": "network", **net, "batch": batch}
             for batch in BATCHES
-            for net in (*claims, *trained)
-            for d, k in PAIRS
+            for net, builder in nets
+            if config.wants(builder, batch) or not builder
         ]
     if "blocks" in config.stages:
-        found += [{"kind": "block", "case": asdict(c), "dtype": d, "layout": k} for c in CASES for d, k in PAIRS]
+        whole += [{"kind": "block", "case": asdict(c)} for c in CASES]
+    found = [{**job, "mode": mode, "dtype": d, "layout": k} for mode, d, k in FORMS for job in whole]
     if "seed" in config.stages:
         cases = {c.case().shape: c.case() for c in SEED_CASES}.values()
         found += [
-            {"kind": "block", "case": asdict(c), "dtype": d, "layout": k}
+            {"kind": "block", "case": asdict(c), "mode": mode, "dtype": d, "layout": k}
+            for mode, d, k in FORMS
             for c in cases
-            for d, k in PAIRS
             if d == "bf16"
         ]
     return found
+
+
+def _builder(path: str) -> str:
+    try:
+        return models.read_checkpoint(path).model
+    except Exception:  # the stage itself says what is wrong with a file
+        return ""
 
 
 def dense_of(job: Job, device: torch.device) -> Dense:
@@ -74,62 +95,68 @@ def dense_of(job: Job, device: torch.device) -> Dense:
     return Dense(module=plain_network(model), inputs=[torch.rand(job["batch"], 3, side, side, device=device)])
 
 
-def run_jobs(some: Sequence[Job], device: torch.device) -> int:
-    """Compile one job after the other, passing over those that fail, and return how many worked."""
-    done = 0
-    for job in some:
-        with suppress(Exception), fast_dense():
-            variant = Variant(mode="compile", dtype=job["dtype"], layout=job["layout"])
-            prepare(dense_of(job, device), variant, device)
-            done += 1
-        if device.type == "cuda":
-            torch.cuda.empty_cache()
-    return done
-
-
-def deal(items: Sequence[Job], hands: int) -> list[list[Job]]:
-    """Deal jobs to processes in turn.
-
-    >>> deal([{"a": 1}, {"a": 2}, {"a": 3}], 2)
-    [[{'a': 1}, {'a': 3}], [{'a': 2}]]
-    """
-    return [list(items[i::hands]) for i in range(min(hands, len(items)))]
+def run_job(job: Job, device: torch.device) -> bool:
+    """Compile one job, and tell whether it worked."""
+    with suppress(Exception), fast_dense():
+        variant = Variant(mode=job["mode"], dtype=job["dtype"], layout=job["layout"])
+        prepare(dense_of(job, device), variant, device)
+        return True
+    return False
 
 
 def warm(config: GpuBenchConfig, budget: Budget, workers: int | None = None) -> str:
-    """Compile in parallel until all is done or the time is up, and say what happened.
+    """Compile in parallel, each job in a process of its own, until all is done or the time is up; say what happened.
 
     Args:
         config: settings.
         budget: time for it.
-        workers: processes; by default two fewer than there are cores, 12 at most.
+        workers: processes at a time; by default one fewer than there are processors, 24 at most.
     """
     todo = jobs(config)
     if not todo:
         return "warm: nothing to compile"
     began = time.perf_counter()
-    count = workers or max(1, min(12, (os.cpu_count() or 2) - 2))
-    hands = deal(todo, count)
-    # One compiling thread a process: the processes are the parallelism.
-    env = inherited(TORCHINDUCTOR_COMPILE_THREADS="1", OMP_NUM_THREADS="1")
-    command = [sys.executable, "-m", "sparseflow.recipes.spike_bench.gpu.warm", config.device]
-    running = [
-        subprocess.Popen([*command, json.dumps(hand)], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        for hand in hands
-    ]
-    while budget.left() > 0 and any(p.poll() is None for p in running):
-        time.sleep(0.5)
-    late = 0
-    for process in running:
-        if process.poll() is None:
-            process.kill()
-            late += 1
-        process.wait()
+    count, total = workers or max(1, min(24, cores() - 1)), len(todo)
+    running: list[subprocess.Popen[bytes]] = []
+    done = 0
+    with tempfile.TemporaryDirectory() as aside:
+        while budget.left() > 0 and (todo or running):
+            done += sum(process.poll() == 0 for process in running)
+            running = [process for process in running if process.poll() is None]
+            while todo and len(running) < count:
+                running.append(_start(todo.pop(0), config.device, aside))
+            time.sleep(0.2)
+        late = 0
+        for process in running:
+            if process.poll() is None:
+                process.kill()
+                late += 1
+            else:
+                done += process.returncode == 0
+            process.wait()
     forgotten = forget_timings()
     return (
-        f"warm: {len(todo)} rivals in {len(hands)} processes, {time.perf_counter() - began:.0f} s, "
-        f"{late} processes stopped early, {forgotten} timings forgotten"
+        f"warm: {done} of {total} rivals, {count} at a time, in {time.perf_counter() - began:.0f} s; "
+        f"{late} stopped early, {len(todo)} not begun, {forgotten} timings forgotten"
     )
+
+
+def _start(job: Job, device: str, aside: str) -> "subprocess.Popen[bytes]":
+    # One compiling thread a process: the processes are the parallelism.
+    given = {"TORCHINDUCTOR_COMPILE_THREADS": "1", "OMP_NUM_THREADS": "1", "TRITON_CACHE_DIR": str(_triton_folder())}
+    if job["mode"] == "compile max-autotune":
+        given["TORCHINDUCTOR_CACHE_DIR"] = aside
+    command = [sys.executable, "-c", f"from {__spec__.name} import main; main()", device, json.dumps(job)]
+    return subprocess.Popen(
+        command, env=inherited(**given), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=os.getcwd()
+    )
+
+
+def _triton_folder() -> Path:
+    """Return where inductor keeps what Triton compiles for the first device, and keep it there for this process."""
+    from torch._inductor.runtime.cache_dir_utils import triton_cache_dir
+
+    return Path(triton_cache_dir(0))
 
 
 def forget_timings(folder: Path | None = None) -> int:
@@ -146,5 +173,6 @@ def forget_timings(folder: Path | None = None) -> int:
     return count
 
 
-if __name__ == "__main__":
-    run_jobs(json.loads(sys.argv[2]), torch.device(sys.argv[1]))
+def main() -> None:
+    """Compile the job of the command line; status 1 if it does not compile."""
+    sys.exit(0 if run_job(json.loads(sys.argv[2]), torch.device(sys.argv[1])) else 1)

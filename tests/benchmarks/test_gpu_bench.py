@@ -1,0 +1,96 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SMI = """#!/bin/bash
+case "$*" in *index*) for ((i = 0; i < {gpus}; i++)); do echo $i; done ;; *) echo "NVIDIA H200" ;; esac
+"""
+# Writes the record of a piece, and notes how it was called; joining is left to the real interpreter.
+PYTHON = """#!/bin/bash
+case "$*" in *--merge*) exec {python} "$@" ;; esac
+while [ $# -gt 0 ]; do
+  case "$1" in
+    --out) out=$2 ;; --only) only=$2 ;; --case) part=$2 ;; --part) part=$2 ;; --commit) commit=$2 ;;
+  esac
+  shift
+done
+echo "$CUDA_VISIBLE_DEVICES $(basename $out .json) $(taskset -cp $$ | sed 's/.*: //')" >>{calls}
+[ "$(basename $out .json)" = "{dies}" ] && exit 139
+check='{{"show": "1", "name": "c", "value": 1, "unit": "x", "target": ">= 1", "ok": true}}'
+echo '{{"bench": "spike-gpu", "target": "h200", "device": "a GPU", "quick": false, "commit": "'$commit'",' \\
+  '"when": "now", "stages": {{"'$only'": {{"checks": ['$check'], "rows": [], "errors": {{}},' \\
+  '"parts": ["'$part'"]}}}}}}' | sed 's/\\[""\\]/[]/' >$out
+"""
+
+
+@pytest.fixture
+def visit(tmp_path):
+    def run(*stages, gpus=1, dies="", **more):
+        bin = tmp_path / "bin"
+        bin.mkdir(exist_ok=True)
+        calls = tmp_path / "calls"
+        calls.unlink(missing_ok=True)
+        files = {
+            "nvidia-smi": SMI.format(gpus=gpus),
+            "python3": PYTHON.format(python=sys.executable, calls=calls, dies=dies),
+            "nproc": "#!/bin/bash\necho $(taskset -cp $$ | sed 's/.*: //' | tr ',-' '\\n\\n' | wc -l)\n",
+        }
+        for name, text in files.items():
+            (bin / name).write_text(text)
+            (bin / name).chmod(0o755)
+        env = {**os.environ, "PATH": f"{bin}:{os.environ['PATH']}", "OUT": str(tmp_path / "out"), "CKPT": "", **more}
+        done = subprocess.run(
+            ["bash", "benchmarks/gpu_bench.sh", *stages], cwd=ROOT, env=env, capture_output=True, text=True, check=False
+        )
+        made = tmp_path / "out" / "spike_h200.json"
+        seen = [line.split() for line in calls.read_text().splitlines()] if calls.exists() else []
+        return done, json.loads(made.read_text()) if made.exists() else None, seen
+
+    return run
+
+
+def failed(body):
+    return [c["name"] for c in body["checks"] if not c["ok"] and "builder" not in c["name"]]
+
+
+def test_one_gpu_runs_every_piece_one_after_the_other(visit):
+    done, body, seen = visit()
+    assert len(seen) == 11, done.stdout + done.stderr
+    assert {gpu for gpu, *_ in seen} == {"0"}
+    assert failed(body) == []
+    assert len(body["stages"]["network"]["parts"]) == 4
+    assert "coverage-1of3 on GPU 0: status 0" in done.stdout
+
+
+def test_two_gpus_share_the_pieces_and_the_processors(visit):
+    _, body, seen = visit(gpus=2)
+    assert {gpu for gpu, *_ in seen} == {"0", "1"}
+    assert len(seen) == len({piece for _, piece, *_ in seen}) == 11
+    if len(os.sched_getaffinity(0)) >= 2:
+        assert len({tuple(where) for _, _, *where in seen}) == 2
+    assert failed(body) == []
+
+
+def test_a_piece_that_dies_fails_checks_and_a_later_call_mends_it(visit):
+    done, body, _ = visit(dies="network-sew_resnet18-1")
+    assert "network-sew_resnet18-1 on GPU 0: status 139" in done.stdout
+    assert done.returncode == 1
+    assert failed(body) == [
+        "record network-sew_resnet18-1 is written", "stage network, sew_resnet18:1, ran",
+    ]  # fmt: skip
+    _, body, seen = visit("network")
+    assert len(seen) == 4
+    assert failed(body) == []
+
+
+def test_a_stage_for_which_no_time_is_left_is_told(visit):
+    done, body, seen = visit("blocks", "seed", TOTAL="20")
+    assert "no time left" in done.stdout
+    assert seen == []
+    assert body is None
+    assert done.returncode != 0
