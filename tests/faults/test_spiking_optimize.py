@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 import sparseflow
 from sparseflow.compress import Effort
+from sparseflow.compress.sparsify.apply import fused_graph
 from sparseflow.errors import CaptureError, DataError
 from sparseflow.hardware import load_target
 from sparseflow.ir import Report
@@ -16,6 +17,7 @@ from sparseflow.nn.functional import reset_net
 from sparseflow.nn.fused_net import FusedNet
 from sparseflow.nn.neurons import IFNode, LIFNode
 from sparseflow.nn.sparse_conv import SparseConv2d
+from sparseflow.trace import capture
 from tests.spiking_nets import Residual, alive, chain
 
 CPU = load_target("cpu", describe=False)
@@ -45,6 +47,49 @@ class _Witness:
         for module in self.model.modules():
             assert not module._forward_pre_hooks
             assert not module._forward_hooks
+
+
+class _Writes(nn.Module):
+    """Scales its input in place, as an in-place activation in front would."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.inner(x.mul_(0.5))
+        return out
+
+
+def test_it_used_to_halve_the_sample_at_every_run_of_a_model_that_writes_into_it() -> None:
+    model, x = chain()
+    before = x.clone()
+    for settings in ({}, {"policy": "always"}):
+        made, report = _optimize(_Writes(model), x, **settings)
+        assert torch.equal(x, before)
+        densities = [row.density for row in report.layers if row.density]
+        assert densities
+        with torch.no_grad():
+            torch.testing.assert_close(made(x.clone()), model(x * 0.5), rtol=1e-4, atol=1e-4)
+        reset_net(model)
+
+
+def test_a_fused_network_is_optimized_anew_for_another_sample() -> None:
+    model, x = chain()
+    fused = FusedNet(model, fused_graph(model, capture(model, x), x, {}).graph_module)
+    made, report = _optimize(fused, torch.cat([x, x]), policy="always")
+    assert made is not fused
+    assert report.model == "Chain"
+    assert {row.shape[1] for row in report.layers if len(row.shape) == 5} == {2 * len(x)}
+
+
+def test_a_model_made_in_inference_mode() -> None:
+    with torch.inference_mode():
+        model, x = chain()
+    made, report = _optimize(model, x, policy="always")
+    assert report.parity["mismatches"] == 0
+    with torch.no_grad():
+        torch.testing.assert_close(made(x), model(x), rtol=1e-4, atol=1e-4)
 
 
 def test_it_used_to_change_the_model_in_place() -> None:

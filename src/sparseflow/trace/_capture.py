@@ -46,7 +46,9 @@ def capture(model: nn.Module, sample: Any) -> Capture:
     args, kwargs = _arguments(sample)
     _check(model, args, kwargs)
     with quiet(model):
-        recorder, outputs = _record(model, *_fresh(args, kwargs))
+        given = _fresh(args, kwargs)
+        recorder, outputs = _record(model, *given)
+    wrote = not all(map(torch.equal, tensors_in(given), tensors_in((args, kwargs))))
     calls, notes = tuple(recorder.calls), list(recorder.notes)
     notes += _module_notes(model, recorder)
     graph_module: fx.GraphModule | None = None
@@ -64,6 +66,7 @@ def capture(model: nn.Module, sample: Any) -> Capture:
         graph_module=graph_module,
         notes=tuple(dict.fromkeys(notes)),
         sample_shapes=tuple(tuple(t.shape) for t in tensors_in((args, kwargs))),
+        writes_sample=wrote,
     )
 
 

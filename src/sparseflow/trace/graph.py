@@ -120,6 +120,7 @@ class Capture:
         graph_module: the traced graph, or None; it shares the model's modules.
         notes: what the user should know, one sentence each.
         sample_shapes: shapes of the tensors of the sample.
+        writes_sample: the model wrote into its input, so that a second run on it would see another one.
     """
 
     how: str
@@ -129,6 +130,7 @@ class Capture:
     graph_module: fx.GraphModule | None = None
     notes: tuple[str, ...] = ()
     sample_shapes: tuple[tuple[int, ...], ...] = ()
+    writes_sample: bool = False
     _index: dict[str, Node] = field(default_factory=dict, repr=False)
     _users: dict[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils._pytree import tree_map_only
 
 from sparseflow.compress.sparsify.fuse import Fused, fuse
 from sparseflow.compress.sparsify.layers import sparse_layer
@@ -82,7 +83,7 @@ def fused_graph(model: nn.Module, found: Capture, sample: Any, kernels: Mapping[
     if traced is None:
         raise UnsupportedError(next(iter(found.notes), "the model has no traced graph"))
     with quiet(model):
-        facts = observe(traced, arguments(sample, traced))
+        facts = observe(traced, tree_map_only(torch.Tensor, torch.clone, arguments(sample, traced)))
     regions = find_regions(traced, facts)
     if not any(region.neuron is not None for region in regions.values()):
         raise UnsupportedError("no IF, LIF or parametric LIF neuron of a known library runs in the traced graph")

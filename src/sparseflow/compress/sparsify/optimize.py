@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
 from sparseflow.compress.sparsify.analyze import Site, find_sites
 from sparseflow.compress.sparsify.apply import FUSED, arguments, fused_graph, swap_layers
@@ -60,6 +61,9 @@ def optimize_spiking(
     keep_state: bool | None = None,
 ) -> tuple[nn.Module, Report]:
     """Return the fastest verified form of a spiking model, and what was done; see `sparseflow.optimize`."""
+    if isinstance(model, FusedNet):
+        # Its own forward can be fused anew, for another sample.
+        model = model.plain
     check_policy(policy)
     check_precision(precision)
     if not 0.0 <= margin < 1.0:
@@ -91,7 +95,7 @@ def _copy(model: nn.Module) -> nn.Module:
     if isinstance(model, torch.jit.ScriptModule):
         raise CaptureError(f"{type(model).__name__} is scripted: its inside cannot be seen; give the eager module")
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor.detach()).all()):
             raise DataError(f"weight {name!r} holds NaN or infinity; load or train proper weights first")
     try:
         return copy.deepcopy(model).eval()
@@ -156,11 +160,16 @@ class _Job:
         self.base, self.sample, self.target = base, sample, target
         self.policy, self.fuse, self.margin, self.memory, self.effort = policy, fuse, margin, memory, effort
         self.found: Capture = capture(base, sample)
-        self.args = arguments(sample, self.found.graph_module)
+        self.given = arguments(sample, self.found.graph_module)
         self.workload: Workload = to_workload(self.found)
         edges = spike_edges(self.found)
         self.sites, self.refusals = find_sites(base, self.found, edges, self.workload, target)
         self.fallbacks = list(self.found.notes)
+
+    @property
+    def args(self) -> tuple[Any, ...]:
+        """Arguments for one run of the forward, which may write into them."""
+        return _cloned(self.given) if self.found.writes_sample else self.given
 
     def run(self, report: Report) -> tuple[nn.Module, Report]:
         candidates = [_Candidate(name="dense", model=self.base)]
@@ -188,6 +197,9 @@ class _Job:
             optimized_s=times.get(chosen.name),
             parity=chosen.parity.figures(),
         )
+
+    def forward(self, model: nn.Module) -> Callable[[], Any]:
+        return _forward(model, self.given, clone=self.found.writes_sample)
 
     def drop_in(self) -> _Candidate | None:
         """Return the model with layers swapped for sparse ones, or None if none pays."""
@@ -270,7 +282,7 @@ class _Job:
             )
         made = FusedNet(model, fused.graph_module)
         with quiet(made):
-            polish(fused, _forward(made, self.args), timed, self.effort)
+            polish(fused, self.forward(made), timed, self.effort)
         with quiet(model):
             parity = compare_blocks(fused, self.args, modules)
         rows, decisions = self.block_rows(fused, timed)
@@ -322,7 +334,7 @@ class _Job:
                 alive[candidate.name] = checked
             else:
                 self.refusals.append(Refusal(layer="", what=candidate.name, reason=f"parity: {reason}"))
-        runs = {name: _forward(candidate.model, self.args) for name, candidate in alive.items()}
+        runs = {name: self.forward(candidate.model) for name, candidate in alive.items()}
         with torch.no_grad(), _all_quiet([c.model for c in alive.values()]):
             if len(runs) > 2 and self.policy == "measured":
                 first = {name: t.min_s for name, t in measure(runs, warmup=1, repeats=2, min_time_s=0.0).items()}
@@ -378,8 +390,13 @@ def _all_quiet(models: Sequence[nn.Module]) -> Iterator[None]:
         yield
 
 
-def _forward(model: nn.Module, args: tuple[Any, ...]) -> Callable[[], Any]:
-    """Return a call that resets the neurons and runs the model."""
+def _cloned(args: tuple[Any, ...]) -> tuple[Any, ...]:
+    made: tuple[Any, ...] = tree_map_only(Tensor, torch.clone, args)
+    return made
+
+
+def _forward(model: nn.Module, args: tuple[Any, ...], *, clone: bool) -> Callable[[], Any]:
+    """Return a call that resets the neurons and runs the model, on copies of the arguments if told so."""
     resets = []
     for module in model.modules():
         if is_spike_source(module) or any(cls.__name__ == "MemoryModule" for cls in type(module).__mro__):
@@ -389,6 +406,6 @@ def _forward(model: nn.Module, args: tuple[Any, ...]) -> Callable[[], Any]:
     def call() -> Any:
         for reset in resets:
             reset()
-        return model(*args)
+        return model(*(_cloned(args) if clone else args))
 
     return call
