@@ -46,11 +46,11 @@ def test_tiles_follow_the_sizes(sizes, want):
 
 @pytest.mark.parametrize("chunks", [1, 9, 27, 28, 29, 72, 500])
 @pytest.mark.parametrize("steps", [1, 2, 3, 4, 5, 16])
-@pytest.mark.parametrize("halves", [1, 2])
-def test_shared_memory_suffices_for_what_the_kernel_lays_there(chunks, steps, halves):
+@pytest.mark.parametrize(("halves", "int8"), [(1, False), (2, False), (1, True)])
+def test_shared_memory_suffices_for_what_the_kernel_lays_there(chunks, steps, halves, int8):
     for columns in (32, 64):
         for split in (False, True) if steps > 1 else (False,):
-            options = FIXED | {"halves": halves}
+            options = FIXED | {"halves": halves, "int8": int8}
             made = configure(
                 pixels=5000, steps=steps, channels=256, chunks=chunks, columns=columns, split=split, **options
             )
@@ -58,10 +58,11 @@ def test_shared_memory_suffices_for_what_the_kernel_lays_there(chunks, steps, ha
             held = d["TC"] * (d["WGS"] if split else 1)
             assert d["MULTI"] == (steps > held)
             assert d["TAIL"] == (steps % held != 0)
-            fixed = 16 * chunks + 4 * columns + 16 * made.stages
+            fixed = 16 * chunks + (8 if int8 else 4) * columns + 16 * made.stages
             waiting = (1 if split else d["WGS"]) * columns // 2 * 128 * 4 if d["MULTI"] else 0
             sums = held * columns // 2 * 128 * 4 if split else 0
-            assert made.stages * 64 * columns * 2 * halves + fixed + waiting + sums <= made.shared <= cuda.SHARED
+            chunk = 64 * columns * (1 if int8 else 2 * halves)
+            assert made.stages * chunk + fixed + waiting + sums <= made.shared <= cuda.SHARED
 
 
 def test_too_many_chunks_are_refused():
@@ -75,7 +76,8 @@ def test_without_such_a_gpu_it_says_why():
         spike_layer([Source(pack_spikes(bits(2, 3, 4, 4)), 3)], weights, steps=2)
 
 
-def test_a_launch_carries_every_operand(monkeypatch):
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_a_launch_carries_every_operand(monkeypatch, precision):
     seen = []
     monkeypatch.setattr(cuda, "_refusal", lambda device: None)
     monkeypatch.setattr(cuda, "_launch", lambda plan, call: seen.append((plan, Params.from_buffer_copy(call))))
@@ -86,7 +88,12 @@ def test_a_launch_carries_every_operand(monkeypatch):
     x, z = pack_spikes(bits(4, 64, 6, 6)), pack_counts(counts(4, 64, 12, 12, planes=2), 2)
     same = (pack_spikes(bits(4, 70, 6, 6)), 1)
     weights = pack_layer(
-        [noise(70, 64, 3, 3), noise(70, 64, 1, 1)], noise(70), LIFParams(), identity=True, planes=[1, 2, 1]
+        [noise(70, 64, 3, 3), noise(70, 64, 1, 1)],
+        noise(70),
+        LIFParams(),
+        identity=True,
+        planes=[1, 2, 1],
+        precision=precision,
     )
     sources = [Source(x, 64, 1, (3, 3), padding=(1, 1)), Source(z, 64, 2, stride=(2, 2))]
     v0 = noise(2, 70, 6, 6)
@@ -94,17 +101,20 @@ def test_a_launch_carries_every_operand(monkeypatch):
     (plan, call), defines = seen[0], dict(seen[0][0].config.defines)
     assert out.shape == (4, 6, 6, 6)
     assert v.shape == (2, 70, 6, 6)
-    assert call.sources == 3
+    int8 = precision == "int8"
+    assert call.sources == (2 if int8 else 3)
+    assert (defines["INT8"], defines["IDENT"]) == (int8, int8)
     assert [call.source[i].words for i in range(2)] == [x.data_ptr(), z.data_ptr()]
-    assert [call.source[i].chunks for i in range(3)] == [9, 1, 1]
+    assert [call.source[i].chunks for i in range(3)] == [9, 1, 0 if int8 else 1]
+    assert call.source[2].words == same[0].data_ptr()
     assert [call.source[i].linear for i in range(3)] == [0, 0, 1]
     assert [call.source[i].identity for i in range(3)] == [0, 0, 1]
-    assert call.chunks == 11 == weights.tensors["weights"].shape[1]
+    assert call.chunks == (10 if int8 else 11) == weights.tensors["weights"].shape[1]
     assert (call.pixels, call.words, call.tiles) == (72, 3, 2)
     assert call.columns == 2 * 64 // defines["BN"]
     assert all((call.weights, call.constants, call.v0, call.v, call.out, call.add))
     assert (defines["PLANES"], defines["ADD"], defines["OUTP"], defines["V0"], defines["KEEPV"]) == (2, 1, 2, 1, 1)
-    assert defines["VEC"] == 0
+    assert defines["VEC"] == int8
     cuda._plan.cache_clear()
     assert plan.config.threads % 128 == 0
 
@@ -122,8 +132,8 @@ def test_spikes_equal_the_reference(steps, kernel_size):
         params = LIFParams(kind="if")
         source = Source(pack_counts(x, 2).cuda(), channels, 2, k, (stride, stride), p)
         runs = []
-        for kernel in ("dense", "cuda", "cuda"):
-            weights = pack_layer([w, w], b, params, planes=[2, 2], kernel=kernel).to("cuda")
+        for kernel, precision in [("dense", "fp16"), ("cuda", "fp16"), ("cuda", "fp16"), ("cuda", "int8")]:
+            weights = pack_layer([w, w], b, params, planes=[2, 2], kernel=kernel, precision=precision).to("cuda")
             runs.append(spike_layer([source, source], weights, steps=steps, keep_v=True))
         for words, v in runs[1:]:
             assert torch.equal(words, runs[0][0])

@@ -12,14 +12,15 @@ from torch import Tensor
 from sparseflow.errors import ConfigError, UnsupportedError
 from sparseflow.ops._library import run
 from sparseflow.ops.lif.reference import WORD, LIFParams
-from sparseflow.ops.spike_layer import _pack, cuda, event, reference
+from sparseflow.ops.spike_layer import _pack, cuda, event, gate, reference, small
+from sparseflow.ops.spike_layer._grid import grid_exact, quantise
 from sparseflow.ops.spike_layer.reference import Source, check_width, pack_counts, unpack_counts
 from sparseflow.ops.spike_layer.space import OP
 
-__all__ = ["OP", "LayerWeights", "Source", "pack_counts", "pack_layer", "spike_layer", "unpack_counts"]
+__all__ = ["OP", "LayerWeights", "Source", "grid_exact", "pack_counts", "pack_layer", "spike_layer", "unpack_counts"]
 
-KERNELS = ("dense", "triton", "cuda", "event")
-PRECISIONS = ("fp16", "exact")
+KERNELS = ("dense", "triton", "cuda", "event", "small", "gated")
+PRECISIONS = ("fp16", "exact", "int8")
 OUTS = {"words": torch.int32, "float16": torch.float16, "float32": torch.float32}
 
 
@@ -28,8 +29,8 @@ class LayerWeights:
     """The weights of one layer, packed once for one kernel.
 
     Args:
-        kernel: "dense", "triton", "cuda" or "event".
-        precision: "fp16", or "exact" for a high and a low half of each weight.
+        kernel: "dense", "triton", "cuda", "event", "small" or "gated".
+        precision: "fp16", "exact" for a high and a low half of each weight, or "int8".
         out_channels: Cout.
         shapes: weight shape `(Cout, C, kh, kw)` of each source.
         planes: bits of a count, of each source and then of the identity, if any.
@@ -71,6 +72,7 @@ def pack_layer(
     planes: Sequence[int] | None = None,
     precision: str = "fp16",
     kernel: str = "cuda",
+    crossover: float | None = None,
 ) -> LayerWeights:
     """Pack the weights of one layer for a kernel.
 
@@ -80,8 +82,14 @@ def pack_layer(
         params: constants of the neurons, or None for a layer that returns its currents.
         identity: packed counts of Cout channels will be added to the currents.
         planes: bits of a count, of each source and then of the identity, if any; 1 if not given.
-        precision: "fp16", or "exact" (a high and a low float16 of each weight: about 22 bits).
-        kernel: "dense", "triton", "cuda" or "event".
+        precision: "fp16", "exact" (a high and a low float16 of each weight: about 22 bits), or
+            "int8": whole numbers up to 127 times a scale of each output channel, which sources
+            share. Weights on such a grid stay as they are (see `grid_exact`), others are rounded;
+            sums are exact. Only kernel "cuda" multiplies in int8; others get the same weights
+            in their most exact form.
+        kernel: "dense", "triton", "cuda", "event", "small", or "gated": "event" or "cuda", as the spikes of
+            each call decide.
+        crossover: for "gated", the share of spikes above which "cuda" runs.
 
     Raises:
         ConfigError: shapes that do not fit, or an unknown precision.
@@ -94,7 +102,7 @@ def pack_layer(
     if kernel not in KERNELS:
         raise UnsupportedError(f"pack_layer: no kernel {kernel!r}; there are {', '.join(KERNELS)}")
     if precision not in PRECISIONS:
-        raise ConfigError(f"pack_layer: precision is {precision!r}; expected {' or '.join(PRECISIONS)}")
+        raise ConfigError(f"pack_layer: precision is {precision!r}; expected {', '.join(PRECISIONS)}")
     if not weights or any(w.ndim != 4 or w.shape[0] != weights[0].shape[0] for w in weights):
         raise ConfigError(f"pack_layer: weights are {[tuple(w.shape) for w in weights]}; expected [Cout, C, kh, kw]")
     if bias is not None and bias.shape != weights[0].shape[:1]:
@@ -116,7 +124,7 @@ def pack_layer(
         planes=bits,
         identity=identity,
         params=params,
-        tensors=_packed(kernel, [w.detach() for w in weights], bias, params, identity, bits, precision),
+        tensors=_packed(kernel, [w.detach() for w in weights], bias, params, identity, bits, precision, crossover),
     )
 
 
@@ -128,13 +136,24 @@ def _packed(
     identity: bool,
     planes: tuple[int, ...],
     precision: str,
+    crossover: float | None = None,
 ) -> dict[str, Tensor]:
+    if precision == "int8" and kernel != "gated":
+        bits = planes[: len(weights)]
+        grid = quantise(weights, bits)
+        if kernel == "cuda":
+            return _pack.pack_int8(grid, bias, params, bits)
+        weights, precision = grid.weights(), "exact"
     if kernel == "triton":
         from sparseflow.ops.spike_layer import triton
 
         return triton.pack(weights, bias, params, identity, planes, precision)
     if kernel == "event":
         return event.pack(weights, bias, params, identity, planes, precision)
+    if kernel == "small":
+        return small.pack(weights, bias, params, identity, planes, precision)
+    if kernel == "gated":
+        return gate.pack(weights, bias, params, identity, planes, precision, crossover)
     if kernel == "cuda":
         return _pack.pack(weights, bias, params, identity, precision)
     tensors = {f"weight{i}": w.contiguous() for i, w in enumerate(weights)}
@@ -278,7 +297,7 @@ def _kernels(name: str) -> Any:
         from sparseflow.ops.spike_layer import triton
 
         return triton.spike_layer
-    return event.spike_layer if name == "event" else cuda.spike_layer
+    return {"event": event, "small": small, "gated": gate}.get(name, cuda).spike_layer
 
 
 def _dense(

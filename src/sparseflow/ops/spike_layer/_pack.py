@@ -8,6 +8,13 @@ reads as the subnormal float16 `2^(j - 24)`. Row `8q + 2c + e` of the step thus
 is channel `32i + 4c + j + 16e`, and its weights are stored times `2^(S - j)`.
 All sums come out times `2^(S - 24)`, and so do bias, threshold and reset.
 
+In int8 a chunk holds two steps of 32 inputs, one a word. Lane c expands bits
+`2c + j` of the word's four bytes, j in {0, 1}, each into a whole register, by a
+shift and a mask: plane p comes to lie at place `8 - planes + p` of a byte. Row
+`16j + 4c + e` of the step is channel `32i + 8e + 2c + j`. All sums come out
+times `2^(8 - planes)`, which the scale of the column takes back; the neuron is
+not scaled. An identity has no weights there: it is added after the product.
+
 Column `8j + 2c + e` is output channel `16c + 2j + e`: a lane ends up with 16
 neighbouring channels of a pixel, half an output word.
 """
@@ -18,9 +25,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sparseflow.errors import UnsupportedError
 from sparseflow.ops.lif.reference import LIFParams
+from sparseflow.ops.spike_layer._grid import WHOLE, Grid
 
-__all__ = ["COLUMNS", "HEADER", "INPUTS", "chunks", "pack"]
+__all__ = ["COLUMNS", "HEADER", "INPUTS", "chunks", "pack", "pack_int8"]
 
 # Output and input channels of one chunk, and numbers in front of the biases.
 COLUMNS = 64
@@ -64,6 +73,45 @@ def pack(
     return {
         "weights": torch.stack(halves, dim=2).contiguous(),
         "constants": _constants(cout, tiles, bias, params, gain, scale, device),
+    }
+
+
+def pack_int8(grid: Grid, bias: Tensor | None, params: LIFParams | None, planes: tuple[int, ...]) -> dict[str, Tensor]:
+    """Return `weights`, int8 `[tiles, chunks, 1, 2, 8, 2, 8, 16]`, and `constants`, float32.
+
+    `constants` is as of `pack`, with a scale of 1, the current of one spike of an
+    identity in the first of the three zeros, and after the biases the scale of
+    every column; 0 in columns past the last channel.
+
+    Args:
+        grid: the weights.
+        bias: `[Cout]` or None.
+        params: constants of the neurons, or None.
+        planes: bits of a count of each source.
+
+    Raises:
+        UnsupportedError: counts that do not fit a byte, or sums that do not fit float32.
+    """
+    if max(planes) > 8:
+        raise UnsupportedError(f"pack_layer: int8 takes counts of up to 8 planes, not {max(planes)}")
+    if grid.largest >= WHOLE:
+        raise UnsupportedError(f"pack_layer: int8 sums may reach {grid.largest}; they are exact below 2^24")
+    device, cout = grid.scale.device, grid.scale.shape[0]
+    gain = 1 / params.tau if params is not None and params.kind == "lif" and params.decay_input else 1.0
+    tiles = -(-cout // COLUMNS)
+    parts = []
+    for whole in grid.whole:
+        _, c, kh, kw = whole.shape
+        w = F.pad(whole, (0, 0, 0, 0, 0, -c % INPUTS, 0, tiles * COLUMNS - cout))
+        # Output channel as in float16; input channel = 64*chunk + 32*word + 8*e + 2*lane + j.
+        w = w.reshape(tiles, 4, 8, 2, -1, 2, 4, 4, 2, kh, kw).permute(0, 9, 10, 4, 5, 2, 8, 1, 3, 7, 6)
+        parts.append(w.reshape(tiles, -1, 2, 8, 2, 8, 16))
+    constants = _constants(cout, tiles, bias, params, gain, 1.0, device)
+    constants[5] = gain
+    scale = F.pad(grid.scale * (gain * 2.0 ** (max(planes) - 8)), (0, tiles * COLUMNS - cout)).float()
+    return {
+        "weights": torch.cat(parts, dim=1)[:, :, None].contiguous(),
+        "constants": torch.cat([constants, scale]),
     }
 
 

@@ -88,6 +88,8 @@ def configure(
     pairs: bool,
     kind: tuple[tuple[str, int], ...],
     cores: int,
+    int8: bool = False,
+    identity: int = 0,
     columns: int | None = None,
     groups: int | None = None,
     split: bool | None = None,
@@ -104,6 +106,8 @@ def configure(
         pairs: every source can be read two words at a time.
         kind: defines that the layer's kind fixes.
         cores: multiprocessors.
+        int8: weights are bytes with a scale for each channel.
+        identity: planes of an identity that is added after the product, as with `int8`; 0 if none is.
         columns: output channels of a tile, 32 or 64; chosen if None.
         groups: warpgroups that multiply; chosen if None.
         split: warpgroups divide the steps of one tile, rather than take a tile each; chosen if None.
@@ -120,11 +124,11 @@ def configure(
     at_once = held * groups if split else held
     count = wide * (COLUMNS // columns)
     several = steps > at_once
-    chunk = INPUTS * columns * 2 * halves
+    chunk = INPUTS * columns * (1 if int8 else 2 * halves)
     potentials = (1 if split else groups) * columns * 256 if several else 0
-    rest = 16 * chunks + 4 * columns + potentials + (at_once * columns * 256 if split else 0) + 128
+    rest = 16 * chunks + (8 if int8 else 4) * columns + potentials + (at_once * columns * 256 if split else 0) + 128
     resident = chunks * (chunk + 16) + rest <= SHARED and count <= cores
-    stages = chunks if resident else min(chunks, STAGES, (SHARED - rest) // (chunk + 16))
+    stages = chunks if resident else min(chunks, 2 * STAGES if int8 else STAGES, (SHARED - rest) // (chunk + 16))
     if stages < 2 and not resident:
         raise UnsupportedError(f"spike_layer: kernel 'cuda' cannot hold {chunks} chunks of weights in shared memory")
     work = (tiles if split else -(-tiles // groups)) * count
@@ -134,7 +138,9 @@ def configure(
         "WGS": groups,
         "SPLIT": int(split),
         "PLANES": planes,
+        "INT8": int(int8),
         "HALVES": halves,
+        "IDENT": identity,
         "RESIDENT": int(resident),
         "VEC": int(pairs),
         "MULTI": int(several),
@@ -178,6 +184,7 @@ def _plan(
     device: int,
     shapes: tuple[Any, ...],
     halves: int,
+    int8: bool,
     steps: int,
     channels: int,
     pairs: bool,
@@ -188,6 +195,7 @@ def _plan(
     tune: tuple[tuple[str, Any], ...],
 ) -> _Plan:
     sources = [Source(torch.empty(shape, device="meta"), *rest) for shape, rest, _ in shapes]
+    apart = shapes[-1][1][1] if int8 and shapes[-1][2] else 0
     if any(s.words.numel() >= 2**31 for s in sources):
         raise UnsupportedError("spike_layer: kernel 'cuda' takes fewer than 2^31 words a source")
     m, size = sources[0].words.shape[0], sources[0].output()
@@ -195,6 +203,9 @@ def _plan(
     each = [
         _c_source(s, s.words.numel() // steps, identity) for s, (_, _, identity) in zip(sources, shapes, strict=True)
     ]
+    if apart:
+        each[-1].chunks = 0
+    multiplied = len(each) - bool(apart)
     chunks = sum(s.chunks for s in each)
     leak, reset, v0, keep_v = (int(x) for x in neuron)
     kind = {"OUT": FLOATS.get(out, 0), "ADD": add, "OUTP": out_planes}
@@ -205,8 +216,10 @@ def _plan(
         channels=channels,
         chunks=chunks,
         halves=halves,
-        planes=max(s.planes for s in sources),
-        pairs=pairs and all(s.count % 2 == 0 for s in each),
+        planes=max(s.planes for s in sources[:multiplied]),
+        pairs=pairs and all(s.count % 2 == 0 for s in each[:multiplied]),
+        int8=int8,
+        identity=apart,
         kind=tuple(kind.items()),
         cores=torch.cuda.get_device_properties(device).multi_processor_count,
         **dict(tune),
@@ -215,7 +228,7 @@ def _plan(
     template = Params(
         (CSource * 3)(*each),
         *[0] * 6,
-        len(each),
+        multiplied,
         chunks,
         config.stages,
         pixels,
@@ -288,6 +301,7 @@ def spike_layer(
         words.get_device(),
         tuple((tuple(s.words.shape), s[1:], identity is not None and i == len(sources)) for i, s in enumerate(every)),
         packed.shape[2],
+        weights.precision == "int8",
         steps,
         channels,
         all(s.words.data_ptr() % 8 == 0 for s in every),

@@ -37,7 +37,7 @@ __device__ __forceinline__ void fetch(u32 to, const u8* chunk, int half, u32 bar
   if (BN == 64) {
     copy(to, chunk, CHUNK, barrier);
   } else {
-    for (int i = 0; i < 4 * HALVES; ++i) copy(to + i * STEP, chunk + i * 2048 + half * 1024, STEP, barrier);
+    for (int i = 0; i < STEPS * HALVES; ++i) copy(to + i * STEP, chunk + i * 2048 + half * 1024, STEP, barrier);
   }
 }
 
@@ -96,7 +96,17 @@ __device__ __forceinline__ void mma_wait() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(N) : "memory");
 }
 
-__device__ __forceinline__ void mma(float (&d)[BN / 2], const u32 (&a)[4], u32 b) {
+#if INT8
+#define KIND "k32.s32.u8.s8 "
+#define SUM "+r"
+#define TERMS "d, p;\n"
+#else
+#define KIND "k16.f32.f16.f16 "
+#define SUM "+f"
+#define TERMS "d, p, 1, 1, 0;\n"
+#endif
+
+__device__ __forceinline__ void mma(Sum (&d)[BN / 2], const u32 (&a)[4], u32 b) {
 #if BN == 64
   asm volatile(
       "{\n"
@@ -105,15 +115,15 @@ __device__ __forceinline__ void mma(float (&d)[BN / 2], const u32 (&a)[4], u32 b
       "setp.eq.u32 p, 0, 0;\n"
       // 256 bytes from 8 columns to the next.
       "mov.b64 d, {%36, 16};\n"
-      "wgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16 "
+      "wgmma.mma_async.sync.aligned.m64n64" KIND
       "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
       "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, "
-      "{%32, %33, %34, %35}, d, p, 1, 1, 0;\n"
+      "{%32, %33, %34, %35}, " TERMS
       "}\n"
-      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7]), "+f"(d[8]),
-        "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15]), "+f"(d[16]),
-        "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]), "+f"(d[21]), "+f"(d[22]), "+f"(d[23]), "+f"(d[24]),
-        "+f"(d[25]), "+f"(d[26]), "+f"(d[27]), "+f"(d[28]), "+f"(d[29]), "+f"(d[30]), "+f"(d[31])
+      : SUM(d[0]), SUM(d[1]), SUM(d[2]), SUM(d[3]), SUM(d[4]), SUM(d[5]), SUM(d[6]), SUM(d[7]), SUM(d[8]),
+        SUM(d[9]), SUM(d[10]), SUM(d[11]), SUM(d[12]), SUM(d[13]), SUM(d[14]), SUM(d[15]), SUM(d[16]),
+        SUM(d[17]), SUM(d[18]), SUM(d[19]), SUM(d[20]), SUM(d[21]), SUM(d[22]), SUM(d[23]), SUM(d[24]),
+        SUM(d[25]), SUM(d[26]), SUM(d[27]), SUM(d[28]), SUM(d[29]), SUM(d[30]), SUM(d[31])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b));
 #else
   asm volatile(
@@ -123,12 +133,12 @@ __device__ __forceinline__ void mma(float (&d)[BN / 2], const u32 (&a)[4], u32 b
       "setp.eq.u32 p, 0, 0;\n"
       // 256 bytes from 8 columns to the next.
       "mov.b64 d, {%20, 16};\n"
-      "wgmma.mma_async.sync.aligned.m64n32k16.f32.f16.f16 "
+      "wgmma.mma_async.sync.aligned.m64n32" KIND
       "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15}, "
-      "{%16, %17, %18, %19}, d, p, 1, 1, 0;\n"
+      "{%16, %17, %18, %19}, " TERMS
       "}\n"
-      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7]), "+f"(d[8]),
-        "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15])
+      : SUM(d[0]), SUM(d[1]), SUM(d[2]), SUM(d[3]), SUM(d[4]), SUM(d[5]), SUM(d[6]), SUM(d[7]), SUM(d[8]),
+        SUM(d[9]), SUM(d[10]), SUM(d[11]), SUM(d[12]), SUM(d[13]), SUM(d[14]), SUM(d[15])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b));
 #endif
 }

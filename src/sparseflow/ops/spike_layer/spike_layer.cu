@@ -7,7 +7,9 @@
 //   WGS       consumer warpgroups of a block
 //   SPLIT     the warpgroups share a tile and divide its time steps; else each has a tile of its own
 //   PLANES    bit planes of the widest source
-//   HALVES    1, or 2 for weights of a high and a low half
+//   INT8      bits become bytes, weights are int8 with one scale a channel, and sums are whole; else all in float16
+//   HALVES    1, or 2 for float16 weights of a high and a low half
+//   IDENT     planes of the identity, if it is added after the product (INT8); else it is one more source
 //   RESIDENT  all weights of a tile stay in shared memory; else a ring fed by one more warp
 //   VEC       every source reads its words in aligned pairs
 //   MULTI     more time steps than are held: potentials wait in shared memory
@@ -24,6 +26,10 @@ typedef unsigned long long u64;
 typedef unsigned short u16;
 typedef unsigned char u8;
 
+#ifndef BYCHANNEL
+#define BYCHANNEL INT8
+#endif
+
 struct Source {
   const u32* words;
   int height, width, count, pitch, planes;  // count: words of one plane; pitch: words of one pixel
@@ -35,9 +41,10 @@ struct Source {
 };
 
 struct Params {
-  Source source[3];
+  Source source[3];  // the last may be an identity; with IDENT it is not among the `sources`
   const u8* weights;
-  const float* constants;  // keep, threshold, reset, scale, 1/scale, 0, 0, 0, then the bias of every column
+  // keep, threshold, reset, scale, 1/scale, identity, 0, 0, then the bias of every column, then (INT8) its scale.
+  const float* constants;
   const float* v0;
   float* v;
   void* out;
@@ -50,15 +57,23 @@ struct Params {
 
 constexpr int THREADS = 128 * WGS + (RESIDENT ? 0 : 128);
 constexpr int VOTERS = 128 * WGS + 32;                // the consumers and the warp that fetches
-constexpr int FULL = 8192 * HALVES;                   // bytes of a chunk, 64 inputs by 64 outputs
-constexpr int CHUNK = 64 * BN * 2 * HALVES;           // bytes of it that this tile needs
-constexpr int STEP = BN * 32;                         // bytes of 16 inputs
-constexpr int HALF = STEP * 4;                        // bytes from the high to the low weights
+constexpr int STEPS = INT8 ? 2 : 4;                   // products of a chunk, each of 32 bytes of inputs
+constexpr int FULL = 2048 * STEPS * HALVES;           // bytes of a chunk, 64 inputs by 64 outputs
+constexpr int STEP = BN * 32;                         // bytes of one product
+constexpr int HALF = STEP * STEPS;                    // bytes from the high to the low weights
+constexpr int CHUNK = HALF * HALVES;                  // bytes of it that this tile needs
+[[maybe_unused]] constexpr int TOP = 8 - PLANES;                       // place of a bit in its byte
 constexpr int PER = BN / 4;                           // channels that one lane holds of a pixel
 constexpr int HELD = TC * (SPLIT ? WGS : 1);          // time steps of a tile held at once
 constexpr int ROWS = SPLIT ? 1 : 2;                   // pixels that a thread finishes
 constexpr int DEPTH = TC > 1 ? 1 : PLANES == 1 ? 4 : 2;  // chunks whose words are under way; steps give depth
 constexpr bool QUIET = !V0 && !KEEPV && !MULTI;       // without input, all pixels of a channel do the same
+
+#if INT8
+typedef int Sum;
+#else
+typedef float Sum;
+#endif
 
 #include "instructions.cuh"
 
@@ -73,13 +88,14 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) spike_layer(const __gri
   extern __shared__ __align__(1024) u8 memory[];
   Entry* table = (Entry*)(memory + p.stages * CHUNK);
   float* bias = (float*)(table + p.chunks);
-  u64* barriers = (u64*)(bias + BN);
+  u64* barriers = (u64*)(bias + BN * (1 + INT8));
   float* potentials = (float*)(barriers + 2 * p.stages);
   const u32 ring = shared(memory), full = shared(barriers), empty = full + 8 * p.stages;
 
   const int thread = threadIdx.x, group = thread / 128, lane = thread % 32, c = lane % 4;
   const int row = (thread % 128) / 32 * 16 + lane / 4;
-  const int fours = 4 * c;
+  [[maybe_unused]] const int fours = 4 * c;
+  [[maybe_unused]] const u32 lift = 128u >> (2 * c);
 
   // In a ring every block strides over pairs (tile of channels, tiles of pixels); resident weights fix the channels.
   const int passes = SPLIT ? p.tiles : (p.tiles + WGS - 1) / WGS;
@@ -122,8 +138,11 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) spike_layer(const __gri
   }
   const float* columns = p.constants + 8;
   if (RESIDENT)
-    for (int i = thread; i < BN; i += THREADS)
-      bias[i] = columns[column * BN / 64 * 64 + (BN == 64 ? i : (i / 8) * 16 + (column % 2) * 8 + i % 8)];
+    for (int i = thread; i < BN; i += THREADS) {
+      const int from = column * BN / 64 * 64 + (BN == 64 ? i : (i / 8) * 16 + (column % 2) * 8 + i % 8);
+      bias[i] = columns[from];
+      if (INT8) bias[BN + i] = columns[p.columns * BN + from];
+    }
   __syncthreads();
 
   const u64 tile_bytes = (u64)p.chunks * FULL;
@@ -251,6 +270,16 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) spike_layer(const __gri
     }
   };
 
+#if IDENT
+  // A lane's channels of one pixel and step of the identity.
+  auto same = [&](int t, int m, int plane, int channel) -> u32 {
+    const Source& s = p.source[p.sources];
+    if (t >= p.steps || m >= p.pixels || channel / 32 >= p.words) return 0;
+    const u8* at = (const u8*)(s.words + ((u64)t * p.pixels + m) * s.pitch + plane * s.count) + channel / 8;
+    return BN == 64 ? (u32) * (const u16*)at : *at;
+  };
+#endif
+
   locate();
   if (item < items) start();
   [[maybe_unused]] u32 quiet[HELD];
@@ -261,8 +290,14 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) spike_layer(const __gri
     const int channel = column * BN / 64 * 64 + 16 * c + (BN == 64 ? 0 : column % 2 * 8);
     [[maybe_unused]] const int column_now = column;
     [[maybe_unused]] const bool first_span = !MULTI || span == 0, last_span = !MULTI || span + 1 == spans;
-    float acc[TC][BN / 2];
+    Sum acc[TC][BN / 2];
     const float4* mean = (const float4*)(RESIDENT ? bias + PER * c : columns + channel);
+#if INT8
+    const float* means = (const float*)mean;
+    const float* scales = RESIDENT ? bias + BN + PER * c : columns + p.columns * BN + channel;
+#pragma unroll
+    for (int i = 0; i < TC * BN / 2; ++i) acc[i / (BN / 2)][i % (BN / 2)] = 0;
+#else
 #pragma unroll
     for (int j = 0; j < BN / 16; ++j) {
       const float4 x = mean[j];
@@ -274,6 +309,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) spike_layer(const __gri
         acc[t][8 * j + 5] = acc[t][8 * j + 7] = x.w;
       }
     }
+#endif
 
     // A tile that sees no spike in any step keeps its bias.
     const int judges = SPLIT ? 128 * WGS : 128, judge = SPLIT ? 2 : 2 + group;
@@ -308,6 +344,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) spike_layer(const __gri
 #pragma unroll
             for (int plane = 0; plane < PLANES; ++plane) seen |= found[k][r][plane][0] | found[k][r][plane][1];
       }
+#if IDENT
+      for (int t = 0; t < HELD; ++t)
+        for (int i = 0; i < 2 * IDENT; ++i) seen |= same(begin + t, pixel + i % 2 * 8, i / 2, channel);
+#endif
       busy = vote(judge, judges, seen != 0);
       for (int d = 0; d < DEPTH; ++d)
         if (d < p.chunks) aim(d);
@@ -315,12 +355,26 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) spike_layer(const __gri
     const bool any = RESIDENT ? busy : vote(1, VOTERS, busy);
 
     if (busy) {
-      u32 a[2][4][4];
+      u32 a[2][STEPS][4];
       auto expand = [&](int slot, int k) {
 #pragma unroll
         for (int r = 0; r < 2; ++r)
 #pragma unroll
           for (int w = 0; w < 2; ++w) {
+#if INT8
+            // Multiplying shifts too, and leaves the shifter's pipe to the masks.
+#pragma unroll
+            for (int j = 0; j < 2; ++j) {
+              u32 x = 0;
+#pragma unroll
+              for (int plane = 0; plane < PLANES; ++plane) {
+                const u32 y = words[slot][plane][r][w];
+                const u32 turned = PLANES == 1 ? y * (lift >> j) : __funnelshift_r(y, y, 2 * c + j - TOP - plane);
+                x |= turned & (0x01010101u << (TOP + plane));
+              }
+              a[k][w][r + 2 * j] = x;
+            }
+#else
             u32 u[PLANES];
 #pragma unroll
             for (int plane = 0; plane < PLANES; ++plane) {
@@ -334,17 +388,18 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) spike_layer(const __gri
               for (int plane = 0; plane < PLANES; ++plane) x |= u[plane] & (0x00010001u << (j + plane));
               a[k][2 * w + j / 2][r + 2 * (j % 2)] = x;
             }
+#endif
           }
         // Keeps the compiler from sinking the expansion between the products, which would serialise them.
 #pragma unroll
-        for (int s = 0; s < 4; ++s)
+        for (int s = 0; s < STEPS; ++s)
 #pragma unroll
           for (int j = 0; j < 4; ++j) asm volatile("" : "+r"(a[k][s][j])::"memory");
       };
       auto multiply = [&](int t, int k, u32 b) {
         mma_fence();
 #pragma unroll
-        for (int s = 0; s < 4; ++s) {
+        for (int s = 0; s < STEPS; ++s) {
           mma(acc[t], a[k][s], b + s * (STEP >> 4));
           if (HALVES == 2) mma(acc[t], a[k][s], b + ((HALF + s * STEP) >> 4));
         }
@@ -412,15 +467,11 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) spike_layer(const __gri
 #pragma unroll
         for (int t = 0; t < TC; ++t)
 #pragma unroll
-          for (int i = 0; i < BN / 2; ++i) sums[((group * TC + t) * (BN / 2) + i) * 128] = acc[t][i];
+          for (int i = 0; i < BN / 2; ++i) sums[((group * TC + t) * (BN / 2) + i) * 128] = (float)acc[t][i];
         vote(3, 128 * WGS, false);
       }
       if (group >= 2) continue;
     }
-    auto current = [&](int t, int r, int i) {
-      if (SPLIT) return sums[(t * (BN / 2) + i / 2 * 4 + 2 * group + i % 2) * 128];
-      return acc[t < TC ? t : 0][i / 2 * 4 + 2 * r + i % 2];
-    };
     int place[ROWS];
     bool valid[ROWS];
 #pragma unroll
@@ -428,6 +479,27 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) spike_layer(const __gri
       place[r] = pixel + 8 * (SPLIT ? group : r);
       valid[r] = place[r] < p.pixels && channel / 32 < p.words;
     }
+#if IDENT
+    u32 shortcut[HELD][ROWS][IDENT];
+#pragma unroll
+    for (int i = 0; i < HELD * ROWS * IDENT; ++i) {
+      const int t = i / (ROWS * IDENT), r = i / IDENT % ROWS, plane = i % IDENT;
+      shortcut[t][r][plane] = same(begin + t, place[r], plane, channel);
+    }
+#endif
+    auto current = [&](int t, int r, int i) {
+      const Sum sum = acc[t < TC ? t : 0][i / 2 * 4 + 2 * r + i % 2];
+      float x = SPLIT ? sums[(t * (BN / 2) + i / 2 * 4 + 2 * group + i % 2) * 128] : (float)sum;
+#if INT8
+      x = __fmaf_rn(x, scales[i], means[i]);
+#endif
+#if IDENT
+#pragma unroll
+      for (int plane = 0; plane < IDENT; ++plane)
+        if (shortcut[t][r][plane] >> i & 1) x += p.constants[5] * (1 << plane);
+#endif
+      return x;
+    };
 
 #if OUT == 0
     const int pitch = p.words * 4;
@@ -490,6 +562,37 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) spike_layer(const __gri
           for (int r = 0; r < ROWS; ++r) emit(r, quiet[t]);
       continue;
     }
+#if BYCHANNEL
+    float sum[HELD][ROWS];
+#pragma unroll
+    for (int i = 0; i < HELD * ROWS; ++i) sum[i / ROWS][i % ROWS] = 8388608.0f;
+#pragma unroll
+    for (int i = 0; i < PER; ++i)
+#pragma unroll
+      for (int r = 0; r < ROWS; ++r) {
+        float v = RESET == 2 ? reset : 0.0f;
+        if (!first_span) {
+          v = mine[((SPLIT ? group : r) * PER + i) * 128];
+        } else {
+#if V0
+          if (valid[r] && channel + i < p.channels) v = p.v0[(u64)place[r] * p.channels + channel + i] * scale;
+#endif
+        }
+#pragma unroll
+        for (int t = 0; t < HELD; ++t)
+          if (!TAIL || begin + t < p.steps) fire(v, current(t, r, i), sum[t][r], i);
+        if (!last_span) mine[((SPLIT ? group : r) * PER + i) * 128] = v;
+#if KEEPV
+        if (last_span && valid[r] && channel + i < p.channels)
+          p.v[(u64)place[r] * p.channels + channel + i] = v * unscale;
+#endif
+      }
+#pragma unroll
+    for (int t = 0; t < HELD; ++t)
+      if (!TAIL || begin + t < p.steps)
+#pragma unroll
+        for (int r = 0; r < ROWS; ++r) emit(r, __float_as_uint(sum[t][r]));
+#else
     float v[ROWS][PER];
 #pragma unroll
     for (int r = 0; r < ROWS; ++r)
@@ -526,6 +629,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) spike_layer(const __gri
           p.v[(u64)place[r] * p.channels + channel + i] = v[r][i] * unscale;
 #endif
       }
+#endif
 #else
 #pragma unroll
     for (int t = 0; t < HELD; ++t)

@@ -345,7 +345,7 @@ def spike_layer(
     if biggest >= 2**31:
         raise UnsupportedError(f"spike_layer: kernel 'triton' takes fewer than 2**31 words, not {biggest}")
     keep, gain, _ = _fold(weights.params)
-    exact, tensors = weights.precision == "exact", weights.tensors
+    exact, tensors = weights.precision != "fp16", weights.tensors
     x = [s._replace(words=s.words.contiguous()) for s in sources]
     one, two = x[0], x[1] if len(x) > 1 else x[0]
     halves = torch.int16 if config.dot else torch.int32
