@@ -212,7 +212,7 @@ def test_parts_of_shared_memory_do_not_meet():
 
 def test_structures_lie_as_the_compiler_lays_them():
     assert ctypes.sizeof(small.CSource) == 72
-    assert ctypes.sizeof(small.Params) == 2 * 72 + 7 * 8 + 14 * 4
+    assert ctypes.sizeof(small.Params) == 2 * 72 + 7 * 8 + 10 * 4
     assert small.Params.weights.offset == 144
     assert small.Params.units.offset == 200
     assert ctypes.sizeof(small._Attribute) == 72
@@ -265,7 +265,7 @@ def test_a_launch_carries_every_operand(monkeypatch):
     assert [call.source[i].units for i in range(2)] == [9, 1]
     assert (call.units, call.words_in) == (10, 20)
     assert weights.tensors["weights"].shape == (12, 20, 1, 32, 8)
-    assert (call.pixels, call.words, call.columns * plan.config.columns) == (72, 3, 96)
+    assert (call.pixels, call.words, defines["ACROSS"] * plan.config.columns) == (72, 3, 96)
     assert all((call.weights, call.constants, call.v0, call.v, call.out, call.add, call.same))
     want = {"VW": 2, "SOURCES": 2, "PLANES": 2, "SAME": 1, "ADD": 1, "OUTP": 2, "V0": 1, "KEEPV": 1, "STEPS": 2}
     assert {k: defines[k] for k in want} == want
@@ -282,6 +282,7 @@ def test_a_launch_carries_every_operand(monkeypatch):
 )
 def test_it_compiles_without_spills(how, tmp_path: Path):
     made = {"NT": 2, "BLOCKS": 2, "VW": 2, "SOURCES": 2, "STEPS": 4, "SAME": 1, "LEAK": 1, "RESET": 2}
+    made |= {"COUNT0": 2, "KW0": 3, "COUNT1": 4, "KW1": 1, "TILE": 12, "ACROSS": 2, "AREA": 49, "WIDTH": 7}
     made |= {"ADD": 0 if how["OUT"] else 2, "OUTP": 1 if how["OUT"] else 3, **how}
     (tmp_path / "k.cu").write_text(_build.source(made, small.NAME))
     command = ["nvcc", "-std=c++17", "-gencode=arch=compute_90a,code=sm_90a", "-cubin", "-Xptxas", "-v", "k.cu"]

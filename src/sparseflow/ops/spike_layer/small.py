@@ -45,8 +45,8 @@ class Params(ctypes.Structure):
     _fields_ = (
         ("source", CSource * 2),
         *((name, ctypes.c_void_p) for name in ("weights", "constants", "v0", "v", "out", "add", "same")),
-        *((name, ctypes.c_int) for name in ("units", "words_in", "pixels", "height", "width", "tile")),
-        *((name, ctypes.c_int) for name in ("channels", "words", "columns")),
+        *((name, ctypes.c_int) for name in ("units", "words_in", "pixels")),
+        *((name, ctypes.c_int) for name in ("channels", "words")),
         *((name, ctypes.c_int) for name in ("to_units", "to_words", "to_extra", "to_sums", "to_inbox")),
     )
 
@@ -302,6 +302,14 @@ def _plan(
         "BLOCKS": cut.blocks,
         "VW": width,
         "SOURCES": len(sources),
+        "COUNT0": each[0].count,
+        "KW0": each[0].kw,
+        "COUNT1": each[-1].count,
+        "KW1": each[-1].kw,
+        "TILE": cut.pixels,
+        "ACROSS": -(-channels // WORD) * WORD // cut.columns,
+        "AREA": size[0] * size[1],
+        "WIDTH": size[1],
         "PLANES": planes,
         "HALVES": halves,
         "STEPS": steps,
@@ -313,8 +321,8 @@ def _plan(
     template = Params(
         (CSource * 2)(*each),
         *[0] * 7,
-        *(units, units * width, pixels, *size, cut.pixels),
-        *(channels, -(-channels // WORD), -(-channels // WORD) * WORD // cut.columns),
+        *(units, units * width, pixels),
+        *(channels, -(-channels // WORD)),
         *places,
     )
     made = tuple(defines.items())

@@ -13,6 +13,10 @@
 //   BLOCKS      blocks that a multiprocessor should hold
 //   VW          words of a source that are read at once: 1, 2, 4
 //   SOURCES     1 or 2
+//   COUNT0, KW0, COUNT1, KW1  words of one plane of a source, and the width of its window
+//   TILE        pixels of a block
+//   ACROSS      blocks along the output channels
+//   AREA, WIDTH pixels of an output map, and of a row of it
 //   PLANES      bit planes of the widest source
 //   HALVES      1, or 2 for weights of a high and a low half
 //   STEPS       time steps
@@ -46,8 +50,8 @@ struct Params {
   const u32* add;
   const u32* same;
   int units, words_in;  // of all sources
-  int pixels, height, width, tile;
-  int channels, words, columns;  // words: of one plane of the output; columns: tiles of channels
+  int pixels;
+  int channels, words;  // words: of one plane of the output
   int to_units, to_words, to_extra, to_sums, to_inbox;  // bytes
 };
 
@@ -81,17 +85,46 @@ struct Few {
   u32 x[VW];
 };
 
-__device__ __forceinline__ Few fresh_few(const u32* at) {
+// The words there, or zeros.
+__device__ __forceinline__ Few fresh_few(const u32* at, bool go) {
   Few w;
 #if VW == 4
-  asm volatile("ld.global.cg.v4.u32 {%0, %1, %2, %3}, [%4];"
-               : "=r"(w.x[0]), "=r"(w.x[1]), "=r"(w.x[2]), "=r"(w.x[3])
-               : "l"(at)
-               : "memory");
+  asm volatile(
+      "{\n"
+      ".reg .pred p;\n"
+      "setp.ne.u32 p, %5, 0;\n"
+      "mov.u32 %0, 0;\n"
+      "mov.u32 %1, 0;\n"
+      "mov.u32 %2, 0;\n"
+      "mov.u32 %3, 0;\n"
+      "@p ld.global.cg.v4.u32 {%0, %1, %2, %3}, [%4];\n"
+      "}\n"
+      : "=&r"(w.x[0]), "=&r"(w.x[1]), "=&r"(w.x[2]), "=&r"(w.x[3])
+      : "l"(at), "r"((u32)go)
+      : "memory");
 #elif VW == 2
-  asm volatile("ld.global.cg.v2.u32 {%0, %1}, [%2];" : "=r"(w.x[0]), "=r"(w.x[1]) : "l"(at) : "memory");
+  asm volatile(
+      "{\n"
+      ".reg .pred p;\n"
+      "setp.ne.u32 p, %3, 0;\n"
+      "mov.u32 %0, 0;\n"
+      "mov.u32 %1, 0;\n"
+      "@p ld.global.cg.v2.u32 {%0, %1}, [%2];\n"
+      "}\n"
+      : "=&r"(w.x[0]), "=&r"(w.x[1])
+      : "l"(at), "r"((u32)go)
+      : "memory");
 #else
-  w.x[0] = fresh(at);
+  asm volatile(
+      "{\n"
+      ".reg .pred p;\n"
+      "setp.ne.u32 p, %2, 0;\n"
+      "mov.u32 %0, 0;\n"
+      "@p ld.global.cg.u32 %0, [%1];\n"
+      "}\n"
+      : "=&r"(w.x[0])
+      : "l"(at), "r"((u32)go)
+      : "memory");
 #endif
   return w;
 }
@@ -120,7 +153,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) spike_small(const 
 
   const int thread = threadIdx.x, lane = thread % 32, warp = thread / 32, g = lane / 4, c = lane % 4;
   const int wn = warp % WN, wk = warp / WN;
-  const int rank = blockIdx.x % CL, place = blockIdx.x / CL, column = place % p.columns, tile = place / p.columns;
+  const int rank = blockIdx.x % CL, place = blockIdx.x / CL, column = place % ACROSS, tile = place / ACROSS;
 #if CL > 1
   asm volatile("barrier.cluster.arrive.relaxed.aligned;");
 #endif
@@ -143,26 +176,28 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) spike_small(const 
   for (int d = 0; d < DEPTH; ++d)
     if (from + d < to) take(d, from + d);
 
+#pragma unroll 1
   for (int i = thread; i < SOURCES * ROWS; i += THREADS) {
     const Source& s = p.source[SOURCES > 1 && i >= ROWS];
-    const int row = i % ROWS, t = row / p.tile, pixel = tile * p.tile + row - t * p.tile;
-    const int area = p.height * p.width, n = pixel / area, rest = pixel - n * area, y = rest / p.width;
+    const int row = i % ROWS, t = row / TILE, pixel = tile * TILE + row - t * TILE;
+    const int n = pixel / AREA, rest = pixel - n * AREA, y = rest / WIDTH;
     int4 e;
     e.x = y * s.sh - s.ph;
-    e.y = (rest - y * p.width) * s.sw - s.pw;
+    e.y = (rest - y * WIDTH) * s.sw - s.pw;
     e.z = t * s.step + ((n * s.height + e.x) * s.width + e.y) * s.pitch;
     e.w = 0;
     if (t >= STEPS || pixel >= p.pixels) e.x = -(1 << 30);
     rows[i] = e;
   }
+#pragma unroll 1
   for (int i = thread; i < mine; i += THREADS) {
     const bool second = SOURCES > 1 && unit + i >= p.source[0].units;
     const Source& s = p.source[second];
-    const int j = unit + i - (second ? p.source[0].units : 0), per = s.count / VW;
-    const int tap = j / per, ky = tap / s.kw;
+    const int j = unit + i - (second ? p.source[0].units : 0), per = second ? COUNT1 / VW : COUNT0 / VW;
+    const int tap = second ? j / (COUNT1 / VW) : j / (COUNT0 / VW), ky = second ? tap / KW1 : tap / KW0;
     int4 e;
     e.x = ky * s.dh;
-    e.y = (tap - ky * s.kw) * s.dw;
+    e.y = (tap - ky * (second ? KW1 : KW0)) * s.dw;
     e.z = (e.x * s.width + e.y) * s.pitch + (j - tap * per) * VW;
     e.w = second;
     units[i] = e;
@@ -170,6 +205,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) spike_small(const 
   __syncthreads();
   asm volatile("griddepcontrol.wait;" ::: "memory");
 
+#pragma unroll 1
   for (int i = thread; i < mine * ROWS; i += THREADS * BATCH) {
     Few found[BATCH][PLANES];
 #pragma unroll
@@ -180,12 +216,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) spike_small(const 
       const Source& s = p.source[SOURCES > 1 && e.w];
       const bool ok = inside && (u32)(f.x + e.x) < (u32)s.height && (u32)(f.y + e.y) < (u32)s.width;
 #pragma unroll
-      for (int plane = 0; plane < PLANES; ++plane) {
-#pragma unroll
-        for (int v = 0; v < VW; ++v) found[k][plane].x[v] = 0;
-        if (ok && (PLANES == 1 || plane < s.planes))
-          found[k][plane] = fresh_few(s.words + (f.z + e.z + plane * s.count));
-      }
+      for (int plane = 0; plane < PLANES; ++plane)
+        found[k][plane] =
+            fresh_few(s.words + (f.z + e.z + plane * s.count), ok && (PLANES == 1 || plane < s.planes));
     }
 #pragma unroll
     for (int k = 0; k < BATCH; ++k) {
@@ -201,9 +234,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) spike_small(const 
     }
   }
   if (EXTRA) {
-    for (int i = thread; i < STEPS * p.tile * EXTRA * WIDE; i += THREADS) {
+#pragma unroll 1
+    for (int i = thread; i < STEPS * TILE * EXTRA * WIDE; i += THREADS) {
       const int w = column * WIDE + i % WIDE, plane = i / WIDE % (EXTRA ? EXTRA : 1), row = i / (WIDE * (EXTRA ? EXTRA : 1));
-      const int t = row / p.tile, pixel = tile * p.tile + row - t * p.tile;
+      const int t = row / TILE, pixel = tile * TILE + row - t * TILE;
       u32 x = 0;
       if (pixel < p.pixels && w < p.words) {
         const u64 m = (u64)t * p.pixels + pixel;
@@ -225,6 +259,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) spike_small(const 
       for (int i = 0; i < 4; ++i) acc[m][n][i] = 0.0f;
 
   const int fours = 4 * c;
+#pragma unroll 1
   for (int first = from; first < to; first += DEPTH) {
 #pragma unroll
     for (int d = 0; d < DEPTH; ++d) {
@@ -267,12 +302,12 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) spike_small(const 
         *(float2*)(partial + (16 * m + g + 8 * r) * PITCH + 8 * n) = make_float2(acc[m][n][2 * r], acc[m][n][2 * r + 1]);
   __syncthreads();
 
-  const int items = p.tile * WIDE;
+  const int items = TILE * WIDE;
   auto gathered = [&](int item, float (&x)[STEPS]) {
     const int q = item / WIDE;
 #pragma unroll
     for (int t = 0; t < STEPS; ++t) {
-      const float* s = sums + (t * p.tile + q) * PITCH + item % WIDE * 32 + lane;
+      const float* s = sums + (t * TILE + q) * PITCH + item % WIDE * 32 + lane;
       x[t] = s[0];
 #pragma unroll
       for (int k = 1; k < WK; ++k) x[t] += s[k * (ROWS * PITCH)];
@@ -280,6 +315,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) spike_small(const 
   };
 #if CL > 1
   asm volatile("barrier.cluster.wait.aligned;");
+#pragma unroll 1
   for (int item = warp; item < items; item += WARPS) {
     float x[STEPS];
     gathered(item, x);
@@ -300,6 +336,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) spike_small(const 
 #if CL > 1
   asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
 #endif
+#pragma unroll 1
   for (int item = (CL > 1 ? warp * CL + rank : warp); item < items; item += WARPS * CL) {
     float x[STEPS];
 #if CL > 1
@@ -313,7 +350,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) spike_small(const 
 #else
     gathered(item, x);
 #endif
-    const int q = item / WIDE, w = column * WIDE + item % WIDE, pixel = tile * p.tile + q, channel = 32 * w + lane;
+    const int q = item / WIDE, w = column * WIDE + item % WIDE, pixel = tile * TILE + q, channel = 32 * w + lane;
     if (pixel >= p.pixels || w >= p.words) continue;
     const float mean = p.constants[8 + channel];
     [[maybe_unused]] const bool real = channel < p.channels;
@@ -322,7 +359,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) spike_small(const 
     if (V0) v = real ? __ldcg(p.v0 + at_v) * scale : 0.0f;
 #pragma unroll
     for (int t = 0; t < STEPS; ++t) {
-      [[maybe_unused]] const u32* more = extra + ((t * p.tile + q) * EXTRA) * WIDE + item % WIDE;
+      [[maybe_unused]] const u32* more = extra + ((t * TILE + q) * EXTRA) * WIDE + item % WIDE;
       float current = x[t] + mean;
       if (SAME) {
         u32 count = 0;
