@@ -11,15 +11,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sparseflow.errors import UnsupportedError
 from sparseflow.nn import spikes as packed
 from sparseflow.nn._membrane import Constants, Membrane
 from sparseflow.nn._stamp import stamp
 from sparseflow.nn.spikes import Spikes
 from sparseflow.ops.lif import WORD, lif_pack
-from sparseflow.ops.spike_layer import LayerWeights, Source, pack_layer, spike_layer
+from sparseflow.ops.spike_layer import LayerWeights, Source, grid_exact, pack_layer, spike_layer
 
 __all__ = ["FloatBlock", "Part", "SpikeLayerBlock"]
 
+_INT8 = {"int8": "cuda", "gated int8": "gated"}
 Pair = tuple[int, int]
 Fold = Callable[[Tensor, Tensor | None, nn.Module], tuple[Tensor, Tensor]]
 
@@ -135,14 +137,16 @@ class SpikeLayerBlock(_Stamped):
         constants: reads the constants of such a module; needed with `neuron`.
         identity: bits of the counts added to the currents, 0 if none are.
         out_planes: bits of the counts that come out.
-        precision: "fp16", or "exact" for weights of 22 bits.
-        kernel: "cuda", "event", "triton" or "dense" of `ops.spike_layer`, or "library" for torch's
-            convolution on unpacked floats.
+        precision: "fp16", "exact" for weights of 22 bits, or "int8", which lets kernel "int8" round weights.
+        kernel: "cuda", "event", "gated", "small", "triton" or "dense" of `ops.spike_layer`; "int8" or "gated int8"
+            for "cuda" or "gated" with weights of 8 bits, which must lie on such a grid unless `precision` is
+            "int8" and spikes come out; or "library" for torch's convolution on unpacked floats.
         floats: dtype of what comes out without a neuron, and of the library's convolution.
         keep: read and write the neuron's state; else every call starts at rest and leaves none.
+        crossover: share of spikes above which kernel "gated" takes them for many.
     """
 
-    kernels = ("cuda", "event", "triton", "library", "dense")
+    kernels = ("cuda", "int8", "event", "gated", "gated int8", "small", "triton", "library", "dense")
 
     def __init__(
         self,
@@ -156,8 +160,10 @@ class SpikeLayerBlock(_Stamped):
         kernel: str = "dense",
         floats: torch.dtype = torch.float32,
         keep: bool = False,
+        crossover: float | None = None,
     ) -> None:
         super().__init__(parts)
+        self.crossover = crossover
         self.identity, self.out_planes = identity, out_planes
         self.precision, self.kernel, self.floats = precision, kernel, floats
         self._membrane = None if neuron is None or constants is None else Membrane(neuron, constants, keep=keep)
@@ -181,7 +187,7 @@ class SpikeLayerBlock(_Stamped):
         if self.kernel == "library":
             return self._by_library(inputs, identity, add)
         m = self._membrane
-        weights: LayerWeights = self.fresh((self.kernel, self.precision), self._pack)
+        weights: LayerWeights = self.fresh((self.kernel, self.precision, self.crossover), self._pack)
         steps = self._steps(spikes)
         sources = [part.source(x) for part, x in zip(self.parts, inputs, strict=True)]
         v0 = None if m is None else m.read(self._state_shape(sources[0], steps))
@@ -236,14 +242,22 @@ class SpikeLayerBlock(_Stamped):
 
     def _pack(self) -> LayerWeights:
         made = [part.plain() for part in self.parts]
+        rows = [part.rows(weight) for part, (weight, _) in zip(self.parts, made, strict=True)]
+        kernel, precision = self.kernel, "exact" if self.precision == "exact" else "fp16"
+        if kernel in _INT8:
+            kernel, precision = _INT8[kernel], "int8"
+            lossy = self.precision == "int8" and self._membrane is not None
+            if not lossy and not grid_exact(rows, [part.planes for part in self.parts]):
+                raise UnsupportedError("its weights lie on no grid of 8 bits, and rounding them was not asked for")
         return pack_layer(
-            [part.rows(weight) for part, (weight, _) in zip(self.parts, made, strict=True)],
+            rows,
             _sum([bias for _, bias in made]),
             None if self._membrane is None else self._membrane.refresh(),
             identity=bool(self.identity),
             planes=[*[p.planes for p in self.parts], *([self.identity] if self.identity else [])],
-            precision=self.precision,
-            kernel=self.kernel,
+            precision=precision,
+            kernel=kernel,
+            **({"crossover": self.crossover} if kernel == "gated" else {}),
         )
 
     def _plain(self) -> tuple[list[Tensor], Tensor | None]:
