@@ -41,6 +41,8 @@ class LayerReport:
         kernel_s: measured time of the chosen kernel, or None.
         predicted_s: cost model's time of the chosen kernel, or None.
         timings_s: measured time of every candidate kernel by name.
+        crossover: share of spikes above which the kernel hands over to another one, counted on the device at
+            every call; None for a kernel that does not.
     """
 
     name: str
@@ -53,6 +55,7 @@ class LayerReport:
     kernel_s: float | None = None
     predicted_s: float | None = None
     timings_s: dict[str, float] = field(default_factory=dict)
+    crossover: float | None = None
 
     @property
     def speedup(self) -> float | None:
@@ -77,6 +80,7 @@ class Report:
         dense_s: measured time of the model as it came.
         optimized_s: measured time of the returned model.
         parity: figures of the comparison with the original, by name.
+        precision: what the result was allowed to round, "fp16", "exact" or "int8"; "" where nothing was asked.
     """
 
     model: str
@@ -89,6 +93,7 @@ class Report:
     dense_s: float | None = None
     optimized_s: float | None = None
     parity: dict[str, float] = field(default_factory=dict)
+    precision: str = ""
 
     @property
     def speedup(self) -> float | None:
@@ -100,7 +105,7 @@ class Report:
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for JSON."""
         body: dict[str, Any] = {"schema": SCHEMA, "speedup": self.speedup}
-        for name in ("model", "target", "captured_by", "dense_s", "optimized_s"):
+        for name in ("model", "target", "captured_by", "dense_s", "optimized_s", "precision"):
             body[name] = getattr(self, name)
         body["parity"] = dict(self.parity)
         body["layers"] = [{**asdict(x), "speedup": x.speedup} for x in self.layers]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sparseflow.compress.sparsify.memory import Memory
+from sparseflow.compress.sparsify.memory import PACKED, Memory, _source
 from sparseflow.hardware import load_target
 from sparseflow.records import Store
 from sparseflow.trace import trace
@@ -48,3 +48,19 @@ def test_without_a_store() -> None:
     layer = trace(model, x).layer("features.4")
     memory.keep(layer, {"dense": 1.0})
     assert memory.recall(layer, ("dense",)) is None
+
+
+def test_packed_layers_follow_the_text_of_their_own_kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts: list[list[str]] = []
+
+    def hashed(*parts: object) -> str:
+        texts.append([p.name for p in parts if isinstance(p, Path)])
+        return str(len(texts))
+
+    monkeypatch.setattr("sparseflow.compress.sparsify.memory.source_hash", hashed)
+    _source.cache_clear()
+    for form in ("", "ConvNeuronBlock", f"{PACKED}fp16 on some GPU"):
+        _source("conv2d_spike", form)
+    _source.cache_clear()
+    assert texts[:2] == [[], ["spike_block.py"]]
+    assert {"spike_layer_block.py", "cuda.py", "spike_layer.cu", "instructions.cuh"} <= set(texts[2])

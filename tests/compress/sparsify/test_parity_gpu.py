@@ -28,5 +28,7 @@ def test_limits() -> None:
     assert judge_lowered(Parity(spikes=10_000, mismatches=2), "fp16") is None
     assert "3 of 10000" in (judge_lowered(Parity(spikes=10_000, mismatches=3), "fp16") or "")
     assert judge_lowered(Parity(spikes=10_000, mismatches=1), "exact") is not None
+    assert judge_lowered(Parity(spikes=10_000, mismatches=30), "int8") is None
+    assert "31 of 10000" in (judge_lowered(Parity(spikes=10_000, mismatches=31), "int8") or "")
     assert "largest output" in (judge_lowered(Parity(layer_rel_err=float("nan")), "fp16") or "")
     assert "finite" in (judge_lowered(Parity(rel_err=float("inf")), "fp16") or "")

@@ -14,7 +14,8 @@ from sparseflow.cost import Timing
 from sparseflow.errors import UnsupportedError
 from sparseflow.hardware import load_target
 from sparseflow.nn.spike_layer_block import SpikeLayerBlock
-from sparseflow.nn.spikes import Spikes
+from sparseflow.nn.spikes import Spikes, pack
+from sparseflow.ops.spike_layer.gate import set_bits
 from sparseflow.records import Store
 from sparseflow.trace import capture
 from sparseflow.trace.workload import to_workload
@@ -75,6 +76,99 @@ def test_refused_and_wrong_kernels_are_left_out(job: Any, monkeypatch: pytest.Mo
         assert found.failures["cuda"] == "no such unit"
         assert "spikes differ" in found.failures["triton"]
     assert {b.kernel for b in layers(lowered).values()} == {"library"}
+
+
+SLOW = {"library": 9e-6, "cuda": 2e-6, "int8": 5e-6}
+
+
+@pytest.fixture
+def paced(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
+    """Kernels that all compute densely, and take as long as this says; "event" takes longer with every spike."""
+    given = {**SLOW, "event": 1e-6, "slope": 4e-6, "gate": 3e-7}
+    seen = {"density": 0.0}
+    plain = SpikeLayerBlock.forward
+
+    def forward(self: SpikeLayerBlock, *args: Any) -> Any:
+        bits = args[0].words.numel() // args[0].words.shape[-1] * args[0].channels * args[0].planes
+        seen["density"] = set_bits(args[0].words) / bits
+        return plain(self if self.kernel == "library" else _as(self, "dense"), *args)
+
+    def measure(fns: Any, **_: Any) -> dict[str, Timing]:
+        found = {}
+        for name, fn in fns.items():
+            fn()
+            event = given["event"] + given["slope"] * seen["density"]
+            own = event if name == "event" else min(event, given["cuda"]) + given["gate"]
+            found[name] = Timing.of([given.get(name, own) if name != "event" else own])
+        return found
+
+    monkeypatch.setattr(SpikeLayerBlock, "forward", forward)
+    monkeypatch.setattr(tune_gpu, "measure", measure)
+    return given
+
+
+@pytest.fixture
+def sparse() -> Any:
+    """Layers of a network that is silent on its sample."""
+    x = torch.randn(2, 3, 8, 8)
+    model = alive(Residual(sew=True), x)
+    for module in model.modules():
+        if hasattr(module, "v_threshold"):
+            module.v_threshold = 1e3
+    return lower(model, x, precision="exact"), (x,), to_workload(capture(model, x))
+
+
+KERNELS = ("library", "cuda", "int8", "event")
+
+
+def test_few_spikes_run_behind_a_gate(sparse: Any, paced: dict[str, float]) -> None:
+    store = Store("sqlite://")
+    for _ in range(2):
+        timed = time_lowered(*sparse, QUICK, _memory(store), kernels=KERNELS)
+        for name, block in layers(sparse[0]).items():
+            found = timed[f"blocks.{name}"]
+            assert block.kernel == "gated"
+            assert block.crossover == found.crossover == pytest.approx(0.25, abs=0.02)
+            assert found.kernels["gated"] < found.kernels["cuda"]
+            assert set(found.buckets) >= {0.003, 0.015, 0.05, 0.15, 0.4}
+        kept, paced["event"] = len(store), 1e-6
+    assert kept == len(store)
+
+
+def test_a_gate_that_costs_too_much_leaves_the_steady_kernel(sparse: Any, paced: dict[str, float]) -> None:
+    paced["gate"] = 0.99e-6
+    timed = time_lowered(*sparse, QUICK, _memory(), kernels=KERNELS)
+    assert {b.kernel for b in layers(sparse[0]).values()} == {"cuda"}
+    for found in timed.values():
+        assert found.crossover is None
+        assert "behind a gate" in found.failures["event"]
+
+
+def test_a_kernel_that_wins_at_every_density_needs_no_gate(sparse: Any, paced: dict[str, float]) -> None:
+    paced["slope"] = 1e-6
+    timed = time_lowered(*sparse, QUICK, _memory(), kernels=KERNELS)
+    assert {b.kernel for b in layers(sparse[0]).values()} == {"event"}
+    assert all(found.crossover is None and "gated" not in found.kernels for found in timed.values())
+
+
+def test_without_a_tensor_core_kernel_there_is_nothing_behind_the_gate(sparse: Any, paced: dict[str, float]) -> None:
+    timed = time_lowered(*sparse, QUICK, _memory(), kernels=("library", "event"))
+    assert {b.kernel for b in layers(sparse[0]).values()} == {"event"}
+    assert all("no tensor-core kernel" in found.failures["gated"] for found in timed.values())
+
+
+def test_the_faster_tensor_core_kernel_stands_behind_the_gate(sparse: Any, paced: dict[str, float]) -> None:
+    paced["int8"] = 1.9e-6
+    time_lowered(*sparse, QUICK, _memory(), kernels=KERNELS)
+    assert {b.kernel for b in layers(sparse[0]).values()} == {"gated int8"}
+
+
+def test_rounded_weights_may_change_more_spikes(monkeypatch: pytest.MonkeyPatch) -> None:
+    a = pack(torch.zeros(4, 1, 64, 8, 8))
+    b = a._replace(words=a.words.clone())
+    b.words.view(-1)[:40] = 1
+    assert tune_gpu._difference(a, b, tune_gpu.ROUNDED_OFF) is None
+    assert "spikes differ" in (tune_gpu._difference(a, b, tune_gpu.SPIKES_OFF) or "")
 
 
 def _as(block: SpikeLayerBlock, kernel: str) -> SpikeLayerBlock:

@@ -30,7 +30,8 @@ class Policy:
     """How a lowered graph computes.
 
     Args:
-        precision: "fp16", or "exact": weights of 22 bits for spikes and float32 elsewhere.
+        precision: "fp16"; "exact": weights of 22 bits for spikes and float32 elsewhere; or "int8": as "fp16", but
+            weights for spikes may be rounded to 8 bits.
         kernel: of every spike layer, until they are tuned.
         keep: read and write the neurons' states; else every call starts at rest and leaves none.
     """
@@ -42,7 +43,7 @@ class Policy:
     @property
     def floats(self) -> torch.dtype:
         """Type of what is not packed."""
-        return torch.float16 if self.precision == "fp16" else torch.float32
+        return torch.float32 if self.precision == "exact" else torch.float16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

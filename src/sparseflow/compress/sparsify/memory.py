@@ -9,10 +9,15 @@ import torch
 from sparseflow.cost import op_source
 from sparseflow.errors import RecordError
 from sparseflow.ir import Decision, Layer, Target
-from sparseflow.nn import spike_block
+from sparseflow.nn import spike_block, spike_layer_block
+from sparseflow.ops import spike_layer
 from sparseflow.records import Key, Record, Store, source_hash
 
-__all__ = ["Memory"]
+__all__ = ["PACKED", "Memory"]
+
+PACKED = "packed "
+"""What the form of a layer of `ops.spike_layer` begins with."""
+_CODE = (".py", ".cu", ".cuh")
 
 
 class Memory:
@@ -71,4 +76,10 @@ class Memory:
 @cache
 def _source(op: str, form: str) -> str:
     """Hash the code behind a time: the operator with its compiled kernels, and the block that calls it."""
-    return source_hash(op, version("sparseflow"), *([Path(spike_block.__file__)] if form else []))
+    files: list[Path] = []
+    if form.startswith(PACKED):
+        folder = Path(spike_layer.__file__).parent
+        files = [Path(spike_layer_block.__file__), *sorted(f for f in folder.iterdir() if f.suffix in _CODE)]
+    elif form:
+        files = [Path(spike_block.__file__)]
+    return source_hash(op, version("sparseflow"), *files)

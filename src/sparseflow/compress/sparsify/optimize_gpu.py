@@ -34,7 +34,7 @@ from sparseflow.trace.workload import to_workload
 
 __all__ = ["PRECISIONS", "GpuSettings", "check_precision", "on_cuda", "optimize_gpu"]
 
-PRECISIONS = ("fp16", "exact")
+PRECISIONS = ("fp16", "exact", "int8")
 _FORCED = {"always": "packed", "block": "block"}
 
 
@@ -65,11 +65,8 @@ def check_precision(precision: str) -> str:
     """Return `precision`, or say which there are.
 
     Raises:
-        UnsupportedError: "int8", for which there is no kernel.
         ConfigError: unknown precision.
     """
-    if precision == "int8":
-        raise UnsupportedError("precision 'int8' has no kernel: no packed layer multiplies in int8; use 'fp16'")
     if precision not in PRECISIONS:
         raise ConfigError(f"precision is {precision!r}; expected one of {', '.join(PRECISIONS)}")
     return precision
@@ -134,7 +131,8 @@ class _GpuJob:
             plan=Plan(workload_hash=self.workload.hash, decisions=chosen.decisions),
             dense_s=times.get("dense"),
             optimized_s=times.get(chosen.name),
-            parity=chosen.parity.figures(),
+            parity={**chosen.parity.figures(), "mismatch": chosen.parity.mismatch},
+            precision=self.settings.precision,
         )
 
     def packed(self) -> _Form | None:
@@ -190,7 +188,15 @@ class _GpuJob:
         kernels = KERNELS_GPU if self.cuda else KERNELS_CPU
         lowered = lower_gpu(traced, facts, Policy(precision=precision, kernel=kernels[0]), regions)
         with quiet(self.base), _fastest(self.cuda, precision):
-            timed = time_lowered(lowered, self.args, self.workload, self.effort, self.memory, kernels=kernels)
+            timed = time_lowered(
+                lowered,
+                self.args,
+                self.workload,
+                self.effort,
+                self.memory,
+                kernels=kernels,
+                margin=self.settings.margin,
+            )
         modules = dict(self.base.named_modules())
         with quiet(self.base):
             parity = compare_lowered(lowered, self.args, modules)
@@ -203,11 +209,11 @@ class _GpuJob:
         rows, decisions = self.rows(lowered, timed)
         graph = lowered.graph_module
         if self.keep:
-            chosen = {name: graph.get_submodule(name).kernel for name in timed}
+            chosen: dict[str, Any] = {name: graph.get_submodule(name) for name in timed}
             graph = lower_gpu(traced, facts, Policy(precision=precision, keep=True), regions).graph_module
-            for name, kernel in chosen.items():
+            for name, old in chosen.items():
                 block: Any = graph.get_submodule(name)
-                block.kernel = kernel
+                block.kernel, block.crossover = old.kernel, old.crossover
         made = self.net(graph, precision)
         return _Form(name="packed", model=made, parity=parity, rows=rows, decisions=decisions)
 
@@ -237,7 +243,8 @@ class _GpuJob:
             layer, found = self.workload.layer(str(own.target)), timed.get(name, Timed())
             kernel = block.kernel if isinstance(block, SpikeLayerBlock) else "library"
             rows.append(self.row(layer, kernel, found, str(region.source.target) if region.layer is not None else ""))
-            decisions[layer.name] = Decision(kernel=kernel, fuse=FUSED)
+            crossover = () if found.crossover is None else (("crossover", found.crossover),)
+            decisions[layer.name] = Decision(kernel=kernel, schedule=crossover, fuse=FUSED)
         return tuple(rows), decisions
 
     def row(self, layer: Layer, kernel: str, found: Timed, source: str = "") -> LayerReport:
@@ -254,6 +261,7 @@ class _GpuJob:
             dense_s=found.original,
             kernel_s=found.kernels.get(kernel),
             timings_s=dict(found.kernels),
+            crossover=found.crossover,
         )
 
     def rivals(self) -> Iterator[_Form]:
@@ -348,7 +356,8 @@ def _leave_library(lowered: Fused, timed: dict[str, Timed]) -> bool:
     changed = False
     for name, found in timed.items():
         block: Any = lowered.graph_module.get_submodule(name)
-        others = {kernel: s for kernel, s in found.kernels.items() if kernel != "library"}
+        # Kernel "event" alone would slow down with every spike more.
+        others = {kernel: s for kernel, s in found.kernels.items() if kernel not in ("library", "event")}
         if block.kernel == "library" and others:
             block.kernel, changed = min(others, key=lambda k: others[k]), True
     return changed

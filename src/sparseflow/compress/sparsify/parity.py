@@ -43,6 +43,15 @@ class Parity:
     mismatches: int = 0
     near: int = 0
 
+    @property
+    def mismatch(self) -> float:
+        """Share of spikes that differ away from the threshold; 0 without spikes.
+
+        >>> Parity(spikes=200, mismatches=1).mismatch
+        0.005
+        """
+        return self.mismatches / max(self.spikes, 1)
+
     def figures(self) -> dict[str, float]:
         """Return the figures by name, for a report."""
         names = ("rel_err", "top1", "layer_rel_err", "spikes", "mismatches", "near")

@@ -55,6 +55,8 @@ class Timed:
         rel_err: largest difference of a kernel's output from the dense one's, over the largest output.
         failures: kernels that did not run or were wrong, with the reason.
         twins: sparse twin of the layer by kernel, its weight packed.
+        crossover: share of spikes above which the chosen kernel hands over to another one, or None.
+        buckets: time by kernel name at other densities, by density.
     """
 
     kernels: dict[str, float] = field(default_factory=dict)
@@ -62,6 +64,8 @@ class Timed:
     rel_err: float = 0.0
     failures: dict[str, str] = field(default_factory=dict)
     twins: dict[str, nn.Module] = field(default_factory=dict, repr=False)
+    crossover: float | None = None
+    buckets: dict[float, dict[str, float]] = field(default_factory=dict)
 
 
 def time_layers(

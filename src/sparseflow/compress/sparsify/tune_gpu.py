@@ -2,21 +2,24 @@
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
+from sparseflow.compress.sparsify.drift import BUCKETS, crossing, iid_spikes
 from sparseflow.compress.sparsify.fuse import Fused
-from sparseflow.compress.sparsify.memory import Memory
+from sparseflow.compress.sparsify.memory import PACKED, Memory
 from sparseflow.compress.sparsify.parity import rel_error
 from sparseflow.compress.sparsify.parity_gpu import plain_convolutions
 from sparseflow.compress.sparsify.tune import Effort, Timed
 from sparseflow.cost import measure
 from sparseflow.errors import UnsupportedError
-from sparseflow.ir import Workload
+from sparseflow.ir import Layer, Workload
 from sparseflow.nn.spike_layer_block import SpikeLayerBlock
 from sparseflow.nn.spikes import Spikes, unpack
+from sparseflow.ops.spike_layer.gate import set_bits
 
 __all__ = ["KERNELS_CPU", "KERNELS_GPU", "as_graph", "call_seconds", "time_lowered"]
 
@@ -24,7 +27,12 @@ KERNELS_GPU = ("library", "triton", "cuda", "event", "small")
 KERNELS_CPU = ("library", "dense")
 SPIKES_OFF = 1e-3
 """Share of spikes above which a kernel is taken for wrong, and not for rounding otherwise."""
+ROUNDED_OFF = 3e-3
+"""The same where weights may be rounded to 8 bits."""
 FLOATS_OFF = 1e-2
+GATED = {"cuda": "gated", "int8": "gated int8"}
+"""Kernels for many spikes, and the pair of each with the one for few."""
+_ROUNDING = ("int8", "gated int8")
 _CALLS = 4
 
 
@@ -36,12 +44,19 @@ def time_lowered(
     memory: Memory,
     *,
     kernels: Sequence[str],
+    margin: float = 0.02,
 ) -> dict[str, Timed]:
     """Time the kernels of every packed layer on its real input, and set each to the fastest that is right.
 
     On CUDA a kernel is timed as the replay of a graph of several calls, since it
     will run from a graph. A kernel that refuses the layer, fails, or makes other
     spikes than the library in float32 is left out, with the reason.
+
+    Kernel "event" slows down with every spike. Where it wins on the sample and
+    loses at other densities, it runs behind a gate: each call counts its spikes on
+    the device, and above the measured crossover a tensor-core kernel runs instead.
+    That pair is taken if it still is faster, by the margin, than every kernel that
+    does not depend on the density; else the fastest of those is.
 
     Args:
         lowered: from `lower_gpu`; its blocks' kernels are changed.
@@ -50,11 +65,12 @@ def time_lowered(
         effort: how long to measure.
         memory: times known from before.
         kernels: names to try; the first one stays where none runs.
+        margin: by which fraction a gated pair must be faster.
 
     Returns:
         Times by name of the block's module.
     """
-    tuner = _Tuner(lowered, workload, effort, memory, tuple(kernels))
+    tuner = _Tuner(lowered, workload, effort, memory, tuple(kernels), margin)
     with torch.no_grad():
         tuner.run(*args)
     return tuner.timed
@@ -87,11 +103,18 @@ def as_graph(call: Callable[[], Any], times: int = 1) -> Callable[[], Any]:
 
 class _Tuner(fx.Interpreter):
     def __init__(
-        self, lowered: Fused, workload: Workload, effort: Effort, memory: Memory, kernels: tuple[str, ...]
+        self,
+        lowered: Fused,
+        workload: Workload,
+        effort: Effort,
+        memory: Memory,
+        kernels: tuple[str, ...],
+        margin: float,
     ) -> None:
         super().__init__(lowered.graph_module)
         self.regions, self.workload, self.effort, self.memory = lowered.blocks, workload, effort, memory
-        self.kernels = kernels
+        self.kernels, self.margin = kernels, margin
+        self.cuda = False
         self.timed: dict[str, Timed] = {}
 
     def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -104,26 +127,80 @@ class _Tuner(fx.Interpreter):
         region = self.regions[name]
         assert region.layer is not None
         layer = self.workload.layer(str(region.layer.target))
-        words = args[0].words
-        form = self.form(block, words, len(args))
+        form, self.cuda = self.form(block, args[0].words, len(args)), bool(args[0].words.is_cuda)
         calls, failures = self.right(block, args)
+        known = self.known(layer, calls, form, failures)
+        block.kernel = min(known, key=lambda k: known[k], default=self.kernels[0])
+        timed = Timed(kernels=known, original=known.get("library"), failures=failures)
+        if block.kernel == "event":
+            timed = self.behind_a_gate(block, args, layer, form, timed)
+        block.settle()
+        return timed
+
+    def known(
+        self, layer: Layer, calls: Mapping[str, Callable[[], Any]], form: str, failures: dict[str, str]
+    ) -> dict[str, float]:
+        """Return the seconds of every call, from the records where they are there."""
         known = self.memory.recall(layer, tuple(calls), form) if calls else {}
         if known is None:
-            known = call_seconds(calls, words.is_cuda, self.effort, failures)
+            known = call_seconds(calls, self.cuda, self.effort, failures)
             self.memory.keep(layer, known, form)
-        known = {kernel: s for kernel, s in known.items() if kernel in calls}
-        block.kernel = min(known, key=lambda k: known[k], default=self.kernels[0])
-        block.settle()
-        return Timed(kernels=known, original=known.get("library"), failures=failures)
+        return {kernel: s for kernel, s in known.items() if kernel in calls}
+
+    def behind_a_gate(
+        self, block: SpikeLayerBlock, args: tuple[Any, ...], layer: Layer, form: str, timed: Timed
+    ) -> Timed:
+        """Let a layer that few spikes are fast in bear many; set its kernel."""
+        steady = {kernel: s for kernel, s in timed.kernels.items() if kernel != "event"}
+        wide = {kernel: s for kernel, s in steady.items() if kernel in GATED}
+        if not wide:
+            timed.failures["gated"] = "no tensor-core kernel takes the layer: 'event' stays, slower at higher densities"
+            return timed
+        many = min(wide, key=lambda k: wide[k])
+        own = self.density(args[0])
+        buckets = {own: timed.kernels}
+        for name, densities in BUCKETS.items():
+            for density in (d for d in densities if d > own):
+                spikes = (iid_spikes(args[0], density), *args[1:])
+                calls = {k: _bound(_with(block, k, block.floats), spikes) for k in ("event", many)}
+                at = f"{form}, {100 * density:g} % of spikes (of {name})"
+                buckets[density] = self.known(layer, calls, at, timed.failures)
+        points = [(d, s["event"], s[many]) for d, s in buckets.items() if {"event", many} <= s.keys()]
+        crossover = crossing(points, own)
+        timed = replace(timed, buckets=buckets)
+        if crossover is None:
+            return timed
+        block.crossover = crossover = float(f"{crossover:.3g}")
+        kernel = GATED[many]
+        calls, failures = self.right(block, args, (kernel,))
+        found = self.known(layer, calls, f"{form}, above {crossover} {many}", failures)
+        timed.failures.update(failures)
+        timed.kernels.update(found)
+        best = min(steady, key=lambda k: steady[k])
+        if kernel in found and found[kernel] * (1 + self.margin) <= steady[best]:
+            block.kernel = kernel
+            return replace(timed, crossover=crossover)
+        block.kernel, block.crossover = best, None
+        if kernel in found:
+            timed.failures["event"] = (
+                f"measured {timed.kernels['event'] * 1e6:.1f} us on the sample, but slower than {many!r} above "
+                f"{crossover:.2%} of spikes; behind a gate {found[kernel] * 1e6:.1f} us, not {self.margin:.0%} faster "
+                f"than {best!r} with {steady[best] * 1e6:.1f} us"
+            )
+        return timed
+
+    def density(self, spikes: Spikes) -> float:
+        bits = spikes.words.numel() // max(spikes.words.shape[-1], 1) * spikes.channels * spikes.planes
+        return set_bits(spikes.words) / max(bits, 1)
 
     def form(self, block: SpikeLayerBlock, words: Tensor, inputs: int) -> str:
         device = torch.cuda.get_device_name(words.device) if words.is_cuda else "cpu"
         planes = "+".join(str(p.planes) for p in block.parts)
         merged = f"{inputs} inputs, planes {planes}/{block.identity}/{block.out_planes}"
-        return f"packed {block.precision} on {device}: {merged}, neuron {block._membrane is not None}"
+        return f"{PACKED}{block.precision} on {device}: {merged}, neuron {block._membrane is not None}"
 
     def right(
-        self, block: SpikeLayerBlock, args: tuple[Any, ...]
+        self, block: SpikeLayerBlock, args: tuple[Any, ...], kernels: tuple[str, ...] | None = None
     ) -> tuple[dict[str, Callable[[], Any]], dict[str, str]]:
         """Return a call of every kernel whose output is right, and why the others are not among them."""
         truth = _with(block, "library", torch.float32)
@@ -131,10 +208,11 @@ class _Tuner(fx.Interpreter):
             expected = truth(*args)
         calls: dict[str, Callable[[], Any]] = {}
         failures: dict[str, str] = {}
-        for kernel in self.kernels:
+        for kernel in self.kernels if kernels is None else kernels:
             own = _with(block, kernel, block.floats)
+            rounds = block.precision == "int8" and kernel in _ROUNDING
             try:
-                reason = _difference(expected, own(*args))
+                reason = _difference(expected, own(*args), ROUNDED_OFF if rounds else SPIKES_OFF)
             except Exception as e:
                 reason = str(e) if isinstance(e, UnsupportedError) else f"{type(e).__name__}: {e}"
             if reason is None:
@@ -185,13 +263,13 @@ def _bound(call: Callable[..., Any], args: tuple[Any, ...]) -> Callable[[], Any]
     return lambda: call(*args)
 
 
-def _difference(expected: Any, made: Any) -> str | None:
-    """Return why an output is wrong, or None."""
+def _difference(expected: Any, made: Any, most: float) -> str | None:
+    """Return why an output is wrong, or None; `most` is the share of spikes that rounding explains."""
     if isinstance(expected, Spikes):
         a, b = unpack(expected), unpack(made)
         if a.shape != b.shape:
             return f"it makes spikes of shape {tuple(b.shape)}, not {tuple(a.shape)}"
         off = float((a != b).float().mean()) if a.numel() else 0.0
-        return None if off <= SPIKES_OFF else f"{off:.2%} of its spikes differ from those of the library in float32"
+        return None if off <= most else f"{off:.2%} of its spikes differ from those of the library in float32"
     error = rel_error(expected, made.float())
     return None if error <= FLOATS_OFF else f"its output differs by {error:.2g} of the largest value"
