@@ -15,6 +15,7 @@ from tests.tolerances import assert_near
 
 TILES = [] if amx.machine_refusal() else ["amx"]
 KERNELS = ["auto", "dense"] + ([] if native is None else ["event"])
+compiled = pytest.mark.skipif(native is None, reason=str(ABSENT))
 KINDS = ["zeros", "ones", "some", "counts", "relu"]
 
 
@@ -52,6 +53,44 @@ def test_gradients_are_the_dense_ones(size, weight_size, moves, kind, kernel):
     want = torch.autograd.grad(F.conv2d(*[x.double() for x in leaves], *moves), leaves, g.double())
     for a, b in zip(torch.autograd.grad(y, leaves, g), want, strict=True):
         assert_near(a, b, "conv2d_spike_gradient")
+
+
+@compiled
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int8, torch.int64, torch.float64])
+def test_kernels_never_read_other_types_as_floats(dtype):
+    weight, bias = weights((5, 3, 3, 3))
+    words, x = pack_spikes(inputs((2, 3, 5, 5), "some")), inputs((2, 3, 5, 5), "some")
+    rows, how = ops.pack_weight(weight, kernel="event"), {"channels": 3, "out_channels": 5, "kernel_size": 3}
+    state, wide = torch.ones(1, 5, 3, 3, dtype=dtype), torch.ones(2, 5, 3, 3, dtype=dtype)
+    calls = [
+        lambda: ops.spike_conv2d(x.to(dtype), weight, bias, kernel="event"),
+        lambda: ops.spike_conv2d(x, weight, bias.to(dtype), kernel="event"),
+        lambda: ops.conv_words(words, rows, bias.to(dtype), **how),
+        lambda: ops.conv_lif(words, rows, bias, LIFParams(), steps=2, v0=state, **how),
+    ]
+    # int32 stands for packed spikes there.
+    if dtype != torch.int32:
+        calls.append(lambda: ops.conv_lif(words, rows, bias, LIFParams(), steps=2, residual=wide, **how))
+    for call in calls:
+        with pytest.raises(UnsupportedError, match="computes in float32"):
+            call()
+
+
+@compiled
+def test_packed_weights_may_be_strided():
+    weight, bias = weights((5, 3, 3, 3))
+    words, x = pack_spikes(inputs((2, 3, 5, 5), "some")), inputs((2, 3, 5, 5), "relu")
+    rows, how = ops.pack_weight(weight, kernel="event"), {"channels": 3, "out_channels": 5, "kernel_size": 3}
+    apart = torch.stack([rows, rows], 1)[:, 0]
+    assert torch.equal(ops.conv_words(words, apart, bias, **how), ops.conv_words(words, rows, bias, **how))
+    assert torch.equal(
+        ops.conv_lif(words, apart, bias, LIFParams(), steps=2, **how)[1],
+        ops.conv_lif(words, rows, bias, LIFParams(), steps=2, **how)[1],
+    )
+    assert torch.equal(
+        ops.spike_conv2d(x, weight, bias, rows=apart, kernel="event"),
+        ops.spike_conv2d(x, weight, bias, rows=rows, kernel="event"),
+    )
 
 
 @pytest.mark.parametrize("kernel", KERNELS[1:] + TILES)
@@ -151,6 +190,13 @@ def test_bad_operands_are_named():
         ops.conv_words(x, rows, **how)
     with pytest.raises(ConfigError, match=r"expected \(5, 3, 5, 5\)"):
         ops.conv_words(words, rows, channels=3, out_channels=5, kernel_size=5, padding=2)
+    for short in (bias[:3], bias[:, None], torch.tensor(1.0)):
+        with pytest.raises(ConfigError, match="bias has shape"):
+            ops.spike_conv2d(x, weight, short)
+        with pytest.raises(ConfigError, match="bias has shape"):
+            ops.conv_words(words, rows, short, **how)
+        with pytest.raises(ConfigError, match="bias has shape"):
+            ops.conv_lif(words, rows, short, LIFParams(), steps=3, **how)
     with pytest.raises(ConfigError, match="steps is 2"):
         ops.conv_lif(words, rows, None, LIFParams(), steps=2, **how)
     with pytest.raises(ConfigError, match="v0 has shape"):

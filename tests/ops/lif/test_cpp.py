@@ -134,6 +134,14 @@ def test_float64_goes_to_the_reference():
         assert_near(a, b, "lif")
 
 
+def test_whole_numbers_are_not_read_as_floats():
+    x = torch.tensor([[2, 0, 1], [0, 1, 3]]).repeat(2, 1)
+    for dtype in (torch.int32, torch.int64):
+        got, want = ops.lif(x.to(dtype), LIFParams(), steps=2), ops.lif(x.float(), LIFParams(), steps=2)
+        assert torch.equal(got[0].float(), want[0])
+        assert torch.equal(ops.pack_spikes((x > 0).to(dtype)), ops.pack_spikes((x > 0).float()))
+
+
 def test_empty_batches():
     spikes, v = ops.lif(torch.empty(0, 3, 2, 2), LIFParams(), steps=2)
     assert spikes.shape == v.shape == (0, 3, 2, 2)

@@ -60,6 +60,7 @@ def spike_conv2d(
     """
     geometry = Geometry(pair(stride), pair(padding), pair(dilation), groups)
     _check("spike_conv2d", x.shape, weight.shape, geometry)
+    _check_bias("spike_conv2d", bias, weight.shape[0])
     return run(_torch.spike_conv2d, x, weight, bias, rows, geometry.flat(), kernel)  # type: ignore[no-any-return]
 
 
@@ -105,6 +106,7 @@ def conv_words(
     geometry = Geometry(pair(stride), pair(padding), pair(dilation), groups)
     size = [out_channels, channels // groups, *pair(kernel_size)]
     _check_packed("conv_words", words, rows, channels, size, geometry, kernel)
+    _check_bias("conv_words", bias, out_channels)
     return run(_torch.conv_words, words, rows, bias, size, geometry.flat())  # type: ignore[no-any-return]
 
 
@@ -164,6 +166,7 @@ def conv_lif(
     geometry = Geometry(pair(stride), pair(padding), pair(dilation), groups)
     size = [out_channels, channels // groups, *pair(kernel_size)]
     ho, wo = _check_packed("conv_lif", words, rows, channels, size, geometry, kernel)
+    _check_bias("conv_lif", bias, out_channels)
     m = words.shape[0]
     if steps < 1 or m % steps:
         raise ConfigError(f"conv_lif: steps is {steps}, but words hold {m} maps; expected [steps*N, H, W, words]")
@@ -189,6 +192,11 @@ def _check(what: str, x: Sequence[int], weight: Sequence[int], geometry: Geometr
     if min(size) < 1:
         raise ConfigError(f"{what}: a {weight[2]}x{weight[3]} kernel does not fit the padded {x[2]}x{x[3]} map")
     return size
+
+
+def _check_bias(what: str, bias: Tensor | None, out_channels: int) -> None:
+    if bias is not None and bias.shape != (out_channels,):
+        raise ConfigError(f"{what}: bias has shape {tuple(bias.shape)}; expected ({out_channels},)")
 
 
 def _check_packed(

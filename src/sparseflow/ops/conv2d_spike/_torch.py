@@ -1,5 +1,6 @@
 """Registration with torch: the operators, their shapes under compilation, and their gradients."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -122,14 +123,14 @@ def conv_words(words: Tensor, rows: Tensor, bias: Tensor | None, weight: list[in
     if kernel_of(rows) == "dense":
         return out.copy_(reference.conv_words(words, rows, bias, moves))
     if m > 0:
-        _require("conv_words", words, rows, bias)
+        _require("conv_words", (words, rows), bias)
         run = amx.conv_words if kernel_of(rows) == "amx" else cpp.conv_words
         run(words, rows, bias, out, _shape(words, weight, moves))
     return out
 
 
-def _require(what: str, *operands: Tensor | None) -> None:
-    reason = cpp.refusal(*operands)
+def _require(what: str, packed: Sequence[Tensor | None], *floats: Tensor | None) -> None:
+    reason = cpp.refusal(*floats, packed=packed)
     if reason is not None:
         raise UnsupportedError(f"{what}: the compiled kernels cannot run: {reason}")
 
@@ -203,7 +204,8 @@ def conv_lif(
         values = reference.conv_lif(words, rows, bias, params, moves, steps=steps, v0=v0, residual=residual)
         return out.copy_(values[0]), v.copy_(values[1])
     if words.shape[0] > 0:
-        _require("conv_lif", words, rows, bias, v0, residual)
+        bits = residual is not None and residual.dtype == torch.int32
+        _require("conv_lif", (words, rows, residual if bits else None), bias, v0, None if bits else residual)
         run = amx.conv_lif if kernel_of(rows) == "amx" else cpp.conv_lif
         run(words, rows, bias, params, steps, v0, residual, out, v, _shape(words, weight, moves))
     return out, v

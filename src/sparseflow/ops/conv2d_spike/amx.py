@@ -137,7 +137,7 @@ def pack_counts(x: Tensor, inputs: int) -> tuple[Tensor | None, str | None]:
 def conv_counts(counts: Tensor, tiles: Tensor, bias: Tensor | None, out: Tensor, shape: cpp.Shape) -> None:
     """Fill `out`, `[M, Cout, Ho, Wo]` in either layout, from `pack_counts`."""
     check_tiles(tiles, shape)
-    bias = None if bias is None else bias.contiguous()
+    tiles, bias = tiles.contiguous(), None if bias is None else bias.contiguous()
     native.tile_conv_counts(
         counts.data_ptr(),
         tiles.data_ptr(),

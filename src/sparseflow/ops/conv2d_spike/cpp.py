@@ -1,5 +1,6 @@
 """Compiled event-driven kernel: walks the set bits and adds weight rows."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -28,14 +29,20 @@ __all__ = [
 Shape = tuple[tuple[int, ...], tuple[int, ...], Geometry]
 
 
-def refusal(*tensors: Tensor | None) -> str | None:
-    """Return why the compiled kernels reject these operands, or None."""
+def refusal(*floats: Tensor | None, packed: Sequence[Tensor | None] = ()) -> str | None:
+    """Return why the compiled kernels reject these operands, or None.
+
+    Args:
+        floats: operands that are read as float32.
+        packed: words and packed weights, whose types are checked elsewhere.
+    """
     if ABSENT is not None:
         return ABSENT
-    for x in tensors:
+    for x in (*packed, *floats):
         if x is not None and x.device.type != "cpu":
             return f"compiled for CPUs only; an operand is on {x.device}"
-        if x is not None and x.dtype not in (torch.float32, torch.int32, torch.int8):
+    for x in floats:
+        if x is not None and x.dtype != torch.float32:
             return f"computes in float32; an operand is {str(x.dtype).removeprefix('torch.')}"
     return None
 
@@ -79,7 +86,7 @@ def call_words(
     kernel: Any, words: Tensor, packed: Tensor, bias: Tensor | None, out: Tensor, shape: Shape, *more: Any
 ) -> None:
     """Call a compiled kernel that fills `out`, `[M, Cout, Ho, Wo]` in either layout, from packed spikes."""
-    words, bias = words.contiguous(), None if bias is None else bias.contiguous()
+    words, packed, bias = words.contiguous(), packed.contiguous(), None if bias is None else bias.contiguous()
     kernel(
         words.data_ptr(),
         packed.data_ptr(),
@@ -102,7 +109,7 @@ def conv_words(words: Tensor, rows: Tensor, bias: Tensor | None, out: Tensor, sh
 def conv_values(x: Tensor, rows: Tensor, bias: Tensor | None, out: Tensor, shape: Shape, isa: str = "auto") -> None:
     """Fill `out` from sparse floats `x`, `[M, C, H, W]`, contiguous or channels last."""
     check_rows(rows, shape)
-    bias = None if bias is None else bias.contiguous()
+    rows, bias = rows.contiguous(), None if bias is None else bias.contiguous()
     native.conv_values(
         x.data_ptr(),
         rows.data_ptr(),
@@ -132,7 +139,7 @@ def call_lif(
     *more: Any,
 ) -> None:
     """Call a compiled kernel that fills `words_out` and `v`, the latter with channels last in memory."""
-    words, bias = words.contiguous(), None if bias is None else bias.contiguous()
+    words, packed, bias = words.contiguous(), packed.contiguous(), None if bias is None else bias.contiguous()
     v0 = None if v0 is None else v0.contiguous(memory_format=torch.channels_last)
     bits = residual is not None and residual.dtype == torch.int32
     if residual is not None:

@@ -15,11 +15,10 @@ __all__ = ["config", "lif", "lif_pack", "or_pool2d", "pack_spikes", "serves", "u
 _configs: dict[LIFParams, Any] = {}
 
 
-def serves(*tensors: Tensor | None) -> bool:
-    """Tell whether the compiled kernels take these tensors: on the CPU, float32 or int32, not empty."""
+def serves(*tensors: Tensor | None, dtype: torch.dtype = torch.float32) -> bool:
+    """Tell whether the compiled kernels take these tensors: on the CPU, of the type that they read, not empty."""
     return native is not None and all(
-        x is None or (x.device.type == "cpu" and x.dtype in (torch.float32, torch.int32) and x.numel() > 0)
-        for x in tensors
+        x is None or (x.device.type == "cpu" and x.dtype == dtype and x.numel() > 0) for x in tensors
     )
 
 
@@ -132,7 +131,7 @@ def pack_spikes(x: Tensor, words: Tensor, isa: str = "auto") -> bool:
 
 def unpack_spikes(words: Tensor, channels: int, x: Tensor, isa: str = "auto") -> bool:
     """Fill `x`, `[M, C, H, W]` with channels last in memory."""
-    if not serves(words, x):
+    if not (serves(words, dtype=torch.int32) and serves(x)):
         return False
     m, h, w, _ = words.shape
     words = words.contiguous()
@@ -142,7 +141,7 @@ def unpack_spikes(words: Tensor, channels: int, x: Tensor, isa: str = "auto") ->
 
 def or_pool2d(words: Tensor, kernel: list[int], stride: list[int], padding: list[int], out: Tensor) -> bool:
     """Fill `out`, `[M, Ho, Wo, words]`."""
-    if not serves(words, out):
+    if not serves(words, out, dtype=torch.int32):
         return False
     words = words.contiguous()
     native.or_pool2d(
