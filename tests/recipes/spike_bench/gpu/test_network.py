@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from sparseflow.errors import UnsupportedError
 from sparseflow.ir import Report
 from sparseflow.nn import models
 from sparseflow.recipes.spike_bench.gpu import network
@@ -30,7 +31,10 @@ def case(monkeypatch):
 def test_a_network_is_timed_against_the_best_dense_and_eager(case):
     result = network_stage(CONFIG, Budget(60.0), CPU, batches=(3, 1), cases=[case])
     assert result.errors == {}
-    many, single = result.rows
+    many, beside, single, _ = result.rows
+    assert (beside["network"], beside["precision"], beside["batch"]) == ("csnn, int8", "int8", 3)
+    assert beside["over_dense"] > 0
+    assert many["waits"] == []
     assert (many["batch"], single["batch"]) == (3, 1)
     assert many["top1_equal"] == 1.0
     assert many["over_dense"] > 0
@@ -73,5 +77,26 @@ def test_a_part_of_the_networks_says_which(case):
     config = replace(CONFIG, cases=("csnn:1",))
     result = network_stage(config, Budget(60.0), CPU, batches=(3, 1), cases=[case])
     assert result.parts == ["csnn:1"]
-    assert [row["batch"] for row in result.rows] == [1]
-    assert [c.name for c in result.checks] == ["csnn, N 1, over the best dense"]
+    assert [row["batch"] for row in result.rows] == [1, 1]
+    assert [c.name for c in result.checks] == [
+        "csnn, N 1, over the best dense", "csnn, N 1: calls that wait for the device in a forward",
+    ]  # fmt: skip
+
+
+def test_a_precision_that_is_not_there_says_why_and_fails_nothing_else(case, monkeypatch):
+    def only_fp16(model, x, precision):
+        if precision != "fp16":
+            raise UnsupportedError("no int8")
+        return model, Report(model="m", target="cpu")
+
+    monkeypatch.setattr(network, "optimized", only_fp16)
+    result = network_stage(CONFIG, Budget(60.0), CPU, batches=(1,), cases=[case])
+    assert result.errors == {}
+    assert "no int8" in result.rows[1]["refused"]
+    assert "over_dense" in result.rows[0]
+
+
+def test_a_forward_that_waits_fails_a_check(case, monkeypatch):
+    monkeypatch.setattr(network, "waits", lambda *_: ["cudaStreamSynchronize"])
+    result = network_stage(CONFIG, Budget(60.0), CPU, batches=(1,), cases=[case])
+    assert not next(c for c in result.checks if "wait" in c.name).ok

@@ -84,7 +84,7 @@ def bench_gpu(config: GpuBenchConfig, *, say: Callable[[str], None] = lambda _: 
     if config.warm and device.type == "cuda" and not config.quick:
         from sparseflow.recipes.spike_bench.gpu.warm import warm
 
-        say(warm(config, started.share(1, 4)))
+        say(warm(config, started.share(2, 5)))
     for i, stage in enumerate(stages):
         rest = sum(SHARES[s] for s in stages[i:])
         began, result, stopped = time.perf_counter(), StageResult(), False

@@ -32,6 +32,8 @@ __all__ = [
 ]  # fmt: skip
 
 DENSITIES = (0.10, 0.01, 0.0)
+# Precisions whose rows stand beside that of the settings; random weights round worse than trained ones.
+BESIDE = ("int8",)
 SETS = 8
 # What is timed must be right; the correctness stage holds the tighter bound on trained spikes.
 LEAST_AGREEMENT = 0.999
@@ -209,7 +211,7 @@ def our_side(
     )
 
 
-def agreement(case: BlockCase, block: Block, x: Tensor, words: Tensor) -> float:
+def agreement(case: BlockCase, block: Block, x: Tensor, words: Tensor, least: float = LEAST_AGREEMENT) -> float:
     """Return the fraction of output spikes equal to dense float32's.
 
     Raises:
@@ -218,7 +220,7 @@ def agreement(case: BlockCase, block: Block, x: Tensor, words: Tensor) -> float:
     with strict(), torch.no_grad():
         expected = DenseBlock(block.folded, block.params, case.steps)(x)
     equal = float((unpack_counts(words, case.out_channels, 1) == expected).float().mean())
-    if not equal >= LEAST_AGREEMENT:
+    if not equal >= least:
         raise MeasurementError(f"{case.name}: only {equal:.4%} of the spikes equal dense float32; no time is taken")
     return equal
 
@@ -334,6 +336,7 @@ def _one(
         "not_captured": {**choice.called, **ours.called},
         "kernels_s": {k: t.median_s / sets for k, t in ours.timings.items()},
     }
+    beside = _beside(case, block, inputs, config, device, result)
     ratios = {}
     for density in DENSITIES:
         if density != DENSITIES[0]:
@@ -357,7 +360,58 @@ def _one(
                 "kernels_us": {k: t.median_s / sets * 1e6 for k, t in ours.timings.items()},
             }
         )
+        result.rows += [
+            _row_beside(case, density, block, inputs, rival, precision, other, config)
+            for precision, other in beside.items()
+        ]
     return ratios
+
+
+def _beside(
+    case: BlockCase,
+    block: Block,
+    inputs: Sequence[Tensor],
+    config: GpuBenchConfig,
+    device: torch.device,
+    result: StageResult,
+) -> dict[str, Ours]:
+    """Return our side in the other precisions, where a kernel has them."""
+    found = {}
+    for precision in [p for p in BESIDE if p != config.precision]:
+        try:
+            found[precision] = our_side(case, block, inputs, config, device, precision)
+        except Exception as e:
+            result.details[f"{case.name}, {precision}"] = {"not_run": f"{type(e).__name__}: {e}"[:300]}
+    return found
+
+
+def _row_beside(
+    case: BlockCase,
+    density: float,
+    block: Block,
+    inputs: Sequence[Tensor],
+    rival: Prepared,
+    precision: str,
+    ours: Ours,
+    config: GpuBenchConfig,
+) -> dict[str, Any]:
+    """Return the row of another precision against the same rival; it holds no check."""
+    row: dict[str, Any] = {"block": f"{case.name}, {precision}", "density": density, "precision": precision}
+    try:
+        ours.feed(inputs)
+        equal = agreement(case, block, inputs[0], ours.run()[0], least=0.0)
+        timings = quote(rival, ours, config)
+    except Exception as e:
+        return {**row, "refused": f"{type(e).__name__}: {e}"[:300]}
+    return {
+        **row,
+        "rival": rival.variant.name,
+        "rival_us": timings["dense"].median_s / len(inputs) * 1e6,
+        "kernel": ours.kernel,
+        "ours_us": timings["ours"].median_s / len(inputs) * 1e6,
+        "ratio": ratio(timings, "dense", "ours"),
+        "spikes_equal": equal,
+    }
 
 
 def quoted(

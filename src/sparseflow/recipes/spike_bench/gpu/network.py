@@ -13,6 +13,7 @@ from sparseflow.recipes.checks import Check
 from sparseflow.recipes.spike_bench.gpu.blocks import figures_of
 from sparseflow.recipes.spike_bench.gpu.dense import plain_network
 from sparseflow.recipes.spike_bench.gpu.energy import joules
+from sparseflow.recipes.spike_bench.gpu.memory import waits
 from sparseflow.recipes.spike_bench.gpu.nets import (
     CLAIMS,
     NetCase,
@@ -33,10 +34,12 @@ from sparseflow.recipes.spike_bench.gpu.settings import (
     versions,
 )
 
-__all__ = ["BATCHES", "network_stage"]
+__all__ = ["BATCHES", "BESIDE", "network_stage"]
 
 BATCHES = (32, 1)
 ALIVE = (0.02, 0.40)
+# Precisions whose rows stand beside that of the settings.
+BESIDE = ("int8",)
 
 
 def network_stage(
@@ -74,8 +77,8 @@ def network_stage(
         row: dict[str, Any] = {}
         try:
             with fast_dense():
-                row = _one(case, batch, config, budget.share(1, len(parts) - i), device, result)
-            result.rows.append(row)
+                row, *more = _one(case, batch, config, budget.share(1, len(parts) - i), device, result)
+            result.rows += [row, *more]
         except Exception as e:
             result.errors[f"{case.name}, N {batch}"] = f"{type(e).__name__}: {e}"[:500]
         result.checks += _checks(case, batch, max(batches), row)
@@ -92,8 +95,12 @@ def network_stage(
 
 
 def _checks(case: NetCase, batch: int, many: int, row: dict[str, Any]) -> list[Check]:
+    never = row.get("waits")
+    calls = math.nan if never is None else len(never)
+    name = f"{case.name}, N {batch}: calls that wait for the device in a forward"
+    waiting = Check(show="5", name=name, value=calls, unit="calls", rule="==", bound=0)
     if case.claim is None:
-        return []
+        return [waiting]
     bound = case.claim.over_dense if batch == many else case.claim.single
     found = [("the best dense", row.get("over_dense", math.nan), bound)]
     if batch == many:
@@ -101,7 +108,7 @@ def _checks(case: NetCase, batch: int, many: int, row: dict[str, Any]) -> list[C
     return [
         Check(show="2", name=f"{case.name}, N {batch}, over {what}", value=value, unit="x", rule=">=", bound=least)
         for what, value, least in found
-    ]
+    ] + [waiting]
 
 
 def _alive(case: NetCase, result: StageResult) -> list[Check]:
@@ -129,15 +136,10 @@ def _alive(case: NetCase, result: StageResult) -> list[Check]:
 
 def _one(
     case: NetCase, batch: int, config: GpuBenchConfig, budget: Budget, device: torch.device, result: StageResult
-) -> dict[str, Any]:
+) -> list[dict[str, Any]]:
     x = case.x[:batch].contiguous()
     fast, report = optimized(case.model, x, config.precision)
-    ours_net = WithReset(fast)
-
-    def ours() -> Any:
-        with torch.no_grad():
-            return ours_net(x)
-
+    ours = _calls(WithReset(fast), x)
     got = ours()
     with strict(), torch.no_grad():
         expected = WithReset(case.model)(x)
@@ -153,14 +155,14 @@ def _one(
     # Like against like: replays against replays; a user's calls are timed besides.
     why: dict[str, str] = {}
     best, how = captured(ours, device, why, "ours") if rival.timing == "graph" else (ours, "calls")
-    runs = {"dense": rival.run, "ours": best, "ours called": ours, "eager": _calls(case.model, x)}
+    runs = {"dense": rival.run, "ours": best, "ours called": ours, "eager": _calls(WithReset(case.model), x)}
     timings = measure(runs, warmup=warmup, repeats=rounds)
     eager_graph = measure({"it": eager.run}, warmup=5, repeats=20)["it"]
     shape = tuple(x.shape)
     result.figures += figures_of(case.name, shape, math.nan, choice, 1, device)
     result.figures += _quoted(case, shape, rival, how, timings, config, device)
     energy = None if config.quick else {"ours": joules(best, batch, device), "dense": joules(rival.run, batch, device)}
-    return {
+    row = {
         "network": case.name,
         "batch": batch,
         "trained": case.trained,
@@ -181,12 +183,50 @@ def _one(
         "fallbacks": list(report.fallbacks)[:20],
         "not_run": choice.failures,
         "not_captured": {**choice.called, **why},
+        "waits": waits(ours, device),
+    }
+    return [row, *(_beside(case, x, p, expected, rival, config, device) for p in BESIDE if p != config.precision)]
+
+
+def _beside(
+    case: NetCase,
+    x: Tensor,
+    precision: str,
+    expected: Tensor,
+    rival: Prepared,
+    config: GpuBenchConfig,
+    device: torch.device,
+) -> dict[str, Any]:
+    """Return the row of another precision against the same rival; it holds no check."""
+    row: dict[str, Any] = {
+        "network": f"{case.name}, {precision}", "batch": len(x), "trained": case.trained, "precision": precision,
+    }  # fmt: skip
+    try:
+        fast, report = optimized(case.model, x, precision)
+        ours = _calls(WithReset(fast), x)
+        got = ours()
+        why: dict[str, str] = {}
+        best, how = captured(ours, device, why, "ours") if rival.timing == "graph" else (ours, "calls")
+        warmup, rounds = config.timing()
+        timings = measure({"dense": rival.run, "ours": best, "ours called": ours}, warmup=warmup, repeats=rounds)
+    except Exception as e:
+        return {**row, "refused": f"{type(e).__name__}: {e}"[:300]}
+    return {
+        **row,
+        "rival": rival.variant.name,
+        "rival_ms": timings["dense"].median_s * 1e3,
+        "ours_ms": timings["ours"].median_s * 1e3,
+        "ours_timing": how,
+        "ours_called_ms": timings["ours called"].median_s * 1e3,
+        "over_dense": ratio(timings, "dense", "ours"),
+        "top1_equal": float((expected.argmax(-1) == got.argmax(-1)).float().mean()),
+        "kernels": {layer.name: layer.kernel for layer in report.layers},
+        "refusals": [f"{r.layer} {r.what}: {r.reason}"[:200] for r in report.refusals][:20],
+        "not_captured": why,
     }
 
 
-def _calls(model: nn.Module, x: Tensor) -> Any:
-    net = WithReset(model)
-
+def _calls(net: nn.Module, x: Tensor) -> Any:
     def run() -> Any:
         with torch.no_grad():
             return net(x)

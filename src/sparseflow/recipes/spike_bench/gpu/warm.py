@@ -18,19 +18,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sparseflow.ir.env import inherited
 from sparseflow.nn import models
 from sparseflow.recipes.spike_bench.gpu.blocks import CASES, BlockCase, make_block, spikes
 from sparseflow.recipes.spike_bench.gpu.dense import DenseBlock, plain_network
-from sparseflow.recipes.spike_bench.gpu.nets import CLAIMS, load_trained
-from sparseflow.recipes.spike_bench.gpu.network import BATCHES
+from sparseflow.recipes.spike_bench.gpu.nets import CLAIMS, load_trained, optimized
+from sparseflow.recipes.spike_bench.gpu.network import BATCHES, BESIDE
 from sparseflow.recipes.spike_bench.gpu.rivals import Dense, Variant, prepare
 from sparseflow.recipes.spike_bench.gpu.seed import SEED_CASES
 from sparseflow.recipes.spike_bench.gpu.settings import Budget, GpuBenchConfig, cores, fast_dense
 
-__all__ = ["dense_of", "jobs", "run_job", "warm"]
+__all__ = ["dense_of", "jobs", "network_of", "run_job", "warm"]
 
 Job = dict[str, Any]
 # The likely fastest first, as `rivals.choose` takes them; the costly modes for the two that may need them.
@@ -61,7 +61,14 @@ def jobs(config: GpuBenchConfig) -> list[Job]:
         ]
     if "blocks" in config.stages:
         whole += [{"kind": "block", "case": asdict(c)} for c in CASES]
-    found = [{**job, "mode": mode, "dtype": d, "layout": k} for mode, d, k in FORMS for job in whole]
+    # Our own kernels are built at first use too; the process that times them shall find them built.
+    found = [
+        {**job, "mode": "optimize", "dtype": precision, "layout": ""}
+        for precision in (config.precision, *(p for p in BESIDE if p != config.precision))
+        for job in whole
+        if job["kind"] == "network"
+    ]
+    found += [{**job, "mode": mode, "dtype": d, "layout": k} for mode, d, k in FORMS for job in whole]
     if "seed" in config.stages:
         cases = {c.case().shape: c.case() for c in SEED_CASES}.values()
         found += [
@@ -80,24 +87,32 @@ def _builder(path: str) -> str:
         return ""
 
 
+def network_of(job: Job, device: torch.device) -> tuple[nn.Module, Tensor]:
+    """Return the network of a job and images for it."""
+    if "checkpoint" in job:
+        net = load_trained(job["checkpoint"], job["batch"], device)
+        return net.model, net.x
+    side = job.get("side", 224)
+    model = models.build(job["builder"], steps=4, stem="imagenet" if side >= 64 else "cifar").to(device).eval()
+    return model, torch.rand(job["batch"], 3, side, side, device=device)
+
+
 def dense_of(job: Job, device: torch.device) -> Dense:
     """Return the forward of a job; its weights do not matter."""
     if job["kind"] == "block":
         case = BlockCase(**job["case"])
         block = make_block(case, 0, device)
         return Dense(module=DenseBlock(block.folded, block.params, case.steps), inputs=[spikes(case, 0.1, 0, device)])
-    model: nn.Module
-    if "checkpoint" in job:
-        net = load_trained(job["checkpoint"], job["batch"], device)
-        return Dense(module=plain_network(net.model), inputs=[net.x])
-    side = job.get("side", 224)
-    model = models.build(job["builder"], steps=4, stem="imagenet" if side >= 64 else "cifar").to(device).eval()
-    return Dense(module=plain_network(model), inputs=[torch.rand(job["batch"], 3, side, side, device=device)])
+    model, x = network_of(job, device)
+    return Dense(module=plain_network(model), inputs=[x])
 
 
 def run_job(job: Job, device: torch.device) -> bool:
     """Compile one job, and tell whether it worked."""
     with suppress(Exception), fast_dense():
+        if job["mode"] == "optimize":
+            optimized(*network_of(job, device), job["dtype"])
+            return True
         variant = Variant(mode=job["mode"], dtype=job["dtype"], layout=job["layout"])
         prepare(dense_of(job, device), variant, device)
         return True
