@@ -18,7 +18,7 @@ ON_GPU = cuda.refusal(torch.device("cuda")) is None if torch.cuda.is_available()
 
 def test_structures_lie_as_the_compiler_lays_them():
     assert ctypes.sizeof(CSource) == 80
-    assert ctypes.sizeof(Params) == 3 * 80 + 6 * 8 + 11 * 4 + 4
+    assert ctypes.sizeof(Params) == 3 * 80 + 6 * 8 + 11 * 4 + 4 + 8 + 4 + 4
     assert Params.weights.offset == 240
     assert Params.sources.offset == 288
 

@@ -42,6 +42,8 @@ class Params(ctypes.Structure):
         *((name, ctypes.c_void_p) for name in ("weights", "constants", "v0", "v", "out", "add")),
         *((name, ctypes.c_int) for name in ("sources", "chunks", "stages", "pixels", "height", "width")),
         *((name, ctypes.c_int) for name in ("steps", "channels", "words", "tiles", "columns")),
+        ("gate", ctypes.c_void_p),
+        ("open", ctypes.c_int),
     )
 
 
@@ -253,6 +255,8 @@ def spike_layer(
     keep_v: bool = False,
     out: str = "words",
     out_planes: int = 1,
+    into: Tensor | None = None,
+    gate: tuple[Tensor, int] | None = None,
     tune: tuple[tuple[str, Any], ...] = (),
 ) -> tuple[Tensor, Tensor | None]:
     """Run the layer; arguments as in `sparseflow.ops.spike_layer.spike_layer`, all checked there.
@@ -267,6 +271,9 @@ def spike_layer(
         keep_v: return the last potential.
         out: "words", "float16" or "float32".
         out_planes: planes of the output.
+        into: contiguous int32 words `[T*N, Ho, Wo, out_planes*ceil(Cout/32)]` to write; made if None.
+        gate: one int32 on the device and a number; unless they are equal when the kernel starts, it returns at
+            once and writes nothing.
         tune: arguments of `configure` that are not to be chosen.
 
     Raises:
@@ -283,8 +290,10 @@ def spike_layer(
     if identity is not None:
         every.append(Source(identity[0].contiguous(), channels, identity[1]))
     if out == "words":
-        y = words.new_empty((m, ho, wo, out_planes * -(-channels // WORD)))
-        result = y
+        shape = (m, ho, wo, out_planes * -(-channels // WORD))
+        if into is not None and (into.shape != shape or into.dtype != torch.int32 or not into.is_contiguous()):
+            raise UnsupportedError(f"spike_layer: `into` is {into.dtype} {tuple(into.shape)}; expected int32 {shape}")
+        result = y = words.new_empty(shape) if into is None else into
     else:
         y = words.new_empty((m, ho, wo, channels), dtype=torch.float16 if out == "float16" else torch.float32)
         result = y.permute(0, 3, 1, 2)
@@ -318,6 +327,7 @@ def spike_layer(
     call.v0 = 0 if start is None else start.data_ptr()
     call.v = 0 if v is None else v.data_ptr()
     call.add = 0 if extra is None else extra.data_ptr()
+    call.gate, call.open = (0, 0) if gate is None else (gate[0].data_ptr(), gate[1])
     _launch(plan, call)
     return result, last
 

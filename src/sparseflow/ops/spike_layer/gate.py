@@ -4,7 +4,7 @@ import ctypes
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from sparseflow.ops.lif.reference import WORD, LIFParams
 from sparseflow.ops.spike_layer import _build, cuda, event
 from sparseflow.ops.spike_layer.reference import Source
 
-__all__ = ["FEW", "MANY", "Gate", "Params", "decide", "pack", "set_bits", "spike_layer"]
+__all__ = ["FEW", "MANY", "Params", "answer", "decide", "pack", "set_bits", "spike_layer"]
 
 NAME = "spike_gate"
 THREADS = 512
@@ -31,26 +31,6 @@ class Params(ctypes.Structure):
         ("count", ctypes.c_ulonglong),
         ("bits", ctypes.c_double),
     )
-
-
-class Gate(NamedTuple):
-    """Where a kernel reads whether it is meant.
-
-    Args:
-        state: int64 `[3]` from `decide`.
-        serves: the answer at which the kernel runs; at the other it returns at once.
-    """
-
-    state: Tensor
-    serves: int
-
-    def pointer(self) -> int:
-        """Return the address of the answer, a 32-bit number on little-endian machines."""
-        return self.state.data_ptr() + ANSWER * self.state.element_size()
-
-    def open(self) -> bool:
-        """Tell whether the kernel is meant; waits for the device."""
-        return int(self.state[ANSWER]) == self.serves
 
 
 def set_bits(words: Tensor) -> int:
@@ -94,6 +74,11 @@ def decide(words: Tensor, channels: int, crossover: Tensor) -> Tensor:
         status = _build.driver().cuLaunchKernel(handle, grid, 1, 1, THREADS, 1, 1, 0, stream, arguments, None)
         _build.check(status, "the launch of the gate")
     return state
+
+
+def answer(state: Tensor) -> Tensor:
+    """Return the answer of `decide` as int32 `[1]`, a view: the low half of the last number."""
+    return state.view(torch.int32)[2 * ANSWER : 2 * ANSWER + 1]
 
 
 @lru_cache(maxsize=64)
@@ -177,8 +162,10 @@ def spike_layer(
     }  # fmt: skip
     few = replace(weights, kernel="event", precision=_few(weights.precision), tensors=_part(weights, "few."))
     many = replace(weights, kernel="cuda", tensors=_part(weights, "many."))
-    y, v = event.spike_layer(sources, few, gate=Gate(state, FEW), **given)
-    return cuda.spike_layer(sources, many, gate=Gate(state, MANY), into=(y, v), **given)
+    gate = answer(state)
+    y, v = event.spike_layer(sources, few, gate=(gate, FEW), **given)
+    y, w = cuda.spike_layer(sources, many, gate=(gate, MANY), into=y, **given)
+    return y, None if v is None or w is None else torch.where(gate == MANY, w, v)
 
 
 def _part(weights: Any, prefix: str) -> dict[str, Tensor]:

@@ -53,6 +53,8 @@ struct Params {
   int pixels, height, width;  // pixels: N * height * width
   int steps, channels, words;
   int tiles, columns;  // tiles of 64 pixels, tiles of BN channels
+  const int* gate;     // null, or where `open` must stand for the kernel to run
+  int open;
 };
 
 constexpr int THREADS = 128 * WGS + (RESIDENT ? 0 : 128);
@@ -86,6 +88,7 @@ struct Entry {
 
 extern "C" __global__ void __launch_bounds__(THREADS, 1) spike_layer(const __grid_constant__ Params p) {
   extern __shared__ __align__(1024) u8 memory[];
+  if (p.gate && *p.gate != p.open) return;
   Entry* table = (Entry*)(memory + p.stages * CHUNK);
   float* bias = (float*)(table + p.chunks);
   u64* barriers = (u64*)(bias + BN * (1 + INT8));
