@@ -120,6 +120,18 @@ def test_compiles_to_one_graph() -> None:
     assert torch.equal(got, want)
 
 
+@torch.no_grad()
+def test_compiles_before_its_first_call_and_after_training() -> None:
+    sparse, x = SparseConv2d(4, 6, 3, kernel="event").eval(), _spikes(2, 4, 8, 8)
+    assert torch.equal(torch.compile(sparse, fullgraph=True, backend="aot_eager")(x), sparse(x))
+    sparse.train()
+    sparse.weight.mul_(2.0)
+    sparse.eval()
+    torch.compiler.reset()
+    got = torch.compile(sparse, fullgraph=True, backend="aot_eager")(x)
+    assert torch.equal(got, sparse(x))
+
+
 def test_refuses_padding_that_is_not_zeros() -> None:
     with pytest.raises(UnsupportedError, match="reflect"):
         SparseConv2d(1, 1, 3, padding=1, padding_mode="reflect")

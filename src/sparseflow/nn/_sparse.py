@@ -39,16 +39,18 @@ class SparseLayer(nn.Module):
     def train(self, mode: bool = True) -> Self:
         """Set the training mode; the weight is packed anew after training, even if written through `weight.data`."""
         if mode:
-            self._stamp = None
+            self._rows = None
         return super().train(mode)
 
-    def rows_for(self, kernel: str) -> Tensor:
+    def rows_for(self, kernel: str) -> Tensor | None:
         """Return the weight packed for a kernel, packed again if it was changed.
+
+        Compiled code takes what the last eager call packed, or None and packs at every call.
 
         Raises:
             UnsupportedError: the kernel rejects this weight.
         """
-        if torch.compiler.is_compiling() and self._rows is not None:
+        if torch.compiler.is_compiling():
             return self._rows
         fresh = (kernel, *stamp(self.weight))
         if self._rows is None or fresh != self._stamp:

@@ -98,7 +98,7 @@ class _Layer(nn.Module):
 
     def forget(self) -> None:
         """Pack the weight again at the next call, whether a change of it was noticed or not."""
-        self._weights.made = ()
+        self._weights.packed.clear()
 
     def settle(self) -> None:
         """Forget the weight as packed for other kernels than the present one."""
