@@ -154,3 +154,26 @@ def test_repr_names_the_arguments():
     assert "tau=2.0" in repr(LIFNode())
     assert "tau=2.5" in repr(ParametricLIFNode(init_tau=2.5))
     assert "v_threshold" in repr(IFNode())
+
+
+@pytest.mark.parametrize("decay_input", [True, False])
+@pytest.mark.parametrize("v_reset", [0.0, -0.3])
+def test_rates_meet_the_spikes_at_both_ends(decay_input, v_reset):
+    neuron = LIFNode(tau=2.5, decay_input=decay_input, v_reset=v_reset, step_mode="m")
+    x = torch.linspace(-2, 6, 400)
+    spikes = neuron(x.expand(64, -1)).mean(0)
+    rate = neuron.rate(x)
+    assert (spikes[rate == 0] == 0).all()
+    assert (spikes[rate == 1] == 1).all()
+    assert (spikes[rate > 0.01] > 0).all()
+    assert (spikes[rate < 0.99] < 1).all()
+
+
+def test_rates_without_leak():
+    neuron = IFNode(step_mode="m", v_threshold=0.5, v_reset=None)
+    x = torch.tensor([-1.0, 0.0, 0.125, 0.25, 0.5, 2.0])
+    assert torch.equal(neuron.rate(x), neuron(x.expand(8, -1)).mean(0))
+    neuron.reset()
+    neuron.analog = True
+    assert torch.equal(neuron(x), neuron.rate(x))
+    assert neuron.v == 0.0

@@ -150,6 +150,28 @@ def test_images_are_trained_at_the_size_asked_for(config, monkeypatch):
     assert record["config"]["image_size"] == 16
 
 
+def test_phases_grow_the_images_and_go_on_from_their_files(config):
+    phases = [[16, 0.25, "analog"], [16, 0.25], [32, 0.5]]
+    deep = replace(config, model="spiking_resnet18", model_args={"width": 4, "steps": 2}, start="threshold", clip=1.0)
+    phased = replace(deep, epochs=4, phases=phases)
+    record = train(phased, progress=False)
+    seen = [(line["side"], line["analog"]) for line in lines(phased)]
+    assert seen == [(16, True), (16, False), (32, False), (32, False)]
+    assert record["config"]["phases"] == phases
+    path = Path(phased.out) / "phase1.safetensors"
+    model, stored = load_checkpoint(str(path))
+    assert (stored["phase"], stored["side"], stored["share"]) == (1, 16, 0.25)
+    frozen = replace(deep, epochs=1, lr=1e-12, start="plain", init_from=str(path), out=config.out + "_on")
+    train(frozen, progress=False)
+    on = load_file(Path(frozen.out) / "state.safetensors")
+    assert all(torch.allclose(p, on[f"model.{name}"]) for name, p in model.named_parameters())
+
+
+def test_a_network_of_one_size_takes_no_phases_of_several(config):
+    with pytest.raises(ConfigError, match="csnn is built for one image size"):
+        train(replace(config, phases=[[16, 0.5], [32, 0.5]]), progress=False)
+
+
 def test_divergence_is_an_error(config):
     with pytest.raises(MeasurementError, match="lower lr"):
         train(replace(config, lr=1e30, warmup_epochs=0), progress=False)

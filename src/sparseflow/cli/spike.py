@@ -27,6 +27,9 @@ def train(
     batch: Annotated[int | None, typer.Option(callback=positive, help="Images a step.", show_default=False)] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.", show_default=False)] = None,
     seed: Annotated[int | None, typer.Option(help="Seed.", show_default=False)] = None,
+    init_from: Annotated[
+        str | None, typer.Option(help="Start from the weights of this .safetensors.", show_default=False)
+    ] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print the training record as JSON.")] = False,
 ) -> None:
     """Train a spiking network on real images, sparse but alive.
@@ -59,6 +62,7 @@ def train(
         "batch_size": batch,
         "device": device,
         "seed": seed,
+        "init_from": init_from,
     }
     if epochs is not None:
         settings = replace(settings, minutes=None)

@@ -114,6 +114,9 @@ class SpikingNode(nn.Module):
     (`ops.fire`), for training: faster, but the voltage is forgotten at its end. Neurons
     that it does not know run as ever.
 
+    With the attribute `analog` set, it gives instead the rate at which a constant input makes
+    it fire, between 0 and 1, and has no state; see `rate`.
+
     Args:
         v_threshold: firing threshold.
         v_reset: voltage after a spike, or None for reset by subtraction.
@@ -147,6 +150,7 @@ class SpikingNode(nn.Module):
         self.step_mode = step_mode
         self.store_v_seq = store_v_seq
         self.fused = False
+        self.analog = False
         self.v: float | Tensor = 0.0
         self.v_seq: Tensor | None = None
         self.reset()
@@ -159,6 +163,14 @@ class SpikingNode(nn.Module):
     def charge(self, x: Tensor, v: Tensor) -> Tensor:
         """Return the voltage h after the input `x` of one step."""
         raise NotImplementedError
+
+    def rate(self, x: Tensor) -> Tensor:
+        """Return the spikes a step that a constant input `x` brings about, a line between silence and one a step.
+
+        Raises:
+            ConfigError: this kind of neuron has no such line.
+        """
+        raise ConfigError(f"{type(self).__name__} has no analog form")
 
     def _step(self, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         h = self.charge(x, v)
@@ -180,6 +192,8 @@ class SpikingNode(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the spikes, 0 or 1, in the shape and dtype of `x`."""
+        if self.analog:
+            return self.rate(x)
         half = x.dtype in (torch.float16, torch.bfloat16)
         if self.step_mode == "s":
             step = x.float() if half else x
@@ -255,6 +269,11 @@ class IFNode(SpikingNode):
         """Return v + x."""
         return v + x
 
+    def rate(self, x: Tensor) -> Tensor:
+        """Return x / threshold within 0 and 1, the threshold counted from rest."""
+        r = 0.0 if self.v_reset is None else self.v_reset
+        return (x / (self.v_threshold - r)).clamp(0.0, 1.0)
+
 
 class LIFNode(SpikingNode):
     """Leaky integrate-and-fire neuron.
@@ -296,6 +315,19 @@ class LIFNode(SpikingNode):
         if self.decay_input:
             return v + (x - (v - r)) / self.tau
         return v - (v - r) / self.tau + x
+
+    def rate(self, x: Tensor) -> Tensor:
+        """Return the spikes a step that a constant input `x` brings about.
+
+        With g the threshold counted from rest and u = x, or τ·x without decay of the input, a neuron
+        is silent below u = g and fires at every step from u = τ·g on: (u - g) / ((τ - 1)·g) within 0 and 1.
+
+        >>> LIFNode().rate(torch.tensor([0.5, 1.5, 3.0]))
+        tensor([0.0000, 0.5000, 1.0000])
+        """
+        r = 0.0 if self.v_reset is None else self.v_reset
+        u, gap = (x if self.decay_input else x * self.tau), self.v_threshold - r
+        return ((u - gap) / ((self.tau - 1.0) * gap)).clamp(0.0, 1.0)
 
     def extra_repr(self) -> str:
         """Return the arguments that differ between layers."""

@@ -6,21 +6,20 @@ spikes. The first term keeps layers cheap to run event by event, the second keep
 them alive.
 """
 
+import copy
 import json
 import math
-import os
 import platform
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-import yaml
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -31,142 +30,22 @@ from sparseflow.nn import models
 from sparseflow.nn.functional import reset_net
 from sparseflow.nn.models import load_checkpoint, save_checkpoint
 from sparseflow.nn.models.checkpoint import round_half
+from sparseflow.recipes.analog import AnalogTwin
 from sparseflow.recipes.augment import augmented
 from sparseflow.recipes.densities import Rated, evaluate, fed_layers, resized
 from sparseflow.recipes.exact import RowGrids, make_exact
+from sparseflow.recipes.spike_start import load_weights, threshold_start, unfold_norms
+from sparseflow.recipes.spike_train_config import SpikeTrainConfig
 from sparseflow.recipes.train_state import resume, save_state, write
 
 __all__ = ["SpikeTrainConfig", "evaluate", "load_checkpoint", "train"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SpikeTrainConfig:
-    """One training run.
-
-    Args:
-        model: name for `nn.models.build`.
-        model_args: its arguments; channels, size and classes follow from the images.
-        dataset: "cifar10" or "fashion_mnist".
-        data_path: folder of the data set; None takes the data set's default place.
-        out: folder for `checkpoint.safetensors`, `state.safetensors` and `metrics.jsonl`.
-        image_size: scale the augmented images bilinearly to this side; None for as they are.
-        epochs: passes over the training images; with `minutes`, what `warmup_epochs` is a share of.
-        minutes: train for so long instead, compilation included: learning rate and grids follow the clock.
-        batch_size: images a step.
-        optimizer: "sgd" (Nesterov momentum 0.9) or "adamw".
-        lr: peak learning rate: linear warm-up, then cosine to zero.
-        weight_decay: on weights of two or more dimensions.
-        warmup_epochs: epochs of warm-up.
-        label_smoothing: share of the target spread over all classes.
-        crop_padding: random crop after padding by so many pixels; 0 for none.
-        flip: mirror half of the images.
-        cutout: side of the square that is blanked; 0 for none.
-        rate_low: input density below which a layer is pushed up.
-        rate_high: input density above which a layer is pushed down.
-        rate_weight: weight of both pushes; 0 for none.
-        grid_bits: bits of a weight on its channel's exact grid, 2 to 8; 0 for float16 weights.
-        grid_share: last share of the training, in which the weights are rounded to those grids.
-        amp: "bfloat16", "none", or "auto" for bfloat16 on CUDA only.
-        compile: compile the training step.
-        fused: train neurons as one operator each, which keeps only its input (see `ops.fire`).
-        device: "auto", "cpu" or "cuda".
-        seed: seed of weights, order and augmentation.
-        eval_every: epochs between evaluations; the last is always evaluated.
-        train_limit: use only the first so many training images.
-        test_limit: use only the first so many test images.
-
-    Raises:
-        ConfigError: a value out of range.
-    """
-
-    model: str = "spiking_vgg9"
-    model_args: dict[str, Any] = field(default_factory=dict)
-    dataset: str = "cifar10"
-    data_path: str | None = None
-    out: str = "runs/train"
-    image_size: int | None = None
-    epochs: int = 100
-    minutes: float | None = None
-    batch_size: int = 256
-    optimizer: str = "sgd"
-    lr: float = 0.1
-    weight_decay: float = 5e-4
-    warmup_epochs: float = 3.0
-    label_smoothing: float = 0.1
-    crop_padding: int = 4
-    flip: bool = True
-    cutout: int = 8
-    rate_low: float = 0.03
-    rate_high: float = 0.06
-    rate_weight: float = 0.05
-    grid_bits: int = 0
-    grid_share: float = 0.2
-    amp: str = "auto"
-    compile: bool = False
-    fused: bool = False
-    device: str = "auto"
-    seed: int = 0
-    eval_every: int = 5
-    train_limit: int | None = None
-    test_limit: int | None = None
-
-    def __post_init__(self) -> None:
-        """Check the fields."""
-        if self.model not in models.names():
-            raise ConfigError(f"model is {self.model!r}; expected one of {', '.join(models.names())}")
-        choices = {
-            "dataset": ("cifar10", "fashion_mnist"),
-            "optimizer": ("sgd", "adamw"),
-            "amp": ("auto", "bfloat16", "none"),
-            "device": ("auto", "cpu", "cuda"),
-        }
-        for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
-                raise ConfigError(f"{name} is {getattr(self, name)!r}; expected one of {', '.join(allowed)}")
-        for name in ("epochs", "batch_size", "lr", "eval_every"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"{name} is {getattr(self, name)}; expected more than 0")
-        for name in ("weight_decay", "warmup_epochs", "label_smoothing", "crop_padding", "cutout", "rate_weight"):
-            if not getattr(self, name) >= 0:
-                raise ConfigError(f"{name} is {getattr(self, name)}; expected 0 or more")
-        for name in ("minutes", "image_size"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ConfigError(f"{name} is {value}; expected more than 0, or nothing")
-        if self.grid_bits and not 2 <= self.grid_bits <= 8:
-            raise ConfigError(f"grid_bits is {self.grid_bits}; expected 0, or 2 to 8")
-        if not 0 <= self.grid_share <= 1:
-            raise ConfigError(f"grid_share is {self.grid_share}; expected 0 to 1")
-        if not 0 < self.rate_low < self.rate_high < 1:
-            raise ConfigError(
-                f"rate_low={self.rate_low}, rate_high={self.rate_high}; expected 0 < rate_low < rate_high < 1"
-            )
-
-    @classmethod
-    def from_yaml(cls, path: str | os.PathLike[str]) -> "SpikeTrainConfig":
-        """Read a configuration file.
-
-        Raises:
-            ConfigError: unreadable, not a mapping, or an unknown or ill-typed setting.
-        """
-        try:
-            body = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except (OSError, yaml.YAMLError) as e:
-            raise ConfigError(f"cannot read {path}: {e}") from e
-        if not isinstance(body, dict):
-            raise ConfigError(f"{path} holds no settings; expected lines as 'epochs: 100'")
-        known = [f.name for f in fields(cls)]
-        unknown = [str(k) for k in body if k not in known]
-        if unknown:
-            raise ConfigError(f"{path} has unknown settings {', '.join(unknown)}; known: {', '.join(known)}")
-        try:
-            return cls(**body)
-        except TypeError as e:
-            raise ConfigError(f"{path}: {e}") from e
-
-
 def train(config: SpikeTrainConfig, *, progress: bool = True) -> dict[str, Any]:
     """Train, or go on where a run in `config.out` stopped, and write the checkpoint.
+
+    With `phases` the images grow during the run; at the end of each phase but the last its
+    weights are written to `phaseK.safetensors`, which `init_from` takes.
 
     The state is saved after every epoch, whole or not at all; Ctrl-C or a kill loses
     at most the epoch in progress. A run by `minutes` keeps no state and starts afresh.
@@ -181,8 +60,8 @@ def train(config: SpikeTrainConfig, *, progress: bool = True) -> dict[str, Any]:
         The record: accuracy, density by layer, configuration, device, versions, commit.
 
     Raises:
-        ConfigError: no such device, or the run in `out` has another configuration.
-        DataError: the images or the saved state cannot be read.
+        ConfigError: no such device, the run in `out` has another configuration, or `init_from` holds another model.
+        DataError: the images, `init_from` or the saved state cannot be read.
         MeasurementError: the loss is no longer finite.
     """
     began = time.perf_counter()
@@ -195,7 +74,8 @@ def train(config: SpikeTrainConfig, *, progress: bool = True) -> dict[str, Any]:
         torch.manual_seed(config.seed)
         arguments = _arguments(config, train_set)
         model = models.build(config.model, **arguments).eval()
-    sample = resized(test_set.normalize(test_set.images[:2]), config.image_size)
+    _start(config, model, train_set)
+    sample = resized(test_set.normalize(test_set.images[:2]), config.side)
     grids = RowGrids(model, sample, config.grid_bits) if config.grid_bits else None
     layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format
     model = model.to(device=device, memory_format=layout)  # type: ignore[call-overload]
@@ -210,6 +90,9 @@ def train(config: SpikeTrainConfig, *, progress: bool = True) -> dict[str, Any]:
     names = [name for name, _ in fed_layers(model)]
     bar = tqdm(total=config.epochs * steps, initial=start * steps, disable=None if progress else True, unit="step")
     epoch, done = start, start / config.epochs
+    phase, side, analog = config.phase(done)
+    twin = AnalogTwin(model)
+    twin.use(analog)
     with bar:
         while done < 1:
             tick = time.perf_counter()
@@ -221,13 +104,17 @@ def train(config: SpikeTrainConfig, *, progress: bool = True) -> dict[str, Any]:
                 done = clock.done(epoch * steps + seen)
                 if done >= 1:
                     break
+                before, (phase, side, analog) = phase, config.phase(done)
+                if phase != before:
+                    _save_phase(config, out, model, arguments, before, clock)
+                    twin.use(analog)
                 lr = _rate(config, done)
                 for group in optimizer.param_groups:
                     group["lr"] = lr
                 on_grid = grids is not None and done >= 1 - config.grid_share
                 if grids is not None and on_grid:
                     grids.push()
-                x = resized(x, config.image_size).contiguous(memory_format=layout)
+                x = resized(x, side).contiguous(memory_format=layout)
                 with torch.autocast(device.type, torch.bfloat16, enabled=half):
                     logits, rates = call(x)
                 loss = F.cross_entropy(logits.float(), y, label_smoothing=config.label_smoothing)
@@ -235,6 +122,8 @@ def train(config: SpikeTrainConfig, *, progress: bool = True) -> dict[str, Any]:
                 penalty = config.rate_weight * push.sum()
                 optimizer.zero_grad(set_to_none=True)
                 torch.autograd.backward(loss + penalty)
+                if config.clip:
+                    nn.utils.clip_grad_norm_(model.parameters(), config.clip)
                 if grids is not None and on_grid:
                     grids.pop()
                 optimizer.step()
@@ -253,6 +142,8 @@ def train(config: SpikeTrainConfig, *, progress: bool = True) -> dict[str, Any]:
                 raise MeasurementError(f"the loss is {loss_mean} in epoch {epoch - 1}; lower lr={config.lr}")
             line = {
                 "epoch": epoch - 1,
+                "side": side or train_set.images.shape[-1],
+                "analog": analog,
                 "lr": lr,
                 "loss": loss_mean,
                 "penalty": penalty_mean,
@@ -261,20 +152,22 @@ def train(config: SpikeTrainConfig, *, progress: bool = True) -> dict[str, Any]:
                 "train_s": time.perf_counter() - tick,
             }
             if epoch % config.eval_every == 0:
+                twin.use(False)
                 line["test_accuracy"], line["test_density"] = evaluate(
-                    model, test_set, batch_size=_eval_batch(config), side=config.image_size
+                    model, test_set, batch_size=_eval_batch(config), side=config.side
                 )
+                twin.use(analog)
                 bar.set_postfix(loss=f"{loss_mean:.3f}", test=f"{line['test_accuracy']:.4f}")
             with (out / "metrics.jsonl").open("a" if epoch > 1 else "w", encoding="utf-8") as f:
                 f.write(json.dumps(line) + "\n")
             if config.minutes is None:
                 save_state(out, _identity(config), model, optimizer, epoch)
-    reset_net(model)
+    twin.use(False)
     train_s = time.perf_counter() - began
     steps_log2 = make_exact(model.eval(), sample.to(device), bits=config.grid_bits or None)
     round_half(model)
     with _float32():
-        accuracy, density = evaluate(model, test_set, batch_size=_eval_batch(config), side=config.image_size)
+        accuracy, density = evaluate(model, test_set, batch_size=_eval_batch(config), side=config.side)
     record = {
         "model": config.model,
         "dataset": config.dataset,
@@ -303,10 +196,31 @@ def train(config: SpikeTrainConfig, *, progress: bool = True) -> dict[str, Any]:
     return record
 
 
+def _start(config: SpikeTrainConfig, model: nn.Module, images: ImageSet) -> None:
+    if config.start == "threshold":
+        threshold_start(model)
+    if config.init_from is not None:
+        load_weights(model, config.model, config.init_from)
+        unfold_norms(model, resized(images.normalize(images.images[:64]), config.phase(0)[1]))
+
+
+def _save_phase(
+    config: SpikeTrainConfig, out: Path, model: nn.Module, arguments: dict[str, Any], phase: int, clock: "_Clock"
+) -> None:
+    """Write the weights at the end of a phase, rounded to float16; the run goes on with its own."""
+    stored = copy.deepcopy(model).cpu()
+    reset_net(stored)
+    round_half(stored)
+    side, share = config.phases[phase][:2]
+    record = {"phase": phase, "side": side, "share": share, "train_s": time.perf_counter() - clock.began}
+    save_checkpoint(out / f"phase{phase}.safetensors", stored, name=config.model, arguments=arguments, record=record)
+
+
 class _Clock:
     """How far a run is, by its epochs or, with `minutes`, by the time since the first step."""
 
     def __init__(self, config: SpikeTrainConfig, began: float, steps: int) -> None:
+        self.began = began
         self._end = None if config.minutes is None else began + 60 * config.minutes
         self._total = config.epochs * steps
         self._first: float | None = None
@@ -330,8 +244,10 @@ class _Clock:
 
 def _arguments(config: SpikeTrainConfig, images: ImageSet) -> dict[str, Any]:
     _, channels, side, _ = images.images.shape
-    given = {"in_channels": channels, "image_size": config.image_size or side, "num_classes": len(images.classes)}
+    given = {"in_channels": channels, "image_size": config.side or side, "num_classes": len(images.classes)}
     taken = models.arguments(config.model)
+    if "image_size" in taken and len({phase[0] for phase in config.phases}) > 1:
+        raise ConfigError(f"{config.model} is built for one image size; its phases cannot have several")
     return {**{k: v for k, v in given.items() if k in taken}, **config.model_args}
 
 
@@ -383,7 +299,7 @@ def _augmented(
 
 
 def _eval_batch(config: SpikeTrainConfig) -> int:
-    return 500 if (config.image_size or 32) <= 64 else 100
+    return 500 if (config.side or 32) <= 64 else 100
 
 
 def _identity(config: SpikeTrainConfig) -> str:
