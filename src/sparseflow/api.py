@@ -83,22 +83,30 @@ def optimize(
             kernel on their first input; nothing is fused.
         target: name or YAML path of the device, or a `Target`; None is the device that the model is on.
         policy: "measured"; "block" for the rule by the size of feature maps, see
-            `select_block_size`; or "always" for the fastest sparse form even if
-            dense is faster.
+            `select_block_size` (on GPUs with both stages of `ops.conv2d_block`: find the
+            active blocks, then convolve those); or "always" for the fastest sparse form.
+            The last two hold even if dense is faster.
         fuse: also try fused blocks.
         report: also return what was done.
         margin: by which fraction a kernel or a form must be faster to be taken.
         store: record store, or its path, to recall times from and keep them in.
         threads: torch threads to measure with; None leaves torch's setting.
         effort: how long to measure.
-        precision: on GPUs, "fp16", or "exact" for weights of 22 bits in packed layers and
-            float32 elsewhere. CPU kernels are exact whatever it says.
+        precision: what packed layers may round, on GPUs: "fp16" weights to 11 bits; "exact"
+            to 22, with float32 elsewhere; "int8" to 8 bits with a scale for each channel,
+            where that is faster and spikes come out. Fed the spikes of the dense layer, at
+            most 0.02 %, none and 0.3 % of a network's spikes may differ, or it stays dense;
+            `parity["mismatch"]` of the report has the share. Weights that lie on a grid of 8
+            bits may be multiplied as int8 under each of them. CPU kernels are exact whatever
+            it says.
         keep_state: on GPUs, carry the neurons' potentials from call to call. False: each
             call starts at rest and the neurons must be reset before the next one, or it
             raises. None: only if the neurons run step by step (`step_mode="s"`).
 
-    On a GPU the packed layers run as one CUDA graph for each shape of input; they are
-    right at any density of spikes, and only their speed was chosen for the sample's.
+    On a GPU the packed layers run as one CUDA graph for each shape of input, and are right
+    at any density of spikes. Kernels were chosen for the sample's; where that is the one
+    for few spikes, every call counts its spikes on the device, and above the measured
+    `crossover` of the report's layer the tensor cores take over.
 
     Returns:
         The model to use, in eval mode; with `report=True`, and the report.
@@ -108,7 +116,6 @@ def optimize(
             has no graph without one; the message says what to do.
         DataError: a weight or the sample holds NaN or infinity.
         ConfigError: an argument is out of range, or the target is unknown or not where the model is.
-        UnsupportedError: precision "int8", which no packed layer has.
 
     >>> import torch, sparseflow
     >>> from sparseflow.nn.models import build

@@ -4,6 +4,8 @@ import pytest
 from typer.testing import CliRunner
 
 from sparseflow.cli import app
+from sparseflow.cli.model import _show_report
+from sparseflow.ir import LayerReport, Report
 
 NET = """
 from sparseflow.nn.models import SpikingVGG
@@ -82,3 +84,10 @@ def test_optimize_prints_the_report_and_writes_the_page(net, tmp_path):
 def test_optimize_prints_json(net):
     result = _run("optimize", net, "--shape", "2,3,16,16", "--threads", "1", "--json")
     assert {x["name"] for x in json.loads(result.stdout)["layers"]} >= {"features.conv2"}
+
+
+def test_a_gate_is_named_with_its_crossover(capsys):
+    row = LayerReport(name="c", op="conv2d", kernel="gated", kernel_s=1e-5, dense_s=2e-5, crossover=0.031)
+    _show_report(Report(model="m", target="h200", layers=(row,)), "a test")
+    shown = " ".join(capsys.readouterr().out.replace("\u202f", " ").split())
+    assert "gated (up to 3.10 % of spikes)" in shown

@@ -70,7 +70,7 @@ def optimize(
     ] = "measured",
     fuse: Annotated[bool, typer.Option("--fuse/--no-fuse", help="Fuse convolution, batch norm and neuron.")] = True,
     device: Annotated[str, typer.Option(help="cpu or cuda: where the model runs.")] = "cpu",
-    precision: Annotated[str, typer.Option(help="On a GPU: fp16, or exact.")] = "fp16",
+    precision: Annotated[str, typer.Option(help="On a GPU, how weights may be rounded: fp16, exact, int8.")] = "fp16",
     html: Annotated[
         str | None, typer.Option(metavar="FOLDER", help="Write report.html and report.json there.", show_default=False)
     ] = None,
@@ -86,7 +86,7 @@ def optimize(
     - `sparseflow optimize spiking_vgg9_cifar10 --batch 32`
     - `sparseflow optimize sew_resnet18 --threads 1 --html runs/sew`
     - `sparseflow optimize mynet.py:build --shape 4,1,2,64,64 --json`
-    - `sparseflow optimize sew_resnet18 --device cuda --precision exact`
+    - `sparseflow optimize sew_resnet18 --device cuda --precision int8`
     """
     import json
 
@@ -171,7 +171,7 @@ def _show_report(report: "Report", origin: str) -> None:
             x.name,
             x.op,
             x.source,
-            x.kernel,
+            x.kernel if x.crossover is None else f"{x.kernel} (up to {percent(x.crossover, 2)} of spikes)",
             percent(x.density) if x.density is not None else "",
             seconds(x.dense_s),
             seconds(x.kernel_s),

@@ -11,6 +11,7 @@ _PARITY = {
     "top1": "same decision on the sample",
     "spikes": "spikes compared",
     "mismatches": "spikes that differ",
+    "mismatch": "share of spikes that differ",
     "near": "spikes on the threshold, either way right",
 }
 
