@@ -3,6 +3,7 @@
 import pytest
 
 from sparseflow.ir import Layer, Operand, Target
+from sparseflow.ops.spike_layer import KERNELS
 from sparseflow.ops.spike_layer.space import OP, refuses_cuda, refuses_event, refuses_triton
 from tests.ops.test_op import conv
 
@@ -23,7 +24,7 @@ def test_a_layer_on_spikes_runs():
     assert refuses_event(layer(), target()) is None
     assert "counts" in (refuses_event(layer("counts"), target()) or "")
     assert refuses_triton(layer("counts"), target(features=())) is None
-    assert [k.name for k in OP.kernels] == ["dense", "triton", "cuda", "event", "small"]
+    assert [k.name for k in OP.kernels] == list(KERNELS)
 
 
 @pytest.mark.parametrize(
@@ -48,3 +49,4 @@ def test_costs():
     assert OP.flops(conv(density=0.1), "event") == pytest.approx(2 * macs * (1 - 0.9**16) + fired)
     assert OP.bytes(conv(), "cuda") == (64 * 64 + 32 * 64) / 8 + 2 * 32 * 64 * 9
     assert OP.bytes(Layer(name="x", op="conv2d", operands=()), "event") == 0
+    assert OP.bytes(conv(), "gated") == OP.bytes(conv(), "event") + 64 * 64 / 8

@@ -6,7 +6,16 @@ from sparseflow.ir import Layer, Target
 from sparseflow.ops._formulas import flops
 from sparseflow.ops._op import Kernel, Op
 
-__all__ = ["OP", "event_flops", "fused_bytes", "fused_flops", "refuses_cuda", "refuses_event", "refuses_triton"]
+__all__ = [
+    "OP",
+    "event_flops",
+    "fused_bytes",
+    "fused_flops",
+    "gated_bytes",
+    "refuses_cuda",
+    "refuses_event",
+    "refuses_triton",
+]
 
 NEIGHBOURS = 16
 """Pixels of which the event kernel lists the inputs together."""
@@ -63,6 +72,12 @@ def event_flops(layer: Layer) -> Any:
     return products * (1 - (1 - density) ** NEIGHBOURS) + flops("lif", _shapes(layer))
 
 
+def gated_bytes(layer: Layer) -> Any:
+    """Return the bytes of a layer behind a gate, which reads the spikes once more to count them."""
+    x = layer.operand("input")
+    return fused_bytes(layer) + (0.0 if x is None else x.numel / 8)
+
+
 def fused_bytes(layer: Layer) -> Any:
     """Return the bytes of layer and neuron together: bits in, bits out, and weights in float16."""
     numel = {o.role: o.numel for o in reversed(layer.operands)}
@@ -101,6 +116,13 @@ OP = Op(
             refuses=refuses_cuda,
             flops=fused_flops,
             bytes=fused_bytes,
+        ),
+        Kernel(
+            name="gated",
+            summary="'event' or 'cuda', as the spikes of each call decide on the device",
+            refuses=refuses_event,
+            flops=event_flops,
+            bytes=gated_bytes,
         ),
     ),
 )
