@@ -1,6 +1,6 @@
 # make run    install what is needed and start the demonstration
 # make test   install what is needed and run every gate
-# Everything lives in .venv; nothing outside the checkout is touched.
+# Everything is installed in .venv; measurements are kept in ~/.cache/sparseflow, or where SPARSEFLOW_CACHE says.
 
 SHELL := /bin/bash
 PYTHON ?= python3

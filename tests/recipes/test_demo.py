@@ -10,6 +10,7 @@ from sparseflow.ir import Report
 from sparseflow.nn.models import SpikingVGG
 from sparseflow.recipes import demo as module
 from sparseflow.recipes.demo import DemoConfig, demo
+from sparseflow.records import Store
 
 
 @pytest.fixture
@@ -42,6 +43,8 @@ def test_the_demonstration_measures_checks_and_writes(small, tmp_path):
     assert any("--no-compile" in note for note in stored["notes"])
     assert {x["name"] for x in stored["report"]["layers"]} >= {"features.conv2", "features.conv3"}
     assert str(tmp_path / "run") in console.file.getvalue().replace("\n", "")
+    kept = {r.key.decision: r.value for r in Store().records(run="demo") if r.name == body["title"]}
+    assert kept["sparseflow"] == next(v["latency_s"] for v in stored["variants"] if v["kind"] == "optimized")
 
 
 def test_changed_answers_are_counted_named_and_shown(small, tmp_path, monkeypatch):

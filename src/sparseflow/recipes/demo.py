@@ -26,6 +26,7 @@ from sparseflow.ir import Report
 from sparseflow.nn.functional import reset_net
 from sparseflow.nn.models import load_checkpoint
 from sparseflow.recipes._layers import Inputs, first_image_inputs, stages
+from sparseflow.recipes.keep import keep
 from sparseflow.recipes.recall import Recalled, recall
 from sparseflow.report.words import percent, ratio, seconds
 
@@ -90,7 +91,7 @@ class DemoConfig:
 
 
 def demo(config: DemoConfig, *, console: Console | None = None) -> dict[str, Any]:
-    """Optimise the shipped network, time and check it against dense torch, and write the report.
+    """Optimise the shipped network, time and check it against dense torch, write the report and keep records.
 
     The plan is made on one batch of images and timed on another. Nothing is
     written before everything is measured.
@@ -114,8 +115,10 @@ def demo(config: DemoConfig, *, console: Console | None = None) -> dict[str, Any
     with _threads(config.threads):
         run = _run(config, console)
     files = pages.write_run(run, folder)
+    kept = keep(run, load_target("cpu"), name="demo --quick" if config.quick else "demo")
     wall_s = time.perf_counter() - began
     _summary(run, files[0], wall_s, console)
+    console.print(f"records {kept}", style="dim", soft_wrap=True)
     return {**run.to_dict(), "files": [str(f) for f in files], "wall_s": wall_s}
 
 
