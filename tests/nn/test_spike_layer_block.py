@@ -6,6 +6,7 @@ from torch import nn
 
 from sparseflow.compress.sparsify.fold import fold_bn
 from sparseflow.compress.sparsify.fuse import neuron_constants
+from sparseflow.errors import UnsupportedError
 from sparseflow.nn.layers import BatchNorm2d, Conv2d
 from sparseflow.nn.neurons import LIFNode, ParametricLIFNode
 from sparseflow.nn.spike_layer_block import FloatBlock, Part, SpikeLayerBlock
@@ -116,3 +117,39 @@ def test_one_step_without_a_sequence() -> None:
         made = SpikeLayerBlock([_part(conv)], neuron, neuron_constants)(pack(x))
         assert isinstance(made, Spikes)
         assert torch.equal(unpack(made), neuron(conv[1](conv[0](x))))
+
+
+@pytest.mark.parametrize("precision", ["fp16", "exact", "int8"])
+def test_weights_of_8_bits_are_taken_where_nothing_is_lost_or_loss_was_allowed(precision: str) -> None:
+    conv = Conv2d(20, 9, 3, 1, 1)
+    neuron = LIFNode(step_mode="m")
+    spiking = SpikeLayerBlock([Part(conv, padding=(1, 1))], neuron, neuron_constants, precision=precision)
+    currents = SpikeLayerBlock([Part(conv, padding=(1, 1))], precision=precision)
+    for block in (spiking, currents):
+        block.kernel = "int8"
+        if block is spiking and precision == "int8":
+            assert block._pack().tensors["weights"].dtype == torch.int8
+            continue
+        with pytest.raises(UnsupportedError, match="no grid of 8 bits"):
+            block._pack()
+    with torch.no_grad():
+        conv.weight.copy_(torch.randint(-127, 128, conv.weight.shape) * 0.003)
+    for block in (spiking, currents):
+        made = block._pack()
+        assert (made.kernel, made.precision) == ("cuda", "int8")
+    spiking.kernel, spiking.crossover = "gated int8", 0.25
+    made = spiking._pack()
+    assert (made.kernel, made.precision) == ("gated", "int8")
+    assert made.tensors["crossover"].item() == 0.25
+    spiking.kernel = "cuda"
+    assert spiking._pack().precision == ("exact" if precision == "exact" else "fp16")
+
+
+@torch.no_grad()
+def test_a_new_crossover_is_packed_anew() -> None:
+    block = SpikeLayerBlock([Part(Conv2d(3, 4, 1))], LIFNode(step_mode="m"), neuron_constants, kernel="gated")
+    for crossover in (0.1, 0.2):
+        block.crossover = crossover
+        with pytest.raises(UnsupportedError, match="cannot run"):
+            block(pack(_bits(2, 1, 3, 4, 4)))
+        assert block.fresh((block.kernel, block.precision, crossover), block._pack).tensors["crossover"] == crossover
