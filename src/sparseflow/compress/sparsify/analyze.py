@@ -62,7 +62,9 @@ def find_sites(
             continue
         layer = workload.layer(node.name)
         kernels = []
-        for candidate in ops.candidates(layer, target):
+        # Only the first operator's kernels can take the place of one module; others run layer and neuron together.
+        first = ops.find(layer)
+        for candidate in [] if first is None else first.candidates(layer, target):
             if candidate.refusal is not None:
                 refusals.append(Refusal(layer=node.name, what=candidate.kernel, reason=candidate.refusal))
             elif candidate.kernel != "dense":
