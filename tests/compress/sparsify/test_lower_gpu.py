@@ -14,7 +14,9 @@ from sparseflow.errors import UnsupportedError
 from sparseflow.nn import spikes as packed
 from sparseflow.nn.functional import reset_net
 from sparseflow.nn.models import build
+from sparseflow.nn.spike_block import NeuronBlock
 from sparseflow.nn.spike_layer_block import SpikeLayerBlock
+from sparseflow.nn.stem_block import StemBlock
 from sparseflow.trace import capture
 from sparseflow.trace._state import quiet
 from tests.spiking_nets import NEURONS, Residual, alive, chain
@@ -94,6 +96,22 @@ def test_our_networks(name: str) -> None:
     if name == "spiking_resnet18":
         assert sum(len(b.parts) == 2 for b in blocks.values()) == 3
         assert sum(b.identity > 0 for b in blocks.values()) == 5
+
+
+@torch.no_grad()
+def test_the_image_s_layer_keeps_float32_in_every_precision() -> None:
+    x = torch.randn(2, 3, 32, 32)
+    model = alive(build("sew_resnet18", width=8, stem="imagenet"), x)
+    lowered = lower(model, x, precision="fp16")
+    stems = [b for b in lowered.graph_module.modules() if isinstance(b, StemBlock)]
+    assert [b.repeat for b in stems] == [4]
+    assert not any(isinstance(b, NeuronBlock) for b in lowered.graph_module.modules())
+    spikes = packed.unpack(stems[0](x))
+    current = model.bn1(model.conv1(x))
+    reset_net(model)
+    assert torch.equal(spikes, model.sn1(current.expand(4, *current.shape)))
+    kept = lower(model, x, keep=True)
+    assert not any(isinstance(b, StemBlock) for b in kept.graph_module.modules())
 
 
 @pytest.mark.parametrize("name", ["sew_resnet18", "spiking_resnet18", "spiking_vgg11_bn"])

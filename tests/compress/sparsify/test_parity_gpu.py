@@ -18,7 +18,7 @@ def test_a_wrong_weight_is_found(which: str) -> None:
     blocks = layers(lowered)
     modules = dict(model.named_modules())
     assert compare_lowered(lowered, (x,), modules).mismatches == 0
-    block = lowered.graph_module.get_submodule("blocks.stem_1") if which == "stem" else blocks["sn2"]
+    block = lowered.graph_module.get_submodule("blocks.stem_3") if which == "stem" else blocks["sn2"]
     part = block.parts[0]
     part.fold, part.bn = lambda w, b, _: (w * 1.5, b), model.bn1
     assert compare_lowered(lowered, (x,), modules).mismatches > 0

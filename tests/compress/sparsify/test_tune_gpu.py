@@ -15,6 +15,7 @@ from sparseflow.errors import UnsupportedError
 from sparseflow.hardware import load_target
 from sparseflow.nn.spike_layer_block import SpikeLayerBlock
 from sparseflow.nn.spikes import Spikes, pack
+from sparseflow.nn.stem_block import StemBlock
 from sparseflow.ops.spike_layer.gate import set_bits
 from sparseflow.records import Store
 from sparseflow.trace import capture
@@ -169,6 +170,19 @@ def test_rounded_weights_may_change_more_spikes(monkeypatch: pytest.MonkeyPatch)
     b.words.view(-1)[:40] = 1
     assert tune_gpu._difference(a, b, tune_gpu.ROUNDED_OFF) is None
     assert "spikes differ" in (tune_gpu._difference(a, b, tune_gpu.SPIKES_OFF) or "")
+
+
+def test_the_image_s_layer_takes_what_runs_and_says_why_the_rest_does_not(job: Any) -> None:
+    lowered, (x,), workload = job
+    name = next(n for n in lowered.blocks if isinstance(lowered.graph_module.get_submodule(n), StemBlock))
+    block = lowered.graph_module.get_submodule(name)
+    tuner = tune_gpu._Tuner(lowered, workload, QUICK, _memory(), ("library",), 0.02)
+    block.kernel = "triton"
+    with torch.no_grad():
+        timed = tuner.time_stem(block, name, x)
+    assert set(timed.kernels) == {"library"}
+    assert block.kernel == "library"
+    assert "Triton takes CUDA tensors" in timed.failures["triton"]
 
 
 def _as(block: SpikeLayerBlock, kernel: str) -> SpikeLayerBlock:

@@ -2,7 +2,7 @@
 
 import operator
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from sparseflow.nn.layers import Repeat
 from sparseflow.nn.sparse_conv import zeros_around
 from sparseflow.nn.spike_block import NeuronBlock
 from sparseflow.nn.spike_layer_block import FloatBlock, Part, SpikeLayerBlock
+from sparseflow.nn.stem_block import StemBlock
 
 __all__ = ["Policy", "lower_gpu"]
 
@@ -336,6 +337,10 @@ class _Lowering:
     def emit_dense(self, node: fx.Node, region: Region) -> None:
         """Emit a region that reads floats."""
         if region.layer is None:
+            stem = self.stem(node, region)
+            if stem is not None:
+                self.words[node] = self.emit_stem(stem)
+                return
             self.emit_neuron(node, region, self.as_half(region.source))
             return
         layer = self.modules[str(region.layer.target)]
@@ -352,6 +357,28 @@ class _Lowering:
         if region.residual is not None:
             made = self.graph.call_function(operator.add, (made, self.as_half(region.residual)))
         self.emit_neuron(node, region, made)
+
+    def stem(self, node: fx.Node, region: Region) -> Region | None:
+        """Return the region of the image's convolution and the neuron that reads it at every step, if it is one."""
+        front = self.regions.get(region.source)
+        if self.policy.keep or node not in self.wanted or front is None or front.layer is None:
+            return None
+        repeat = self.modules[str(region.repeat.target)] if region.repeat is not None else None
+        plain = front.neuron is None and front.residual is None and region.residual is None
+        images = len(self.facts[front.source].shape or ()) == 4 and front.source not in self.maps
+        if not plain or not images or not isinstance(repeat, Repeat):
+            return None
+        layer = self.modules[str(front.layer.target)]
+        return replace(region, layer=front.layer, bn=front.bn) if StemBlock.takes(layer) else None
+
+    def emit_stem(self, region: Region) -> fx.Node:
+        assert region.neuron is not None
+        assert region.repeat is not None
+        neuron, repeat = self.modules[str(region.neuron.target)], self.modules[str(region.repeat.target)]
+        assert isinstance(repeat, Repeat)
+        part = self.part(region, packed_input=False)
+        block = StemBlock(part, neuron, neuron_constants, repeat=repeat.steps)
+        return self.call(block, region, "", [self.as_float(region.source)])
 
     def emit_neuron(self, node: fx.Node, region: Region, current: fx.Node, *, pack: bool = False) -> None:
         assert region.neuron is not None

@@ -28,6 +28,7 @@ from sparseflow.errors import ConfigError, UnsupportedError
 from sparseflow.ir import Decision, Layer, LayerReport, Plan, Refusal, Report, Target
 from sparseflow.nn.packed_net import PackedNet
 from sparseflow.nn.spike_layer_block import SpikeLayerBlock
+from sparseflow.nn.stem_block import StemBlock
 from sparseflow.trace import capture, is_spike_source, neuron_params
 from sparseflow.trace._state import quiet, reset_state
 from sparseflow.trace.workload import to_workload
@@ -210,6 +211,7 @@ class _GpuJob:
         graph = lowered.graph_module
         if self.keep:
             chosen: dict[str, Any] = {name: graph.get_submodule(name) for name in timed}
+            chosen = {name: block for name, block in chosen.items() if isinstance(block, SpikeLayerBlock)}
             graph = lower_gpu(traced, facts, Policy(precision=precision, keep=True), regions).graph_module
             for name, old in chosen.items():
                 block: Any = graph.get_submodule(name)
@@ -241,7 +243,7 @@ class _GpuJob:
             own = region.layer if hasattr(block, "parts") else region.neuron
             assert own is not None
             layer, found = self.workload.layer(str(own.target)), timed.get(name, Timed())
-            kernel = block.kernel if isinstance(block, SpikeLayerBlock) else "library"
+            kernel = block.kernel if isinstance(block, SpikeLayerBlock | StemBlock) else "library"
             rows.append(self.row(layer, kernel, found, str(region.source.target) if region.layer is not None else ""))
             crossover = () if found.crossover is None else (("crossover", found.crossover),)
             decisions[layer.name] = Decision(kernel=kernel, schedule=crossover, fuse=FUSED)

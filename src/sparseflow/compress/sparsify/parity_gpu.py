@@ -12,6 +12,7 @@ from sparseflow.compress.sparsify.regions import Region
 from sparseflow.nn.spike_block import NeuronBlock
 from sparseflow.nn.spike_layer_block import FloatBlock, Part, SpikeLayerBlock
 from sparseflow.nn.spikes import Spikes, unpack
+from sparseflow.nn.stem_block import StemBlock
 from sparseflow.ops.lif.reference import charge, discharge
 
 __all__ = ["LIMITS", "compare_lowered", "judge_lowered", "plain_convolutions"]
@@ -73,7 +74,11 @@ class _Checker(fx.Interpreter):
     def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         made = super().call_module(target, args, kwargs)
         block, region = self.fetch_attr(target), self.regions.get(str(target))
-        if region is None or not isinstance(block, SpikeLayerBlock | NeuronBlock | FloatBlock):
+        if region is None or not isinstance(block, SpikeLayerBlock | NeuronBlock | FloatBlock | StemBlock):
+            return made
+        if isinstance(block, StemBlock):
+            once = self.convolved(block.parts[0], args[0].float())
+            self.count(once.expand(block.repeat, *once.shape), made, None, region)
             return made
         if isinstance(block, NeuronBlock):
             # Currents that a float layer rounded are judged by the spikes that they make.

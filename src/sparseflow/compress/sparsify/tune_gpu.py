@@ -19,6 +19,7 @@ from sparseflow.errors import UnsupportedError
 from sparseflow.ir import Layer, Workload
 from sparseflow.nn.spike_layer_block import SpikeLayerBlock
 from sparseflow.nn.spikes import Spikes, unpack
+from sparseflow.nn.stem_block import StemBlock
 from sparseflow.ops.spike_layer.gate import set_bits
 
 __all__ = ["KERNELS_CPU", "KERNELS_GPU", "as_graph", "call_seconds", "time_lowered"]
@@ -46,7 +47,7 @@ def time_lowered(
     kernels: Sequence[str],
     margin: float = 0.02,
 ) -> dict[str, Timed]:
-    """Time the kernels of every packed layer on its real input, and set each to the fastest that is right.
+    """Time the kernels of every packed layer, and of the image's, on its real input; set each to the fastest right one.
 
     On CUDA a kernel is timed as the replay of a graph of several calls, since it
     will run from a graph. A kernel that refuses the layer, fails, or makes other
@@ -121,6 +122,8 @@ class _Tuner(fx.Interpreter):
         block = self.fetch_attr(target)
         if isinstance(block, SpikeLayerBlock):
             self.timed[str(target)] = self.time(block, str(target), args)
+        elif isinstance(block, StemBlock) and args[0].is_cuda:
+            self.timed[str(target)] = self.time_stem(block, str(target), args[0])
         return super().call_module(target, args, kwargs)
 
     def time(self, block: SpikeLayerBlock, name: str, args: tuple[Any, ...]) -> Timed:
@@ -136,6 +139,31 @@ class _Tuner(fx.Interpreter):
             timed = self.behind_a_gate(block, args, layer, form, timed)
         block.settle()
         return timed
+
+    def time_stem(self, block: StemBlock, name: str, x: Tensor) -> Timed:
+        """Time the kernels of the image's layer; both keep float32 currents."""
+        region = self.regions[name]
+        assert region.layer is not None
+        self.cuda = bool(x.is_cuda)
+        calls: dict[str, Callable[[], Any]] = {}
+        failures: dict[str, str] = {}
+        expected = _stem_with(block, "library")(x)
+        for kernel in block.kernels:
+            own = _stem_with(block, kernel)
+            try:
+                reason = _difference(expected, own(x), SPIKES_OFF)
+            except Exception as e:
+                reason = str(e) if isinstance(e, UnsupportedError) else f"{type(e).__name__}: {e}"
+            if reason is None:
+                calls[kernel] = _bound(own, (x,))
+            else:
+                failures[kernel] = reason
+        device = torch.cuda.get_device_name(x.device) if self.cuda else "cpu"
+        layer = self.workload.layer(str(region.layer.target))
+        known = self.known(layer, calls, f"{PACKED}stem of {block.repeat} steps on {device}", failures)
+        block.kernel = min(known, key=lambda k: known[k], default="library")
+        block.settle()
+        return Timed(kernels=known, original=known.get("library"), failures=failures)
 
     def known(
         self, layer: Layer, calls: Mapping[str, Callable[[], Any]], form: str, failures: dict[str, str]
@@ -256,6 +284,12 @@ def call_seconds(
 def _with(block: SpikeLayerBlock, kernel: str, floats: torch.dtype) -> SpikeLayerBlock:
     own = copy.copy(block)
     own.kernel, own.floats, own._packed, own._made = kernel, floats, {}, ()
+    return own
+
+
+def _stem_with(block: StemBlock, kernel: str) -> StemBlock:
+    own = copy.copy(block)
+    own.kernel, own._packed, own._made = kernel, {}, ()
     return own
 
 
