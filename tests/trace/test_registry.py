@@ -97,10 +97,11 @@ class Mine(nn.Module):
 
 
 def test_user_types_by_register() -> None:
-    register(Mine, kind="lif", params=lambda m: {"kind": "lif", "tau": 2.0})
+    given = {"kind": "lif", "tau": 2.0, "v_threshold": 1.0, "v_reset": None, "decay_input": True, "step_mode": "m"}
+    register(Mine, kind="lif", params=lambda m: given)
     try:
         assert is_spike_source(Mine())
-        assert neuron_params(Mine()) == {"kind": "lif", "tau": 2.0}
+        assert neuron_params(Mine()) == given
         assert neuron_op(Mine()) == "lif"
 
         class Child(Mine):
@@ -127,3 +128,13 @@ def test_a_registry_of_ones_own_does_not_leak() -> None:
 def test_register_refuses_what_is_no_module_class(wrong: Any) -> None:
     with pytest.raises(ConfigError, match=r"torch\.nn\.Module"):
         register(wrong)
+
+
+def test_params_that_leave_something_out_are_named() -> None:
+    class Own(nn.Module):
+        pass
+
+    registry = SpikeOpRegistry()
+    registry.register(Own, params=lambda _: {"kind": "lif", "tau": 2.0})
+    with pytest.raises(ConfigError, match="Own lack v_threshold, v_reset, decay_input, step_mode"):
+        registry.neuron_params(Own())

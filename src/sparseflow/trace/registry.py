@@ -18,6 +18,7 @@ __all__ = ["SpikeOpRegistry", "is_spike_source", "neuron_op", "neuron_params", "
 
 Params = Callable[[nn.Module], "dict[str, Any] | None"]
 
+_PARAMS = ("kind", "tau", "v_threshold", "v_reset", "decay_input", "step_mode")
 _MATHS = frozenset(
     {
         "forward", "single_step_forward", "multi_step_forward", "neuronal_charge", "neuronal_fire", "neuronal_reset",
@@ -134,7 +135,10 @@ class SpikeOpRegistry:
             kind: operator stem in a workload, as "lif".
             params: returns the module's `kind` ("if", "lif" or "plif"), `tau`,
                 `v_threshold`, `v_reset`, `decay_input` and `step_mode`; leave out
-                if its maths is none of these, then it is never fused.
+                if its maths is none of these, then it is never fused. A module that
+                is to be fused has its potential in `v`, a number at rest and a tensor
+                `[N, ...]` after a step, and its `step_mode` as an attribute: "m" if
+                it takes `[T, N, ...]`, "s" if it is called once a step.
 
         Raises:
             ConfigError: not a module class.
@@ -164,11 +168,18 @@ class SpikeOpRegistry:
             `kind`, `tau`, `v_threshold`, `v_reset`, `decay_input`, `step_mode`;
             None when the module is no spike source, its maths is another or is
             overridden by a subclass, or its voltages are being stored.
+
+        Raises:
+            ConfigError: the `params` of a registered class leave something out.
         """
         found = self._find(module)
         if found is None or found[0].params is None or found[1]:
             return None
-        return found[0].params(module)
+        params = found[0].params(module)
+        missing = [] if params is None else [name for name in _PARAMS if name not in params]
+        if missing:
+            raise ConfigError(f"the params registered for {type(module).__name__} lack {', '.join(missing)}")
+        return params
 
     def _find(self, module: nn.Module) -> tuple[_Entry, bool] | None:
         overridden = False

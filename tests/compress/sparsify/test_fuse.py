@@ -17,7 +17,9 @@ from sparseflow.nn.functional import reset_net
 from sparseflow.nn.fused_net import FusedNet
 from sparseflow.nn.models import build
 from sparseflow.nn.neurons import LIFNode
-from sparseflow.trace import capture
+from sparseflow.nn.spike_block import ConvNeuronBlock
+from sparseflow.trace import capture, register
+from sparseflow.trace.registry import REGISTRY
 from tests.spiking_nets import NEURONS, Residual, alive, chain
 
 KERNELS = ("dense", "event")
@@ -152,6 +154,43 @@ def test_single_step_with_views() -> None:
     fused = _fused(_Steps(), x)
     assert packed.reshape in _functions(fused)
     assert packed.unpack in _functions(fused)
+
+
+class _Own(nn.Module):
+    """A user's leaky neuron: decay 1/2, threshold 1, reset to 0."""
+
+    def __init__(self, step_mode: str | None = "m") -> None:
+        super().__init__()
+        self.v: Tensor | float = 0.0
+        if step_mode is not None:
+            self.step_mode = step_mode
+
+    def reset(self) -> None:
+        self.v = 0.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        spikes = []
+        for now in x:
+            h = self.v + (now - self.v) / 2.0
+            spikes.append((h >= 1.0).to(x))
+            self.v = h * (1.0 - spikes[-1])
+        return torch.stack(spikes)
+
+
+def _own_params(_: nn.Module) -> dict[str, Any]:
+    return {"kind": "lif", "tau": 2.0, "v_threshold": 1.0, "v_reset": 0.0, "decay_input": True, "step_mode": "m"}
+
+
+@pytest.mark.parametrize("step_mode", ["m", None])
+def test_a_registered_neuron_is_fused_if_its_state_can_be_kept(step_mode: str | None) -> None:
+    register(_Own, kind="lif", params=_own_params)
+    try:
+        model, x = chain(lambda: _Own(step_mode))
+        fused = _fused(model, x)
+        assert any(isinstance(m, ConvNeuronBlock) for m in fused.graph_module.modules()) == (step_mode == "m")
+        _check(model, x)
+    finally:
+        REGISTRY.unregister(_Own)
 
 
 def test_constants_need_known_maths() -> None:

@@ -86,7 +86,10 @@ def fused_graph(model: nn.Module, found: Capture, sample: Any, kernels: Mapping[
         facts = observe(traced, tree_map_only(torch.Tensor, torch.clone, arguments(sample, traced)))
     regions = find_regions(traced, facts)
     if not any(region.neuron is not None for region in regions.values()):
-        raise UnsupportedError("no IF, LIF or parametric LIF neuron of a known library runs in the traced graph")
+        raise UnsupportedError(
+            "no IF, LIF or parametric LIF neuron of a known library runs in the traced graph; one of your own needs "
+            "`params` where it is registered, its potential in `v`, and a `step_mode`"
+        )
     return fuse(traced, facts, kernels, regions)
 
 

@@ -143,6 +143,8 @@ class _Finder:
         params = None if module is None else neuron_params(module)
         if module is None or params is None or not hasattr(module, "v") or params["step_mode"] not in ("s", "m"):
             return None
+        if getattr(module, "step_mode", None) != params["step_mode"]:
+            return None
         before = node.args[0]
         assert isinstance(before, fx.Node)
         repeat = before if isinstance(self.module(before), Repeat) and _alone(before) else None
