@@ -56,6 +56,17 @@ def test_a_factory_by_module_and_by_file(tmp_path):
     assert pick("torch.nn:Identity", shape=(1,)).name == "Identity"
 
 
+def test_a_factory_s_neighbours_are_found_as_a_script_s_are(tmp_path, monkeypatch):
+    (tmp_path / "a_neighbour.py").write_text("WIDTH = 5\n")
+    text = "import torch\nfrom a_neighbour import WIDTH\ndef build():\n    return torch.nn.Linear(4, WIDTH)\n"
+    (tmp_path / "net_with_neighbour.py").write_text(text)
+    before = list(sys.path)
+    assert pick(f"{tmp_path}/net_with_neighbour.py:build", shape=(3, 4)).model.out_features == 5
+    monkeypatch.chdir(tmp_path)
+    assert pick("net_with_neighbour:build", shape=(3, 4)).model.out_features == 5
+    assert sys.path == before
+
+
 @needs_jelly
 def test_spikingjelly_s_builders():
     assert len(spikingjelly_builders()) >= 25

@@ -4,7 +4,8 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -122,8 +123,10 @@ def _factory(name: str, shape: Sequence[int] | None) -> Picked:
     if shape is None:
         raise ConfigError(f"{name!r} is a factory, so its input is not known; add --shape, as --shape 1,3,32,32")
     try:
-        module = _from_file(where) if where.endswith(".py") else importlib.import_module(where)
-        made = getattr(module, attribute)()
+        is_file = where.endswith(".py")
+        with _neighbours(Path(where).absolute().parent if is_file else Path.cwd()):
+            module = _from_file(where) if is_file else importlib.import_module(where)
+            made = getattr(module, attribute)()
     except Exception as e:
         raise ConfigError(
             f"cannot build {name!r}: {type(e).__name__}: {e}; expected module:function or file.py:function"
@@ -131,6 +134,16 @@ def _factory(name: str, shape: Sequence[int] | None) -> Picked:
     if not isinstance(made, nn.Module):
         raise ConfigError(f"{name!r} returned {type(made).__name__}; expected a torch.nn.Module")
     return Picked(name=attribute, model=made.eval(), sample=torch.randn(*shape), origin=f"{where}; noise for input")
+
+
+@contextmanager
+def _neighbours(folder: Path) -> Iterator[None]:
+    """Let imports find what lies in a folder, as Python does for a script there."""
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
 
 
 def _from_file(where: str) -> ModuleType:

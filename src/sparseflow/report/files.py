@@ -23,7 +23,7 @@ def prepare_folder(folder: str | Path) -> Path:
         DataError: it has no name, is a file, or cannot be created or written.
     """
     if not str(folder).strip():
-        raise DataError("the run folder has no name; name one with --out")
+        raise DataError("the run folder has no name; name one")
     path = Path(folder).expanduser().absolute()
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -32,7 +32,7 @@ def prepare_folder(folder: str | Path) -> Path:
         os.unlink(probe)
     except OSError as e:
         reason = "it is a file" if isinstance(e, FileExistsError) else e.strerror or str(e)
-        raise DataError(f"cannot write to run folder {path}: {reason}; choose another with --out") from e
+        raise DataError(f"cannot write to run folder {path}: {reason}; choose another") from e
     return path
 
 
