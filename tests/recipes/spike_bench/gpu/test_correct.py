@@ -39,6 +39,7 @@ def test_the_stage_checks_random_layers_trained_layers_and_the_whole(case):
     assert {c.show for c in result.checks} == {"4"}
     assert sum("configurations that ran" in c.name for c in result.checks) == 2
     assert any("top-1" in c.name and c.value == 1.0 for c in result.checks)
+    assert sum("did not come to it" in c.name for c in result.checks) == 2
     assert result.details["csnn, dense, fp16"]["layers"].keys() == {"features.conv2", "classifier.fc1"}
 
 

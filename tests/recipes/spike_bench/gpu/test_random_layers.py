@@ -1,23 +1,12 @@
-import json
-import subprocess
-import sys
-import threading
-
 import pytest
 import torch
 
 from sparseflow.ops.conv2d_spike.check import draw
 from sparseflow.recipes.spike_bench.gpu import random_layers
 from sparseflow.recipes.spike_bench.gpu.layer_cases import Tally
-from sparseflow.recipes.spike_bench.gpu.random_layers import (
-    STRUCTURES,
-    Deck,
-    Task,
-    draw_layer,
-    run_random,
-    run_task,
-)
+from sparseflow.recipes.spike_bench.gpu.random_layers import STRUCTURES, Deck, draw_layer, run_task
 from sparseflow.recipes.spike_bench.gpu.settings import Budget
+from sparseflow.recipes.spike_bench.gpu.tasks import Task, share_out
 
 CPU = torch.device("cpu")
 
@@ -51,11 +40,11 @@ def test_a_deck_goes_on_with_the_structures_that_a_kernel_takes():
     seeds = []
     while (task := deck.take()) is not None:
         seeds += task.seeds
-        picky = task.seeds[0] % 5 in (0, 4)
+        picky = task.seeds[0] % STRUCTURES in (0, 4)
         deck.put(task, Tally(ran=len(task.seeds)) if picky else Tally(refused=len(task.seeds)), {})
     assert deck.totals["picky", "fp16"].ran >= 10
     assert len(set(seeds)) == len(seeds)
-    assert all(seed % 5 in (0, 4) for seed in seeds[10:])
+    assert all(seed % STRUCTURES in (0, 4) for seed in seeds[10:])
     refuses = Deck([("none", "fp16")], wanted=10, structures=5)
     while (task := refuses.take()) is not None:
         refuses.put(task, Tally(refused=2), {})
@@ -64,7 +53,7 @@ def test_a_deck_goes_on_with_the_structures_that_a_kernel_takes():
 
 def test_random_layers_run_here_and_what_breaks_is_told(monkeypatch):
     deck = Deck([("dense", "fp16"), ("dense", "exact")], wanted=5, structures=5)
-    run_random(deck, Budget(60.0), CPU, 0)
+    share_out(deck, run_task, Budget(60.0), CPU, 0)
     assert [t.ran for t in deck.totals.values()] == [5, 5]
     assert all(t.clear_wrong == t.unsteady == 0 for t in deck.totals.values())
     assert deck.errors == {}
@@ -80,52 +69,5 @@ def test_random_layers_run_here_and_what_breaks_is_told(monkeypatch):
 
 def test_without_time_nothing_runs():
     deck = Deck([("dense", "fp16")], wanted=5, structures=5)
-    run_random(deck, Budget(0.0), CPU, 0)
+    share_out(deck, run_task, Budget(0.0), CPU, 0)
     assert deck.totals["dense", "fp16"].ran == 0
-
-
-class Process:
-    """Answers one line, then is gone."""
-
-    def __init__(self, *_, **__):
-        self.stdin, self.stdout, self.lines = self, self, []
-        self.killed = threading.Event()
-
-    def write(self, line):
-        if self.lines:
-            raise BrokenPipeError
-        self.lines.append(json.loads(line))
-
-    def flush(self):
-        pass
-
-    def close(self):
-        pass
-
-    def readline(self):
-        return json.dumps({"tally": {"ran": 1, "reasons": [], "worst": [1.0, ""]}, "errors": {}})
-
-    def poll(self):
-        return 1
-
-    def wait(self):
-        return 1
-
-
-def test_a_process_that_dies_leaves_its_task_in_the_errors(monkeypatch):
-    monkeypatch.setattr(random_layers.subprocess, "Popen", Process)
-    deck = Deck([("dense", "fp16")], wanted=10, structures=5)
-    run_random(deck, Budget(20.0), CPU, 2)
-    assert deck.totals["dense", "fp16"].ran == 2
-    assert len(deck.errors) == 2
-    assert all("ended" in reason for reason in deck.errors.values())
-
-
-@pytest.mark.slow
-def test_processes_give_what_one_gives():
-    alone, together = (Deck([("dense", "fp16")], wanted=5, structures=5) for _ in range(2))
-    run_random(alone, Budget(60.0), CPU, 0)
-    run_random(together, Budget(120.0), CPU, 2)
-    assert together.totals == alone.totals
-    assert subprocess is random_layers.subprocess
-    assert sys.executable

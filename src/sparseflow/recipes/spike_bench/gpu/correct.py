@@ -19,10 +19,11 @@ from sparseflow.recipes.spike_bench.gpu.nets import (
     optimized,
     synthetic,
 )
-from sparseflow.recipes.spike_bench.gpu.random_layers import STRUCTURES, Deck, run_random
+from sparseflow.recipes.spike_bench.gpu.random_layers import STRUCTURES, Deck, run_task
 from sparseflow.recipes.spike_bench.gpu.record import StageResult
 from sparseflow.recipes.spike_bench.gpu.settings import Budget, GpuBenchConfig, cores, strict
-from sparseflow.recipes.spike_bench.network import spiking_layers
+from sparseflow.recipes.spike_bench.gpu.tasks import share_out
+from sparseflow.recipes.spike_bench.gpu.trained_layers import LayerDeck, fed_layers, run_layers
 
 __all__ = ["BOUNDS", "SHIPPED", "combinations", "correct_stage"]
 
@@ -59,7 +60,7 @@ def correct_stage(
 
     Args:
         config: settings.
-        budget: time of this stage; random configurations stop at 60 % of it.
+        budget: time of this stage; random configurations stop at half of it.
         device: where to run.
         cases: networks; by default the shipped one, those of the settings, and a synthetic one of each claim.
         precisions: precisions to check.
@@ -67,21 +68,32 @@ def correct_stage(
         result: where to note what is found as it is found; a new one if None.
     """
     result = StageResult() if result is None else result
-    _random(combinations(config, precisions), config, budget.share(0.6, 1), device, result)
-    for case in _cases(config, device, result) if cases is None else cases:
+    pairs = combinations(config, precisions)
+    _random(pairs, config, budget.share(0.5, 1), device, result)
+    found = _cases(config, device, result) if cases is None else list(cases)
+
+    def whole(case: NetCase, precision: str) -> None:
+        try:
+            _whole(case, precision, config, budget, device, result, images)
+        except Exception as e:
+            result.errors[f"{case.name}, whole, {precision}"] = f"{type(e).__name__}: {e}"[:500]
+            if precision == config.precision:
+                name = f"{case.name}: images whose top-1 class is that of dense float32"
+                result.checks.append(_check(name, math.nan, "fraction", ">=", LEAST_TOP1))
+
+    # What is held to a bound first; the other precisions of whole networks are beside it.
+    for i, case in enumerate(found):
+        try:
+            _layers(case, pairs, budget.share(0.5, len(found) - i), device, result)
+        except Exception as e:
+            result.errors[f"{case.name}, layers"] = f"{type(e).__name__}: {e}"[:500]
+            name = f"{case.name}: layers fed with dense spikes"
+            result.checks.append(_check(name, math.nan, "fraction", ">=", BOUNDS["fp16"]))
+        whole(case, config.precision)
+    for case in found:
         for precision in precisions:
-            try:
-                _layers(case, precision, config, budget, result)
-            except Exception as e:
-                result.errors[f"{case.name}, layers, {precision}"] = f"{type(e).__name__}: {e}"[:500]
-        for precision in dict.fromkeys((config.precision, *precisions)):
-            try:
-                _whole(case, precision, config, budget, device, result, images)
-            except Exception as e:
-                result.errors[f"{case.name}, whole, {precision}"] = f"{type(e).__name__}: {e}"[:500]
-                if precision == config.precision:
-                    name = f"{case.name}: images whose top-1 class is that of dense float32"
-                    result.checks.append(_check(name, math.nan, "fraction", ">=", LEAST_TOP1))
+            if precision != config.precision and budget.left() > 0:
+                whole(case, precision)
     return result
 
 
@@ -106,8 +118,7 @@ def _random(
 ) -> None:
     wanted = min(20, config.configurations) if config.quick else config.configurations
     deck = Deck(pairs, wanted, structures=min(STRUCTURES, -(-wanted // 5) * 5), first=config.seed)
-    # A process is worth its start on a GPU only; there each compiles a share of the structures.
-    run_random(deck, budget, device, max(1, min(24, cores() - 1)) if device.type == "cuda" else 0)
+    share_out(deck, run_task, budget, device, _processes(device))
     for i, (where, reason) in enumerate(deck.errors.items()):
         if i < 12:
             result.errors[where] = reason
@@ -121,6 +132,11 @@ def _random(
             result.checks.append(_check(name, total.unsteady, "runs", "==", 0))
     broken = len(deck.errors)
     result.checks.append(_check("random layers that broke", broken, "runs", "==", 0))
+
+
+def _processes(device: torch.device) -> int:
+    """Return how many processes run layers: on a GPU each compiles a share of them, else one is as fast."""
+    return max(1, min(24, cores() - 1)) if device.type == "cuda" else 0
 
 
 def _cases(config: GpuBenchConfig, device: torch.device, result: StageResult) -> list[NetCase]:
@@ -139,25 +155,36 @@ def _cases(config: GpuBenchConfig, device: torch.device, result: StageResult) ->
     return found
 
 
-def _layers(case: NetCase, precision: str, config: GpuBenchConfig, budget: Budget, result: StageResult) -> None:
-    with strict():
-        layers = spiking_layers(case.model, case.x[:8])
-    for kernel, _ in combinations(config, (precision,)):
-        total, each, late = Tally(), {}, []
-        for name, found in layers.items():
-            if found.neuron is None:
-                continue
-            if budget.left() <= 0:
-                late.append(name)
-                continue
-            tally = layer_case(found.layer, found.bn, neuron_params(found.neuron), found.x, kernel, precision, name)
+def _layers(
+    case: NetCase,
+    pairs: Sequence[tuple[str, str]],
+    budget: Budget,
+    device: torch.device,
+    result: StageResult,
+) -> None:
+    layers = fed_layers(case.model, case.x)
+    deck = LayerDeck(case.path, pairs, list(layers))
+    if case.path:
+        share_out(deck, run_layers, budget, device, _processes(device))
+    else:
+        while budget.left() > 0 and (task := deck.take()) is not None:
+            found = layers[deck.names[task.seeds[0]]]
+            assert found.neuron is not None
+            params, name = neuron_params(found.neuron), deck.names[task.seeds[0]]
+            tally = layer_case(found.layer, found.bn, params, found.x, task.kernel, task.precision, name)
+            deck.put(task, tally, {})
+    for i, (where, reason) in enumerate(deck.errors.items()):
+        if i < 12:
+            result.errors[f"{case.name}, {where}"] = reason
+    for (kernel, precision), each in deck.tallies.items():
+        total, what = Tally(), f"{case.name}, {kernel}"
+        for tally in each.values():
             total.add(tally)
-            each[name] = tally.agreement
-        what = f"{case.name}, {kernel}"
-        result.details[f"{what}, {precision}"] = {**total.to_dict(), "layers": each}
+        agreements = {name: tally.agreement for name, tally in each.items()}
+        result.details[f"{what}, {precision}"] = {**total.to_dict(), "layers": agreements}
         result.checks.append(_spike_check(f"{what}, layers fed with dense spikes", precision, total))
-        if late:
-            result.errors[f"{what}, {precision}"] = f"no time was left for {len(late)} layers, from {late[0]} on"
+        late = len(layers) - len(each)
+        result.checks.append(_check(f"{what}, {precision}: layers that did not come to it", late, "layers", "==", 0))
 
 
 def _whole(

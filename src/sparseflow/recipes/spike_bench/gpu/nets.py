@@ -59,6 +59,7 @@ class NetCase:
         trained: its weights were trained.
         claim: what is claimed of it, or None.
         record: of its training.
+        path: the file of its weights; empty for random ones.
     """
 
     name: str
@@ -68,6 +69,7 @@ class NetCase:
     trained: bool
     claim: Claim | None = None
     record: dict[str, Any] = field(default_factory=dict)
+    path: str = ""
 
 
 class WithReset(nn.Module):
@@ -138,6 +140,7 @@ def load_trained(name_or_path: str, count: int, device: torch.device) -> NetCase
         trained=True,
         claim=claim,
         record={k: checkpoint.record.get(k) for k in ("test_accuracy", "dataset", "density")},
+        path=name_or_path,
     )
 
 

@@ -11,6 +11,7 @@ from importlib import metadata
 import torch
 
 from sparseflow.errors import ConfigError
+from sparseflow.ops.spike_layer import KERNELS
 
 __all__ = [
     "PROTOCOL",
@@ -56,7 +57,7 @@ class GpuBenchConfig:
         checkpoints: paths or shipped names of trained networks, for the network and correctness stages.
         cases: networks of the network stage, as "sew_resnet18" or "sew_resnet18:32" for 32 images; all if empty.
         part: which builders the coverage stage takes, "1/2" for the first of every two; all if empty.
-        kernels: kernels of `ops.spike_layer` to choose from.
+        kernels: kernels of `ops.spike_layer` to choose from; all but the dense one and the pair behind a gate.
         precision: precision of the quoted figures.
         rounds: timed rounds of a quoted figure.
         warmup: untimed calls before them.
@@ -78,7 +79,7 @@ class GpuBenchConfig:
     checkpoints: tuple[str, ...] = ()
     cases: tuple[str, ...] = ()
     part: str = ""
-    kernels: tuple[str, ...] = ("cuda", "event", "small", "triton")
+    kernels: tuple[str, ...] = tuple(k for k in KERNELS if k not in ("dense", "gated"))
     precision: str = "fp16"
     rounds: int = 100
     warmup: int = 20

@@ -19,7 +19,7 @@ COLUMNS: dict[str, tuple[tuple[str, str], ...]] = {
     "network": (
         ("network", ""), ("batch", "d"), ("rival", ""), ("rival_ms", ".3f"), ("eager_ms", ".2f"), ("ours_ms", ".3f"),
         ("ours_called_ms", ".3f"),
-        ("over_dense", ".2f"), ("over_eager", ".1f"), ("top1_equal", ".4f"),
+        ("over_dense", ".2f"), ("over_eager", ".1f"), ("top1_equal", ".4f"), ("refused", ""),
     ),
     "memory": (("network", ""), ("dense_bytes", "d"), ("ours_bytes", "d"), ("ratio", ".1f")),
     "coverage": (
