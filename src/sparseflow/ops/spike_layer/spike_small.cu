@@ -281,12 +281,19 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) spike_small(const 
           }
         }
 #pragma unroll
-        for (int n = 0; n < NT; ++n)
+        for (int n = 0; n < NT; ++n) {
+          // The tensor cores cut sums off; in two halves the sum of a word is made apart and added with rounding.
+          float apart[4] = {};
+          float(&to_sum)[4] = HALVES == 2 ? apart : acc[m][n];
 #pragma unroll
-          for (int h = 0; h < HALVES; ++h) {
-            mma(acc[m][n], a[0], b[d][n][h].x, b[d][n][h].y);
-            mma(acc[m][n], a[1], b[d][n][h].z, b[d][n][h].w);
+          for (int h = HALVES - 1; h >= 0; --h) {
+            mma(to_sum, a[0], b[d][n][h].x, b[d][n][h].y);
+            mma(to_sum, a[1], b[d][n][h].z, b[d][n][h].w);
           }
+          if (HALVES == 2)
+#pragma unroll
+            for (int i = 0; i < 4; ++i) acc[m][n][i] += apart[i];
+        }
       }
       if (k + DEPTH < to) take(d, k + DEPTH);
     }
