@@ -26,10 +26,6 @@ typedef unsigned long long u64;
 typedef unsigned short u16;
 typedef unsigned char u8;
 
-#ifndef BYCHANNEL
-#define BYCHANNEL INT8
-#endif
-
 struct Source {
   const u32* words;
   int height, width, count, pitch, planes;  // count: words of one plane; pitch: words of one pixel
@@ -69,6 +65,9 @@ constexpr int PER = BN / 4;                           // channels that one lane 
 constexpr int HELD = TC * (SPLIT ? WGS : 1);          // time steps of a tile held at once
 constexpr int ROWS = SPLIT ? 1 : 2;                   // pixels that a thread finishes
 constexpr int DEPTH = TC > 1 ? 1 : PLANES == 1 ? 4 : 2;  // chunks whose words are under way; steps give depth
+constexpr int NEAR = 8;                               // loads under way in search of a spike
+constexpr int EARLY = 4;                              // chunks of resident weights fetched before a spike is seen
+constexpr int BUFFERS = INT8 && TC > 1 ? TC : 2;      // operands A that products under way may read
 constexpr bool QUIET = !V0 && !KEEPV && !MULTI;       // without input, all pixels of a channel do the same
 
 #if INT8
@@ -92,7 +91,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) spike_layer(const __gri
   Entry* table = (Entry*)(memory + p.stages * CHUNK);
   float* bias = (float*)(table + p.chunks);
   u64* barriers = (u64*)(bias + BN * (1 + INT8));
-  float* potentials = (float*)(barriers + 2 * p.stages);
+  u32* once = (u32*)(barriers + 2 * p.stages);
+  float* potentials = (float*)(once + 4);
   const u32 ring = shared(memory), full = shared(barriers), empty = full + 8 * p.stages;
 
   const int thread = threadIdx.x, group = thread / 128, lane = thread % 32, c = lane % 4;
@@ -116,6 +116,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) spike_layer(const __gri
   }
 
   if (thread == 0) {
+    *once = 0;
     for (int i = 0; i < p.stages; ++i) {
       barrier_init(full + 8 * i, 1);
       barrier_init(empty + 8 * i, 4 * WGS);
@@ -151,10 +152,13 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) spike_layer(const __gri
   const u64 tile_bytes = (u64)p.chunks * FULL;
   const int spans = MULTI ? (p.steps + HELD - 1) / HELD : 1;
 
-  if (RESIDENT && thread == 0) {
+  [[maybe_unused]] auto fetch_resident = [&](int begin, int end) {
     const u8* from = p.weights + (u64)(column * BN / 64) * tile_bytes;
-    for (int i = 0; i < p.chunks; ++i) fetch(ring + i * CHUNK, from + (u64)i * FULL, column % 2, full + 8 * i);
-  }
+    for (int i = begin; i < end; ++i) fetch(ring + i * CHUNK, from + (u64)i * FULL, column % 2, full + 8 * i);
+  };
+  const int early = p.chunks < EARLY ? p.chunks : EARLY;
+  [[maybe_unused]] bool fetched = false;
+  if (RESIDENT && thread == 0) fetch_resident(0, early);
 
 #if !RESIDENT
   if (thread >= 128 * WGS) {
@@ -201,6 +205,11 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) spike_layer(const __gri
   int tile = 0, span = 0, stage = 0;
   u32 parity = 0;
 
+  // Where a pixel's window begins, counted in pixels of the source's maps of one step.
+  [[maybe_unused]] auto window = [&](const Source& s, int m) {
+    const int area = p.height * p.width, n = m / area, y = (m - n * area) / p.width, x = m - n * area - y * p.width;
+    return (n * s.height + y * s.sh - s.ph) * s.width + x * s.sw - s.pw;
+  };
   auto locate = [&]() {
     if (!RESIDENT) column = item % p.columns;
     const int pass = RESIDENT ? item : item / p.columns;
@@ -283,6 +292,50 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) spike_layer(const __gri
   };
 #endif
 
+  // Whether any source spikes near the tile, in this warpgroup's steps: in a run of pixels from the first of the first
+  // pixel's window to the last of the last's. Such a run has every window in it, and some pixels more.
+  auto spikes_near = [&]() {
+    const int first_pixel = tile * 64, last_pixel = first_pixel + 63 < p.pixels ? first_pixel + 63 : p.pixels - 1;
+    const int at_step = span * HELD + (SPLIT ? group * TC : 0);
+    u32 seen = 0;
+    for (int i = 0; i < p.sources + (IDENT > 0); ++i) {
+      const Source& s = p.source[i];
+      int begin = first_pixel, end = last_pixel + 1;
+      if (!s.linear) {
+        // Windows of later pixels must not begin before; wide paddings can do that.
+        const int right = (p.width - 1) * s.sw, area = s.height * s.width;
+        const bool forward = right <= s.sh * s.width && (p.height - 1) * s.sh * s.width + right <= area;
+        begin = forward ? window(s, first_pixel) : 0;
+        end = window(s, last_pixel) + (s.kh - 1) * s.dh * s.width + (s.kw - 1) * s.dw + 1;
+        if (!forward) end = s.step / s.pitch;
+      }
+      const int all = s.step;
+      int from = begin * s.pitch, to = end * s.pitch;
+      from = from < 0 ? 0 : from / 4 * 4;
+      to = to < all ? to : all;
+      const int t = thread % TC, step = (s.step & 3) == 0 && ((u64)s.words & 15) == 0 ? 4 : 1;
+      if (TAIL && at_step + t >= p.steps) continue;
+      const u32* words = s.words + (u64)(at_step + t) * s.step;
+      for (int j = from + step * (thread % 128 / TC); j < to; j += step * (NEAR * 128 / TC)) {
+        uint4 x[NEAR];
+#pragma unroll
+        for (int k = 0; k < NEAR; ++k) {
+          const int at = j + k * step * (128 / TC);
+          x[k] = make_uint4(0, 0, 0, 0);
+          if (at < to) {
+            if (step == 4)
+              x[k] = *(const uint4*)(words + at);
+            else
+              x[k].x = words[at];
+          }
+        }
+#pragma unroll
+        for (int k = 0; k < NEAR; ++k) seen |= x[k].x | x[k].y | x[k].z | x[k].w;
+      }
+    }
+    return seen != 0;
+  };
+
   locate();
   if (item < items) start();
   [[maybe_unused]] u32 quiet[HELD];
@@ -293,6 +346,18 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) spike_layer(const __gri
     const int channel = column * BN / 64 * 64 + 16 * c + (BN == 64 ? 0 : column % 2 * 8);
     [[maybe_unused]] const int column_now = column;
     [[maybe_unused]] const bool first_span = !MULTI || span == 0, last_span = !MULTI || span + 1 == spans;
+    // A tile that sees no spike in any step keeps its bias.
+    const int judges = SPLIT ? 128 * WGS : 128, judge = SPLIT ? 2 : 2 + group;
+    u32 seen = 0;
+#pragma unroll
+    for (int t = 0; t < TC * DEPTH; ++t)
+#pragma unroll
+      for (int plane = 0; plane < PLANES; ++plane)
+        seen |= words[t][plane][0][0] | words[t][plane][0][1] | words[t][plane][1][0] | words[t][plane][1][1];
+    bool busy = vote(judge, judges, seen != 0);
+    if (!busy && (p.chunks > DEPTH || IDENT)) busy = vote(judge, judges, spikes_near());
+    const bool any = RESIDENT ? busy : vote(1, VOTERS, busy);
+
     Sum acc[TC][BN / 2];
     const float4* mean = (const float4*)(RESIDENT ? bias + PER * c : columns + channel);
 #if INT8
@@ -314,51 +379,12 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) spike_layer(const __gri
     }
 #endif
 
-    // A tile that sees no spike in any step keeps its bias.
-    const int judges = SPLIT ? 128 * WGS : 128, judge = SPLIT ? 2 : 2 + group;
-    u32 seen = 0;
-#pragma unroll
-    for (int t = 0; t < TC * DEPTH; ++t)
-#pragma unroll
-      for (int plane = 0; plane < PLANES; ++plane)
-        seen |= words[t][plane][0][0] | words[t][plane][0][1] | words[t][plane][1][0] | words[t][plane][1][1];
-    bool busy = vote(judge, judges, seen != 0);
-    if (!busy) {
-      seen = 0;
-      for (int i = DEPTH; i < p.chunks; i += 4) {
-        u32 found[4][2][PLANES][2];
-#pragma unroll
-        for (int k = 0; k < 4; ++k) {
-          aim(i + k < p.chunks ? i + k : p.chunks - 1);
-          const bool mine_too = c < TC && (!TAIL || time + c < p.steps);
-#pragma unroll
-          for (int r = 0; r < 2; ++r)
-#pragma unroll
-            for (int plane = 0; plane < PLANES; ++plane) {
-              const u32* from = (const u32*)((u64)at[r] + c * step) + plane * plane_count;
-              u32* to = found[k][r][plane];
-              load2(to[0], to[1], from, go[r] && mine_too && (PLANES == 1 || plane < planes), two);
-            }
-        }
-#pragma unroll
-        for (int k = 0; k < 4; ++k)
-#pragma unroll
-          for (int r = 0; r < 2; ++r)
-#pragma unroll
-            for (int plane = 0; plane < PLANES; ++plane) seen |= found[k][r][plane][0] | found[k][r][plane][1];
-      }
-#if IDENT
-      for (int t = 0; t < HELD; ++t)
-        for (int i = 0; i < 2 * IDENT; ++i) seen |= same(begin + t, pixel + i % 2 * 8, i / 2, channel);
-#endif
-      busy = vote(judge, judges, seen != 0);
-      for (int d = 0; d < DEPTH; ++d)
-        if (d < p.chunks) aim(d);
+    if (RESIDENT && busy && !fetched) {
+      fetched = true;
+      if (thread % 128 == 0 && atomicExch(once, 1u) == 0) fetch_resident(early, p.chunks);
     }
-    const bool any = RESIDENT ? busy : vote(1, VOTERS, busy);
-
     if (busy) {
-      u32 a[2][STEPS][4];
+      u32 a[BUFFERS][STEPS][4];
       auto expand = [&](int slot, int k) {
 #pragma unroll
         for (int r = 0; r < 2; ++r)
@@ -418,11 +444,12 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) spike_layer(const __gri
           const u32 b = ((ring + stage * CHUNK) >> 4) | (8u << 16);
 #pragma unroll
           for (int t = 0; t < TC; ++t) {
-            expand(t, t & 1);
-            multiply(t, t & 1, b);
+            if (INT8) mma_wait<BUFFERS - 1>();
+            expand(t, t % BUFFERS);
+            multiply(t, t % BUFFERS, b);
             take(t, t);
-            mma_wait<1>();
-            if (!RESIDENT && t == 0 && i > 0 && lane == 0)
+            if (!INT8) mma_wait<1>();
+            if (!RESIDENT && t == (INT8 ? TC - 1 : 0) && i > 0 && lane == 0)
               barrier_arrive(empty + 8 * (stage == 0 ? p.stages - 1 : stage - 1));
           }
           if (!RESIDENT && ++stage == p.stages) stage = 0, parity ^= 1;
@@ -565,37 +592,6 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) spike_layer(const __gri
           for (int r = 0; r < ROWS; ++r) emit(r, quiet[t]);
       continue;
     }
-#if BYCHANNEL
-    float sum[HELD][ROWS];
-#pragma unroll
-    for (int i = 0; i < HELD * ROWS; ++i) sum[i / ROWS][i % ROWS] = 8388608.0f;
-#pragma unroll
-    for (int i = 0; i < PER; ++i)
-#pragma unroll
-      for (int r = 0; r < ROWS; ++r) {
-        float v = RESET == 2 ? reset : 0.0f;
-        if (!first_span) {
-          v = mine[((SPLIT ? group : r) * PER + i) * 128];
-        } else {
-#if V0
-          if (valid[r] && channel + i < p.channels) v = p.v0[(u64)place[r] * p.channels + channel + i] * scale;
-#endif
-        }
-#pragma unroll
-        for (int t = 0; t < HELD; ++t)
-          if (!TAIL || begin + t < p.steps) fire(v, current(t, r, i), sum[t][r], i);
-        if (!last_span) mine[((SPLIT ? group : r) * PER + i) * 128] = v;
-#if KEEPV
-        if (last_span && valid[r] && channel + i < p.channels)
-          p.v[(u64)place[r] * p.channels + channel + i] = v * unscale;
-#endif
-      }
-#pragma unroll
-    for (int t = 0; t < HELD; ++t)
-      if (!TAIL || begin + t < p.steps)
-#pragma unroll
-        for (int r = 0; r < ROWS; ++r) emit(r, __float_as_uint(sum[t][r]));
-#else
     float v[ROWS][PER];
 #pragma unroll
     for (int r = 0; r < ROWS; ++r)
@@ -632,7 +628,6 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) spike_layer(const __gri
           p.v[(u64)place[r] * p.channels + channel + i] = v[r][i] * unscale;
 #endif
       }
-#endif
 #else
 #pragma unroll
     for (int t = 0; t < HELD; ++t)
@@ -679,5 +674,5 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) spike_layer(const __gri
   }
   // A block whose tiles are all silent reads no weights, but must not end while they are on their way.
   if (RESIDENT && thread == 0)
-    for (int i = 0; i < p.chunks; ++i) barrier_wait(full + 8 * i, 0);
+    for (int i = 0; i < early; ++i) barrier_wait(full + 8 * i, 0);
 }
