@@ -7,8 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.utils._pytree import tree_map_only
+from torch import nn
 
 from sparseflow.compress.sparsify.analyze import Site, find_sites
 from sparseflow.compress.sparsify.apply import FUSED, arguments, fused_graph, swap_layers
@@ -18,6 +17,7 @@ from sparseflow.compress.sparsify.optimize_gpu import GpuSettings, check_precisi
 from sparseflow.compress.sparsify.parity import Parity, compare_blocks, compare_outputs, judge
 from sparseflow.compress.sparsify.policy import check_policy, choose_kernel, select_block_size
 from sparseflow.compress.sparsify.replace import replace_modules
+from sparseflow.compress.sparsify.runs import all_quiet, cloned, from_rest
 from sparseflow.compress.sparsify.symbolic import spiking_layers
 from sparseflow.compress.sparsify.tune import Effort, Timed, polish, time_blocks, time_layers
 from sparseflow.cost import Analytical, measure, ratio
@@ -169,7 +169,7 @@ class _Job:
     @property
     def args(self) -> tuple[Any, ...]:
         """Arguments for one run of the forward, which may write into them."""
-        return _cloned(self.given) if self.found.writes_sample else self.given
+        return cloned(self.given) if self.found.writes_sample else self.given
 
     def run(self, report: Report) -> tuple[nn.Module, Report]:
         candidates = [_Candidate(name="dense", model=self.base)]
@@ -199,7 +199,7 @@ class _Job:
         )
 
     def forward(self, model: nn.Module) -> Callable[[], Any]:
-        return _forward(model, self.given, clone=self.found.writes_sample)
+        return from_rest(model, self.given, clone=self.found.writes_sample)
 
     def drop_in(self) -> _Candidate | None:
         """Return the model with layers swapped for sparse ones, or None if none pays."""
@@ -335,7 +335,7 @@ class _Job:
             else:
                 self.refusals.append(Refusal(layer="", what=candidate.name, reason=f"parity: {reason}"))
         runs = {name: self.forward(candidate.model) for name, candidate in alive.items()}
-        with torch.no_grad(), _all_quiet([c.model for c in alive.values()]):
+        with torch.no_grad(), all_quiet([c.model for c in alive.values()]):
             if len(runs) > 2 and self.policy == "measured":
                 first = {name: t.min_s for name, t in measure(runs, warmup=1, repeats=2, min_time_s=0.0).items()}
                 near = _HOPELESS * min(first.values())
@@ -379,33 +379,3 @@ def _row(site: Site, found: Timed, kernel: str, target: Target) -> LayerReport:
         predicted_s=_predicted(site.layer, kernel, target),
         timings_s=dict(found.kernels),
     )
-
-
-@contextmanager
-def _all_quiet(models: Sequence[nn.Module]) -> Iterator[None]:
-    if not models:
-        yield
-        return
-    with quiet(models[0]), _all_quiet(models[1:]):
-        yield
-
-
-def _cloned(args: tuple[Any, ...]) -> tuple[Any, ...]:
-    made: tuple[Any, ...] = tree_map_only(Tensor, torch.clone, args)
-    return made
-
-
-def _forward(model: nn.Module, args: tuple[Any, ...], *, clone: bool) -> Callable[[], Any]:
-    """Return a call that resets the neurons and runs the model, on copies of the arguments if told so."""
-    resets = []
-    for module in model.modules():
-        if is_spike_source(module) or any(cls.__name__ == "MemoryModule" for cls in type(module).__mro__):
-            reset = next((r for n in ("reset", "reset_mem") if callable(r := getattr(module, n, None))), None)
-            resets += [reset] if reset is not None else []
-
-    def call() -> Any:
-        for reset in resets:
-            reset()
-        return model(*(_cloned(args) if clone else args))
-
-    return call

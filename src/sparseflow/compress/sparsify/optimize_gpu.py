@@ -3,7 +3,6 @@
 import copy
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,6 +20,7 @@ from sparseflow.compress.sparsify.parity_gpu import compare_lowered, judge_lower
 from sparseflow.compress.sparsify.regions import find_regions, observe
 from sparseflow.compress.sparsify.replace import replace_modules
 from sparseflow.compress.sparsify.rivals import DenseForm, block_twin
+from sparseflow.compress.sparsify.runs import all_quiet, cloned, from_rest, has_state
 from sparseflow.compress.sparsify.tune import Effort, Timed
 from sparseflow.compress.sparsify.tune_gpu import KERNELS_CPU, KERNELS_GPU, time_lowered
 from sparseflow.cost import measure
@@ -29,7 +29,7 @@ from sparseflow.ir import Decision, Layer, LayerReport, Plan, Refusal, Report, T
 from sparseflow.nn.packed_net import PackedNet
 from sparseflow.nn.spike_layer_block import SpikeLayerBlock
 from sparseflow.nn.stem_block import StemBlock
-from sparseflow.trace import capture, is_spike_source, neuron_params
+from sparseflow.trace import capture, neuron_params
 from sparseflow.trace._state import quiet, reset_state
 from sparseflow.trace.workload import to_workload
 
@@ -99,9 +99,9 @@ class _GpuJob:
     def __init__(self, base: nn.Module, sample: Any, settings: GpuSettings, memory: Memory, effort: Effort) -> None:
         self.base, self.sample, self.settings, self.memory, self.effort = base, sample, settings, memory, effort
         self.found = capture(base, sample)
-        self.args = arguments(sample, self.found.graph_module)
+        self.given = arguments(sample, self.found.graph_module)
         self.workload = to_workload(self.found)
-        self.cuda = any(isinstance(a, Tensor) and a.is_cuda for a in self.args)
+        self.cuda = any(isinstance(a, Tensor) and a.is_cuda for a in self.given)
         self.refusals: list[Refusal] = []
         self.fallbacks = list(self.found.notes)
         single = [m for m in base.modules() if (neuron_params(m) or {}).get("step_mode") == "s"]
@@ -110,6 +110,11 @@ class _GpuJob:
         if not self.keep:
             # A state that came with the model would only ask for a reset before the first call.
             reset_state(base)
+
+    @property
+    def args(self) -> tuple[Any, ...]:
+        """Arguments for one run of the forward, which may write into them."""
+        return cloned(self.given) if self.found.writes_sample else self.given
 
     def run(self, report: Report) -> tuple[nn.Module, Report]:
         with quiet(self.base), plain_convolutions():
@@ -227,7 +232,7 @@ class _GpuJob:
             mine = {id(m) for m in self.base.modules() if neuron_params(m) is not None and hasattr(m, "v")}
         neurons = [(m, neuron_constants(m).v_rest) for m in self.base.modules() if id(m) in mine]
         inside = graph.modules() if not isinstance(graph, DenseForm) else self.base.modules()
-        foreign = [type(m).__name__ for m in inside if id(m) not in mine and _has_state(m)]
+        foreign = [type(m).__name__ for m in inside if id(m) not in mine and has_state(m)]
         if foreign:
             note = f"no CUDA graph: {', '.join(sorted(set(foreign)))} keeps a state of its own"
             self.fallbacks += [] if note in self.fallbacks else [note]
@@ -314,9 +319,9 @@ class _GpuJob:
         forced = _FORCED.get(self.settings.policy, "")
         if forced in forms:
             forms = {name: forms[name] for name in ("dense", forced)}
-        runs = {name: self.forward(form.model) for name, form in forms.items()}
+        runs = {name: from_rest(form.model, self.given, clone=self.found.writes_sample) for name, form in forms.items()}
         failures: dict[str, str] = {}
-        with torch.no_grad(), _all_quiet([f.model for f in forms.values()]):
+        with torch.no_grad(), all_quiet([f.model for f in forms.values()]):
             timings = measure(
                 runs,
                 warmup=3,
@@ -341,17 +346,6 @@ class _GpuJob:
                 self.refusals.append(Refusal(layer="", what=name, reason=reason))
         return chosen, times
 
-    def forward(self, model: nn.Module) -> Any:
-        """Return a call that resets the neurons and runs the model."""
-        resets: list[Any] = [m.reset for m in model.modules() if _has_state(m) and callable(getattr(m, "reset", None))]
-
-        def call() -> Any:
-            for reset in resets:
-                reset()
-            return model(*self.args)
-
-        return call
-
 
 def _leave_library(lowered: Fused, timed: dict[str, Timed]) -> bool:
     """Set every layer that the library runs to its next fastest kernel; tell whether one was."""
@@ -365,21 +359,8 @@ def _leave_library(lowered: Fused, timed: dict[str, Timed]) -> bool:
     return changed
 
 
-def _has_state(module: nn.Module) -> bool:
-    return is_spike_source(module) or any(cls.__name__ == "MemoryModule" for cls in type(module).__mro__)
-
-
 def _fastest(cuda: bool, precision: str) -> Any:
     """Return a context in which the library searches its algorithms, as a packed network lets it."""
     if not cuda:
         return torch.no_grad()
     return torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=precision != "exact")
-
-
-@contextmanager
-def _all_quiet(models: list[nn.Module]) -> Iterator[None]:
-    if not models:
-        yield
-        return
-    with quiet(models[0]), _all_quiet(models[1:]):
-        yield

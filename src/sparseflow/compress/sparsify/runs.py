@@ -1,0 +1,62 @@
+"""Runs of whole models that are compared with each other: from rest, and on the same sample."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
+
+from sparseflow.trace import is_spike_source
+from sparseflow.trace._state import quiet
+
+__all__ = ["all_quiet", "cloned", "from_rest", "has_state"]
+
+
+def has_state(module: nn.Module) -> bool:
+    """Tell whether a module keeps a state from call to call, as neurons do."""
+    return is_spike_source(module) or any(cls.__name__ == "MemoryModule" for cls in type(module).__mro__)
+
+
+def cloned(args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return arguments that a forward may write into.
+
+    >>> a = (torch.zeros(1), 2)
+    >>> cloned(a)[0].add_(1), a
+    (tensor([1.]), (tensor([0.]), 2))
+    """
+    made: tuple[Any, ...] = tree_map_only(Tensor, torch.clone, args)
+    return made
+
+
+def from_rest(model: nn.Module, args: tuple[Any, ...], *, clone: bool) -> Callable[[], Any]:
+    """Return a call that resets the neurons and runs the model, on copies of the arguments if told so.
+
+    Args:
+        model: the model.
+        args: arguments of its forward.
+        clone: the forward writes into its arguments.
+    """
+    resets = []
+    for module in model.modules():
+        if has_state(module):
+            reset = next((r for n in ("reset", "reset_mem") if callable(r := getattr(module, n, None))), None)
+            resets += [reset] if reset is not None else []
+
+    def call() -> Any:
+        for reset in resets:
+            reset()
+        return model(*(cloned(args) if clone else args))
+
+    return call
+
+
+@contextmanager
+def all_quiet(models: Sequence[nn.Module]) -> Iterator[None]:
+    """Let several models run inside as `quiet` lets one."""
+    if not models:
+        yield
+        return
+    with quiet(models[0]), all_quiet(models[1:]):
+        yield
