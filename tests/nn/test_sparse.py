@@ -1,5 +1,7 @@
 """What the sparse layers share: adoption of a layer, and fresh rows."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -45,3 +47,5 @@ def test_chooses_dense_in_training_and_for_other_types() -> None:
     assert sparse.train().choose(torch.zeros(1, 2, 8, 8)) == "dense"
     assert sparse.eval().choose(torch.zeros(1, 2, 8, 8).double()) == "dense"
     assert sparse.choose(torch.zeros(1, 2, 8, 8)) == "event"
+    assert sparse.choose(torch.zeros(1, 2, 8, 8, device="meta")) == "dense"
+    assert copy.deepcopy(sparse).to("meta")(torch.zeros(1, 2, 8, 8, device="meta")).shape == (1, 3, 6, 6)

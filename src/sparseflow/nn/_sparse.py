@@ -61,7 +61,7 @@ class SparseLayer(nn.Module):
 
     def choose(self, x: Tensor) -> str:
         """Return the kernel for an input; "auto" tries all on the first input of a shape."""
-        if self.training or x.dtype != torch.float32:
+        if self.training or x.dtype != torch.float32 or x.device.type != "cpu":
             return "dense"
         if self.kernel != "auto":
             return self.kernel
