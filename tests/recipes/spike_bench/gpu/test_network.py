@@ -31,7 +31,7 @@ def case(monkeypatch):
 def test_a_network_is_timed_against_the_best_dense_and_eager(case):
     result = network_stage(CONFIG, Budget(60.0), CPU, batches=(3, 1), cases=[case])
     assert result.errors == {}
-    many, beside, single, _ = result.rows
+    many, single, beside, _ = result.rows
     assert (beside["network"], beside["precision"], beside["batch"]) == ("csnn, int8", "int8", 3)
     assert beside["over_dense"] > 0
     assert many["waits"] == []

@@ -5,7 +5,7 @@ import torch
 
 from sparseflow.recipes.spike_bench.gpu import warm as module
 from sparseflow.recipes.spike_bench.gpu.settings import Budget, GpuBenchConfig
-from sparseflow.recipes.spike_bench.gpu.warm import FORMS, dense_of, forget_timings, jobs, run_job, warm
+from sparseflow.recipes.spike_bench.gpu.warm import FORMS, SHARES, dense_of, forget_timings, jobs, run_job, warm
 
 CPU = torch.device("cpu")
 
@@ -19,21 +19,24 @@ def test_jobs_are_what_the_stages_will_compile():
     assert {job["dtype"] for job in seed} == {"bf16"}
     assert len(seed) == 3 * 4
     nets = jobs(GpuBenchConfig(only=("network",)))
-    assert len(nets) == 2 * 2 * (2 + len(FORMS))
+    assert len(nets) == 2 * 2 * (2 * SHARES + len(FORMS))
     assert nets[0]["batch"] == 32
-    assert {(job["mode"], job["dtype"]) for job in nets[:8]} == {("optimize", "fp16"), ("optimize", "int8")}
+    assert {(job["mode"], job["dtype"]) for job in nets[:8]} == {("compile", "fp16"), ("compile", "bf16")}
+    assert {(job["mode"], job["dtype"]) for job in nets[8 : 8 + 4 * SHARES]} == {("optimize", "fp16")}
+    memory = jobs(GpuBenchConfig(only=("memory",)))
+    assert [(job["kind"], job["number"]) for job in memory] == [("memory", i) for i in range(SHARES)]
 
 
 def test_a_trained_network_takes_the_place_of_a_random_one_and_cases_choose(monkeypatch):
     monkeypatch.setattr(module, "_builder", {"x.safetensors": "sew_resnet18"}.get)
     found = jobs(GpuBenchConfig(only=("network",), checkpoints=("x.safetensors",), cases=("sew_resnet18:1",)))
-    assert len(found) == 2 + len(FORMS)
+    assert len(found) == 2 * SHARES + len(FORMS)
     assert all((job["checkpoint"], job["batch"]) == ("x.safetensors", 1) for job in found)
 
 
 def test_a_file_that_cannot_be_read_is_left_to_the_stage():
     found = jobs(GpuBenchConfig(only=("network",), checkpoints=("nowhere.safetensors",), cases=("sew_resnet18:1",)))
-    assert sum("builder" in job for job in found) == 2 + len(FORMS)
+    assert sum("builder" in job for job in found) == 2 * SHARES + len(FORMS)
 
 
 def test_a_job_has_the_shape_of_the_stage():
@@ -53,10 +56,10 @@ def test_a_job_that_fails_says_so():
 
 def test_our_kernels_are_built_by_optimising(monkeypatch):
     seen = []
-    monkeypatch.setattr(module, "optimized", lambda model, x, precision: seen.append((tuple(x.shape), precision)))
+    monkeypatch.setattr(module, "build_share", lambda model, x, *rest: seen.append((tuple(x.shape), *rest)))
     job = {"kind": "network", "builder": "sew_resnet18", "batch": 2, "side": 32, "mode": "optimize", "dtype": "int8"}
-    assert run_job(job, CPU)
-    assert seen == [((2, 3, 32, 32), "int8")]
+    assert run_job({**job, "number": 1, "of": 3}, CPU)
+    assert seen == [((2, 3, 32, 32), "int8", 1, 3)]
 
 
 class Process:

@@ -14,7 +14,7 @@ from sparseflow.recipes.spike_bench.gpu.nets import NetCase, WithReset, optimize
 from sparseflow.recipes.spike_bench.gpu.record import StageResult
 from sparseflow.recipes.spike_bench.gpu.settings import Budget, GpuBenchConfig, fast_dense
 
-__all__ = ["WAITS", "memory_stage", "peak_bytes", "waits", "weight_bytes"]
+__all__ = ["WAITS", "memory_case", "memory_stage", "peak_bytes", "waits", "weight_bytes"]
 
 LEAST = 8.0
 # What the runtime calls when the host waits; a copy to the host waits too, whatever its name says.
@@ -61,7 +61,7 @@ def memory_stage(
     details: dict[str, Any] = {"random_weights": True}
     try:
         with fast_dense():
-            case = synthetic(builder, side, batch, device, steps=steps, seed=config.seed)
+            case = memory_case(device, steps, batch, side, builder, config.seed)
             dense = WithReset(case.model)
             details["dense_bytes"] = peak(_forward(dense, case.x), device) - held_bytes(case.model, case.x)
             ours, x = _ours(case, config)
@@ -89,6 +89,18 @@ def memory_stage(
               rule="==", bound=0),
     ]  # fmt: skip
     return result
+
+
+def memory_case(
+    device: torch.device,
+    steps: int = 16,
+    batch: int = 32,
+    side: int = 224,
+    builder: str = "spiking_resnet50",
+    seed: int = 0,
+) -> NetCase:
+    """Return the deep network, with random weights."""
+    return synthetic(builder, side, batch, device, steps=steps, seed=seed)
 
 
 def _ours(case: NetCase, config: GpuBenchConfig) -> tuple[nn.Module, Tensor]:

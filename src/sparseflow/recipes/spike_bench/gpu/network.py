@@ -1,7 +1,8 @@
 """Whole networks: optimised, against the best dense way to run them, and against eager float32."""
 
 import math
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -37,6 +38,7 @@ from sparseflow.recipes.spike_bench.gpu.settings import (
 __all__ = ["BATCHES", "BESIDE", "network_stage"]
 
 BATCHES = (32, 1)
+Beside = Callable[[str], dict[str, Any]]
 ALIVE = (0.02, 0.40)
 # Precisions whose rows stand beside that of the settings.
 BESIDE = ("int8",)
@@ -73,12 +75,14 @@ def network_stage(
     parts = [(case, batch) for batch in batches for case in cases if config.wants(case.builder, batch)]
     if config.cases:
         result.parts += dict.fromkeys(f"{case.builder}:{batch}" for case, batch in parts)
+    later: list[Beside] = []
     for i, (case, batch) in enumerate(parts):
         row: dict[str, Any] = {}
         try:
             with fast_dense():
-                row, *more = _one(case, batch, config, budget.share(1, len(parts) - i), device, result)
-            result.rows += [row, *more]
+                row, beside = _one(case, batch, config, budget.share(1, len(parts) - i), device, result)
+            result.rows.append(row)
+            later.append(beside)
         except Exception as e:
             result.errors[f"{case.name}, N {batch}"] = f"{type(e).__name__}: {e}"[:500]
         result.checks += _checks(case, batch, max(batches), row)
@@ -91,6 +95,10 @@ def network_stage(
         trained = sum(c.trained and c.builder == claim.builder for c in cases)
         name = f"{claim.builder}: timed with trained weights"
         result.checks.append(Check(show="2", name=name, value=trained, unit="networks", rule=">=", bound=1))
+    # Last, since no check hangs on them.
+    for precision in [p for p in BESIDE if p != config.precision]:
+        with fast_dense():
+            result.rows += [beside(precision) for beside in later]
     return result
 
 
@@ -136,7 +144,8 @@ def _alive(case: NetCase, result: StageResult) -> list[Check]:
 
 def _one(
     case: NetCase, batch: int, config: GpuBenchConfig, budget: Budget, device: torch.device, result: StageResult
-) -> list[dict[str, Any]]:
+) -> tuple[dict[str, Any], Beside]:
+    began = time.perf_counter()
     x = case.x[:batch].contiguous()
     fast, report = optimized(case.model, x, config.precision)
     ours = _calls(WithReset(fast), x)
@@ -147,7 +156,9 @@ def _one(
     eager = prepare(
         Dense(module=WithReset(case.model), inputs=[x]), Variant(mode="eager", dtype="tf32", layout="nchw"), device
     )
+    optimized_s = time.perf_counter() - began
     choice = _choice(case, x, config, budget, device)
+    chosen_s = time.perf_counter() - began
     rival = choice.best
     if rival is None:
         raise MeasurementError(f"no rival runs: {choice.failures}")
@@ -184,8 +195,9 @@ def _one(
         "not_run": choice.failures,
         "not_captured": {**choice.called, **why},
         "waits": waits(ours, device),
+        "seconds": {"optimize": optimized_s, "choose": chosen_s - optimized_s, "all": time.perf_counter() - began},
     }
-    return [row, *(_beside(case, x, p, expected, rival, config, device) for p in BESIDE if p != config.precision)]
+    return row, lambda precision: _beside(case, x, precision, expected, rival, config, device)
 
 
 def _beside(

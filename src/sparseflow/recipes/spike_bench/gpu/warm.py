@@ -24,8 +24,10 @@ from sparseflow.ir.env import inherited
 from sparseflow.nn import models
 from sparseflow.recipes.spike_bench.gpu.blocks import CASES, BlockCase, make_block, spikes
 from sparseflow.recipes.spike_bench.gpu.dense import DenseBlock, plain_network
-from sparseflow.recipes.spike_bench.gpu.nets import CLAIMS, load_trained, optimized
+from sparseflow.recipes.spike_bench.gpu.memory import memory_case
+from sparseflow.recipes.spike_bench.gpu.nets import CLAIMS, load_trained
 from sparseflow.recipes.spike_bench.gpu.network import BATCHES, BESIDE
+from sparseflow.recipes.spike_bench.gpu.prebuild import build_share
 from sparseflow.recipes.spike_bench.gpu.rivals import Dense, Variant, prepare
 from sparseflow.recipes.spike_bench.gpu.seed import SEED_CASES
 from sparseflow.recipes.spike_bench.gpu.settings import Budget, GpuBenchConfig, cores, fast_dense
@@ -35,6 +37,8 @@ __all__ = ["dense_of", "jobs", "network_of", "run_job", "warm"]
 Job = dict[str, Any]
 # The likely fastest first, as `rivals.choose` takes them; the costly modes for the two that may need them.
 LAST = "channels_last"
+# Processes that build the kernels of one network.
+SHARES = 6
 FORMS = (
     *(("compile", d, LAST) for d in ("fp16", "bf16", "tf32")),
     *(("compile", d, "nchw") for d in ("fp16", "bf16", "tf32")),
@@ -61,14 +65,21 @@ def jobs(config: GpuBenchConfig) -> list[Job]:
         ]
     if "blocks" in config.stages:
         whole += [{"kind": "block", "case": asdict(c)} for c in CASES]
-    # Our own kernels are built at first use too; the process that times them shall find them built.
-    found = [
-        {**job, "mode": "optimize", "dtype": precision, "layout": ""}
-        for precision in (config.precision, *(p for p in BESIDE if p != config.precision))
+    if "memory" in config.stages and not config.quick:
+        whole.append({"kind": "memory"})
+    # Our own kernels are built at first use too, and take long one after the other.
+    precisions = (config.precision, *(p for p in BESIDE if p != config.precision))
+    shares = [
+        {**job, "mode": "optimize", "dtype": p, "layout": "", "number": i, "of": SHARES}
+        for p in precisions
         for job in whole
-        if job["kind"] == "network"
+        if job["kind"] == "network" or (job["kind"] == "memory" and p == config.precision)
+        for i in range(SHARES)
     ]
-    found += [{**job, "mode": mode, "dtype": d, "layout": k} for mode, d, k in FORMS for job in whole]
+    dense = [job for job in whole if job["kind"] != "memory"]
+    forms = [{**job, "mode": mode, "dtype": d, "layout": k} for mode, d, k in FORMS for job in dense]
+    # The likely best rival compiles longest of all that must be there, so it begins first.
+    found = [*forms[: 2 * len(dense)], *shares, *forms[2 * len(dense) :]]
     if "seed" in config.stages:
         cases = {c.case().shape: c.case() for c in SEED_CASES}.values()
         found += [
@@ -89,6 +100,9 @@ def _builder(path: str) -> str:
 
 def network_of(job: Job, device: torch.device) -> tuple[nn.Module, Tensor]:
     """Return the network of a job and images for it."""
+    if job["kind"] == "memory":
+        deep = memory_case(device)
+        return deep.model, deep.x
     if "checkpoint" in job:
         net = load_trained(job["checkpoint"], job["batch"], device)
         return net.model, net.x
@@ -111,7 +125,7 @@ def run_job(job: Job, device: torch.device) -> bool:
     """Compile one job, and tell whether it worked."""
     with suppress(Exception), fast_dense():
         if job["mode"] == "optimize":
-            optimized(*network_of(job, device), job["dtype"])
+            build_share(*network_of(job, device), job["dtype"], job["number"], job["of"])
             return True
         variant = Variant(mode=job["mode"], dtype=job["dtype"], layout=job["layout"])
         prepare(dense_of(job, device), variant, device)
