@@ -15,6 +15,7 @@ from sparseflow.hardware import load_target
 from sparseflow.ir import Report
 from sparseflow.nn.functional import reset_net
 from sparseflow.nn.fused_net import FusedNet
+from sparseflow.nn.layers import Conv2d
 from sparseflow.nn.neurons import IFNode, LIFNode
 from sparseflow.nn.sparse_conv import SparseConv2d
 from sparseflow.trace import capture
@@ -81,6 +82,19 @@ def test_a_fused_network_is_optimized_anew_for_another_sample() -> None:
     assert made is not fused
     assert report.model == "Chain"
     assert {row.shape[1] for row in report.layers if len(row.shape) == 5} == {2 * len(x)}
+
+
+def test_a_lazy_layer_is_named() -> None:
+    with pytest.raises(CaptureError, match=r"1\.weight has no shape yet; run the model once"):
+        _optimize(nn.Sequential(IFNode(), nn.LazyLinear(3)), torch.rand(2, 4))
+
+
+def test_an_empty_sequence_leaves_the_model_dense_and_says_why_in_one_line() -> None:
+    model = nn.Sequential(LIFNode(step_mode="m"), Conv2d(4, 4, 3)).eval()
+    made, report = _optimize(model, torch.rand(0, 2, 4, 8, 8))
+    assert type(made) is nn.Sequential
+    assert report.refusals
+    assert not any("\n" in r.reason for r in report.refusals)
 
 
 def test_a_model_made_in_inference_mode() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from sparseflow.compress.sparsify.analyze import Site, find_sites
 from sparseflow.compress.sparsify.apply import FUSED, arguments, fused_graph, swap_layers
@@ -95,6 +96,8 @@ def _copy(model: nn.Module) -> nn.Module:
     if isinstance(model, torch.jit.ScriptModule):
         raise CaptureError(f"{type(model).__name__} is scripted: its inside cannot be seen; give the eager module")
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if is_lazy(tensor):
+            raise CaptureError(f"{name} has no shape yet; run the model once before")
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor.detach()).all()):
             raise DataError(f"weight {name!r} holds NaN or infinity; load or train proper weights first")
     try:
@@ -269,7 +272,9 @@ class _Job:
             self.refusals.append(Refusal(layer="", what="fuse", reason=str(e)))
         except Exception as e:
             # The original still runs: whatever breaks a fused form is a reason not to use it, said in the report.
-            self.refusals.append(Refusal(layer="", what="fuse", reason=f"failed: {type(e).__name__}: {e}"))
+            # The first line: fx adds its own traceback.
+            why = next(iter(str(e).splitlines()), "")
+            self.refusals.append(Refusal(layer="", what="fuse", reason=f"failed: {type(e).__name__}: {why}"))
         return None
 
     def fuse_and_time(self) -> _Candidate:
