@@ -228,3 +228,25 @@ def test_the_block_rule_keeps_states_of_single_steps(times: dict[str, float]) ->
     assert [row.name for row in report.layers] == ["2"]
     for _ in range(3):
         torch.testing.assert_close(made(x), model(x))
+
+
+class _Writes(nn.Module):
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.body(x.mul_(0.5))
+        return out
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("policy", ["measured", "block"])
+def test_every_form_is_judged_on_the_same_sample(times: dict[str, float], policy: str) -> None:
+    model, x = chain()
+    times |= {"packed": 0.5, "block": 0.5}
+    before = x.clone()
+    made, report = run(_Writes(model).eval(), x, policy=policy)
+    assert isinstance(made, PackedNet)
+    assert torch.equal(x, before)
+    assert report.parity["rel_err"] < 1e-3
