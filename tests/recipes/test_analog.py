@@ -16,7 +16,9 @@ def test_the_twin_has_one_step_and_rates():
     spiking = model(x)
     reset_net(model)
     twin = AnalogTwin(model)
+    assert twin.steps == 4
     twin.use(True)
+    assert twin.steps == 4
     rates = model(x)
     twin.use(False)
     assert torch.equal(model(x), spiking)

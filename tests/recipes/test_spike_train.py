@@ -167,6 +167,22 @@ def test_phases_grow_the_images_and_go_on_from_their_files(config):
     assert all(torch.allclose(p, on[f"model.{name}"]) for name, p in model.named_parameters())
 
 
+def test_an_analog_phase_takes_the_batches_of_all_steps_at_once(config, monkeypatch):
+    sizes = []
+    real = spike_train.resized
+
+    def note(x, side):
+        sizes.append(len(x))
+        return real(x, side)
+
+    monkeypatch.setattr(spike_train, "resized", note)
+    phases = [[28, 0.5, "analog"], [28, 0.5]]
+    model = {"model": "csnn", "model_args": {"channels": 4, "steps": 2, "image_size": 28}}
+    train(replace(config, **model, epochs=2, batch_size=32, phases=phases), progress=False)
+    # 96 images: two batches at once and a third that is left out, then three with spikes.
+    assert sizes[1:] == [64, 32, 32, 32]
+
+
 def test_a_network_of_one_size_takes_no_phases_of_several(config):
     with pytest.raises(ConfigError, match="csnn is built for one image size"):
         train(replace(config, phases=[[16, 0.5], [32, 0.5]]), progress=False)

@@ -26,6 +26,11 @@ class AnalogTwin:
         self._neurons = [m for m in model.modules() if isinstance(m, SpikingNode)]
         self._repeats = [(m, m.steps) for m in model.modules() if isinstance(m, Repeat)]
 
+    @property
+    def steps(self) -> int:
+        """T: so many images take the twin as long as one takes the network with spikes."""
+        return max((steps for _, steps in self._repeats), default=1)
+
     def use(self, analog: bool) -> None:
         """Run the network as its analog twin, or with spikes again."""
         for neuron in self._neurons:

@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -100,14 +101,17 @@ def train(config: SpikeTrainConfig, *, progress: bool = True) -> dict[str, Any]:
             sums = torch.zeros(3, device=device)
             rate_sum = torch.zeros(len(names), device=device)
             seen = 0
-            for x, y in _augmented(config, train_set, pixels, labels, epoch):
-                done = clock.done(epoch * steps + seen)
-                if done >= 1:
-                    break
+            batches = _augmented(config, train_set, pixels, labels, epoch)
+            while seen < steps and (done := clock.done(epoch * steps + seen)) < 1:
                 before, (phase, side, analog) = phase, config.phase(done)
                 if phase != before:
                     _save_phase(config, out, model, arguments, before, clock)
                     twin.use(analog)
+                taken = list(islice(batches, twin.steps if analog else 1))
+                # A smaller step would be compiled anew.
+                if not taken or (seen and analog and len(taken) < twin.steps):
+                    break
+                x, y = (torch.cat(parts) for parts in zip(*taken, strict=True))
                 lr = _rate(config, done)
                 for group in optimizer.param_groups:
                     group["lr"] = lr
@@ -128,10 +132,10 @@ def train(config: SpikeTrainConfig, *, progress: bool = True) -> dict[str, Any]:
                     grids.pop()
                 optimizer.step()
                 with torch.no_grad():
-                    sums += torch.stack([loss, penalty, (logits.argmax(1) == y).float().mean()])
-                    rate_sum += rates
-                seen += 1
-                bar.update()
+                    sums += torch.stack([loss, penalty, (logits.argmax(1) == y).float().mean()]) * len(taken)
+                    rate_sum += rates * len(taken)
+                seen += len(taken)
+                bar.update(len(taken))
             reset_net(model)
             if not seen:
                 break

@@ -50,7 +50,7 @@ class SpikeTrainConfig:
         test_limit: use only the first so many test images.
         phases: lists `[side, share]` or `[side, share, "analog"]`: train at each image size for its share of the
             run, in this order, small images first for speed; the shares add up to 1, and `image_size`, at which is
-            tested, is the last side. An analog phase trains rates instead of spikes (see `AnalogTwin`).
+            tested, is the last side. An analog phase trains rates instead of spikes, T batches a step (`AnalogTwin`).
         init_from: start from the weights of this checkpoint (`.safetensors`, or a shipped name) of the same model.
         start: "plain" starts the norms at scale 1 and shift 0; "threshold" at `threshold_start`, for deep networks
             whose blocks add in front of the neuron.
