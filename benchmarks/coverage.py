@@ -7,7 +7,7 @@ Random weights with batch statistics that let the neurons fire, random images:
 the figures say what optimize does with a structure, not how fast a trained
 network becomes. On a GPU the dense side is the fastest of eager and compiled
 forms in float32 and float16, and several processes share the device: they
-compile side by side and take turns to optimise and to time. On a CPU the dense
+compile side by side, and when all is built they take turns to optimise and to time. On a CPU the dense
 side is the network as it came, eager; the form that inductor compiles within
 `--compile-s` seconds stands beside it, else the row says why it does not.
 """
@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -32,14 +32,15 @@ from spikingjelly.activation_based import functional
 import sparseflow
 from benchmarks.coverage_cpu import compiled
 from benchmarks.coverage_gpu import locked, rivals
+from benchmarks.coverage_turns import Turns, by_cost
 from benchmarks.spikingjelly_models import BUILDERS, Builder
 from sparseflow.compress import Effort
 from sparseflow.compress.sparsify.parity import Parity, compare_outputs, judge
 from sparseflow.cost.measure import measure, ratio
-from sparseflow.errors import SparseFlowError
+from sparseflow.errors import MeasurementError, SparseFlowError
 from sparseflow.recipes.checks import Check, checks_body
 from sparseflow.recipes.spike_bench.gpu.record import plain
-from sparseflow.recipes.spike_bench.gpu.rivals import captured
+from sparseflow.recipes.spike_bench.gpu.rivals import captured, time_limit
 from sparseflow.recipes.spike_bench.gpu.settings import cores
 from sparseflow.report.environment import describe
 from sparseflow.report.files import prepare_folder, write_atomic
@@ -47,6 +48,8 @@ from tests import torchvision_shim
 
 KINDS = ("ms_resnet", "spikformer", "qkformer", "sdt")
 BOUND = 0.98
+# Share of the time in which processes build; they measure in the rest.
+BUILDING = 0.6
 HASTY = Effort(repeats=1, budget_s=0.0, model_budget_s=0.0)
 
 
@@ -71,6 +74,26 @@ def try_builder(
         lock: file whose lock the process holds while it measures, or None.
         compile_s: on a CPU, seconds that torch.compile may take for the dense side; 0 leaves it out.
     """
+    trial = trial_of(builder, repeats, device, compile=compile, precision=precision, lock=lock, compile_s=compile_s)
+    while True:
+        try:
+            next(trial)
+        except StopIteration as done:
+            row: dict[str, Any] = done.value
+            return row
+
+
+def trial_of(
+    builder: Builder,
+    repeats: int,
+    device: str,
+    *,
+    compile: bool,
+    precision: str,
+    lock: str | None,
+    compile_s: float,
+) -> Generator[None, None, dict[str, Any]]:
+    """Do what `try_builder` does, with a pause when all is built and before anything is measured."""
     model, sample = builder.make(), builder.sample()
     row: dict[str, Any] = {"name": builder.name, "sample": list(sample.shape), "outcome": "", "ratio": None}
     gpu = device != "cpu"
@@ -88,6 +111,7 @@ def try_builder(
             with suppress(SparseFlowError):
                 sparseflow.optimize(model, sample, effort=HASTY, **more)
         row["built_s"] = time.perf_counter() - began
+    yield
     try:
         with locked(lock):
             began = time.perf_counter()
@@ -160,7 +184,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--precision", default="fp16", help="of the optimised networks on a GPU")
     parser.add_argument("--no-compile", action="store_true", help="time the dense side in eager mode only")
     parser.add_argument("--rows", help=argparse.SUPPRESS)
-    parser.add_argument("--lock", help=argparse.SUPPRESS)
+    parser.add_argument("--turns", help=argparse.SUPPRESS)
     parser.add_argument("--out", help="file for the JSON")
     chosen = parser.parse_args(argv)
     if chosen.out:
@@ -176,7 +200,8 @@ def main(argv: list[str] | None = None) -> int:
     if not chosen.rows:
         builders = builders[number - 1 :: shares]
     if chosen.rows:
-        for row in _rows(builders, chosen):
+        builders = by_cost(builders)
+        for row in _rows_in_turns(builders, chosen):
             with open(chosen.rows, "a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
         return 0
@@ -227,15 +252,12 @@ def main(argv: list[str] | None = None) -> int:
 def _rows(builders: Sequence[Builder], chosen: argparse.Namespace) -> Iterator[dict[str, Any]]:
     more: dict[str, Any] = {"compile_s": 0.0 if chosen.no_compile else chosen.compile_s}
     if chosen.device != "cpu":
-        more = {
-            "device": chosen.device, "compile": not chosen.no_compile, "precision": chosen.precision,
-            "lock": chosen.lock,
-        }  # fmt: skip
+        more = {"device": chosen.device, "compile": not chosen.no_compile, "precision": chosen.precision}
     for i, builder in enumerate(builders):
         try:
             row = try_builder(builder, chosen.repeats, **more)
         except Exception as e:
-            row = {"name": builder.name, "outcome": "failed", "reason": f"{type(e).__name__}: {e}", "ratio": None}
+            row = _failed(builder, e)
         print(f"{i + 1}: {row['name']} {row['outcome']} {row['ratio']} {row.get('over_compiled', '')}", file=sys.stderr)
         yield row
         if chosen.device != "cpu":
@@ -243,21 +265,61 @@ def _rows(builders: Sequence[Builder], chosen: argparse.Namespace) -> Iterator[d
             torch.cuda.empty_cache()
 
 
+def _rows_in_turns(builders: Sequence[Builder], chosen: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Build what this process gets to, wait for the others, and measure it in turn; what is late is left out."""
+    folder, processes, build_until = json.loads(chosen.turns)
+    turns = Turns(Path(folder), processes, build_until)
+    # Several networks of one class are compiled in this process, each several times.
+    torch._dynamo.config.recompile_limit = 128
+    trials = []
+    while (number := turns.claim(len(builders))) is not None:
+        builder = builders[number]
+        trial = trial_of(
+            builder, chosen.repeats, chosen.device, compile=not chosen.no_compile, precision=chosen.precision,
+            lock=turns.lock, compile_s=0.0,
+        )  # fmt: skip
+        try:
+            with time_limit(turns.left()):
+                next(trial)
+            trials.append((builder, trial))
+        except MeasurementError:
+            print(f"{builder.name}: not built in time", file=sys.stderr)
+        except Exception as e:
+            yield _failed(builder, e)
+    turns.built()
+    # The last one taken was built the fastest.
+    for builder, trial in reversed(trials):
+        try:
+            next(trial)
+            raise RuntimeError("it paused twice")
+        except StopIteration as done:
+            row: dict[str, Any] = done.value
+        except Exception as e:
+            row = _failed(builder, e)
+        print(f"{row['name']} {row['outcome']} {row['ratio']} {row.get('optimize_s')}", file=sys.stderr)
+        yield row
+
+
+def _failed(builder: Builder, e: Exception) -> dict[str, Any]:
+    return {"name": builder.name, "outcome": "failed", "reason": f"{type(e).__name__}: {e}"[:500], "ratio": None}
+
+
 def _side_by_side(builders: Sequence[Builder], chosen: argparse.Namespace, jobs: int) -> list[dict[str, Any]]:
     """Share the builders among processes, and gather what is done when the time is up."""
     with _folder() as folder:
-        running = []
-        for i in range(min(jobs, len(builders))):
+        running, count, began = [], min(jobs, len(builders)), time.monotonic()
+        turns = json.dumps([str(folder), count, time.time() + BUILDING * chosen.budget])
+        for i in range(count):
             command = [
                 sys.executable, "-m", "benchmarks.coverage", "--device", chosen.device, "--precision", chosen.precision,
-                "--repeats", str(chosen.repeats), "--rows", str(folder / f"{i}.jsonl"), "--lock", str(folder / "lock"),
+                "--repeats", str(chosen.repeats), "--rows", str(folder / f"{i}.jsonl"), "--turns", turns,
             ]  # fmt: skip
-            for builder in builders[i::jobs]:
+            for builder in builders:
                 command += ["--only", builder.name]
             command += ["--no-compile"] if chosen.no_compile else []
-            env = {**os.environ, "TORCHINDUCTOR_COMPILE_THREADS": "1"}
+            env = {**os.environ, "TORCHINDUCTOR_COMPILE_THREADS": "1", "OMP_NUM_THREADS": "1"}
             running.append(subprocess.Popen(command, env=env))
-        end = time.monotonic() + chosen.budget
+        end = began + chosen.budget
         while time.monotonic() < end and any(p.poll() is None for p in running):
             time.sleep(0.2)
         for process in running:

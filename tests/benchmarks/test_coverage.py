@@ -1,4 +1,7 @@
 import json
+import time
+from argparse import Namespace
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,7 +11,7 @@ pytest.importorskip("spikingjelly")
 
 from benchmarks import coverage
 from benchmarks.spikingjelly_models import Builder
-from sparseflow.errors import CaptureError
+from sparseflow.errors import CaptureError, MeasurementError
 
 TINY = Builder(
     name="MNISTNet", module="parametric_lif_net", arguments={"channels": 8, "spiking_neuron": "PLIF"},
@@ -77,3 +80,35 @@ def test_too_few_builders_do_not_hold(monkeypatch, capsys, tmp_path):
     body = json.loads(out.read_text())
     assert json.loads(capsys.readouterr().out)["checks"] == body["checks"]
     assert [c["ok"] for c in body["checks"]] == [False, True, False, True]
+
+
+def test_a_trial_pauses_when_all_is_built():
+    trial = coverage.trial_of(TINY, 2, "cpu", compile=False, precision="fp16", lock=None, compile_s=0.0)
+    assert next(trial) is None
+    with pytest.raises(StopIteration) as done:
+        next(trial)
+    assert done.value.value["ratio"] > 0
+
+
+def test_processes_build_first_and_measure_in_turn(monkeypatch, tmp_path):
+    events = []
+
+    def trial(builder, *_, lock, **__):
+        events.append(f"build {builder.name}")
+        if builder.name == "broken":
+            raise RuntimeError("no memory")
+        if builder.name == "late":
+            raise MeasurementError("given up after 1 s")
+        yield
+        events.append(f"measure {builder.name}")
+        return {"name": builder.name, "outcome": "optimized", "ratio": 2.0}
+
+    monkeypatch.setattr(coverage, "trial_of", trial)
+    builders = [replace(TINY, name=name) for name in ("a", "broken", "late", "b")]
+    turns = json.dumps([str(tmp_path), 1, time.time() + 60])
+    chosen = Namespace(turns=turns, repeats=2, device="cpu", no_compile=True, precision="fp16")
+    rows = list(coverage._rows_in_turns(builders, chosen))
+    assert events == ["build a", "build broken", "build late", "build b", "measure b", "measure a"]
+    assert [(row["name"], row["outcome"]) for row in rows] == [
+        ("broken", "failed"), ("b", "optimized"), ("a", "optimized"),
+    ]  # fmt: skip

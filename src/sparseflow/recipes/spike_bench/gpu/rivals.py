@@ -282,6 +282,10 @@ def choose(
     return found
 
 
+class _TimeUp(BaseException):
+    """Not an `Exception`, since compilers catch those, and go on."""
+
+
 @contextmanager
 def time_limit(seconds: float | None) -> Iterator[None]:
     """Raise `MeasurementError` in the block after so many seconds; without effect outside the main thread."""
@@ -290,12 +294,14 @@ def time_limit(seconds: float | None) -> Iterator[None]:
         return
 
     def expire(*_: Any) -> None:
-        raise MeasurementError(f"given up after {seconds:.0f} s")
+        raise _TimeUp
 
     before = signal.signal(signal.SIGALRM, expire)
     signal.setitimer(signal.ITIMER_REAL, max(seconds, 1e-3))
     try:
         yield
+    except _TimeUp:
+        raise MeasurementError(f"given up after {seconds:.0f} s") from None
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
