@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sparseflow.errors import UnsupportedError
 from sparseflow.ops.lif.reference import WORD, LIFParams
-from sparseflow.ops.spike_layer import _build
+from sparseflow.ops.spike_layer import _build, event3
 from sparseflow.ops.spike_layer._pack import COLUMNS, INPUTS, _constants
 from sparseflow.ops.spike_layer.reference import Source
 
@@ -30,8 +30,8 @@ class Params(ctypes.Structure):
     """`Params` of spike_event.cu."""
 
     _fields_ = (
-        *((name, ctypes.c_void_p) for name in ("words", "weights", "constants", "v0", "v", "out", "add")),
-        *((name, ctypes.c_int) for name in ("in_height", "in_width", "count", "step")),
+        *((name, ctypes.c_void_p) for name in ("words", "weights", "constants", "v0", "v", "out", "add", "gate")),
+        *((name, ctypes.c_int) for name in ("open", "in_height", "in_width", "count", "step")),
         *((name, ctypes.c_int) for name in ("kh", "kw", "sh", "sw", "ph", "pw", "dh", "dw")),
         *((name, ctypes.c_int) for name in ("pixels", "height", "width", "steps", "channels", "words_out")),
         *((name, ctypes.c_int) for name in ("units", "rows")),
@@ -59,6 +59,7 @@ def pack(
 
     Row `64 * unit + channel % 64` holds the weights from one input to 64 output
     channels, times a power of two; a one stands for `2^-24`, as in `_pack`.
+    Weights of a 3x3 window come a second time, as `taps`, in the order of `event3`.
 
     Raises:
         UnsupportedError: more than one source, counts, an identity, no neuron, or too many channels.
@@ -81,10 +82,13 @@ def pack(
     halves = [exact.half()]
     if precision == "exact":
         halves.append((exact - halves[0].double()).half())
-    return {
+    tensors = {
         "weights": torch.stack(halves, dim=1).contiguous(),
         "constants": _constants(cout, slices, bias, params, gain, 2.0 ** (exponent - 24), weight.device),
     }
+    if event3.suits(tuple(weight.shape)):
+        tensors["taps"] = event3.pack(event3.widen(scaled * 2.0**exponent, slices), len(halves))
+    return tensors
 
 
 def _groups(slices: int) -> int:
@@ -180,6 +184,9 @@ def spike_layer(
     keep_v: bool = False,
     out: str = "words",
     out_planes: int = 1,
+    into: Tensor | None = None,
+    gate: tuple[Tensor, int] | None = None,
+    tune: tuple[tuple[str, int], ...] | None = (),
 ) -> tuple[Tensor, Tensor | None]:
     """Run the layer; arguments as in `sparseflow.ops.spike_layer.spike_layer`, all checked there.
 
@@ -193,6 +200,11 @@ def spike_layer(
         keep_v: return the last potential.
         out: "words".
         out_planes: planes of the output.
+        into: contiguous int32 words `[T*N, Ho, Wo, out_planes*ceil(Cout/32)]` to write; made if None.
+        gate: one int32 on the device and a number; unless they are equal when the kernel
+            starts, it returns at once and writes nothing. So two kernels, given the same
+            `into`, can share a captured graph that picks one by the density of the day.
+        tune: defines of `event3` that are not to be chosen; None for the general kernel.
 
     Raises:
         UnsupportedError: it cannot run here; says why.
@@ -207,7 +219,10 @@ def spike_layer(
     words = words.contiguous()
     m, (ho, wo) = words.shape[0], source.output()
     n = m // steps
-    y = words.new_empty((m, ho, wo, out_planes * -(-channels // WORD)))
+    shape = (m, ho, wo, out_planes * -(-channels // WORD))
+    y = words.new_empty(shape) if into is None else into
+    if into is not None and (into.shape != shape or into.dtype != torch.int32 or not into.is_contiguous()):
+        raise UnsupportedError(f"spike_layer: `into` is {into.dtype} {tuple(into.shape)}; expected int32 {shape}")
     v = words.new_empty((n, ho, wo, channels), dtype=torch.float32) if keep_v else None
     last = None if v is None else v.permute(0, 3, 1, 2)
     if m == 0:
@@ -216,37 +231,45 @@ def spike_layer(
     extra = None if add is None else add[0].contiguous()
     packed, constants = weights.tensors["weights"], weights.tensors["constants"]
     slices, halves, rows, _ = packed.shape
-    count = -(-source.channels // WORD)
+    count, pixels = -(-source.channels // WORD), n * ho * wo
+    neuron: dict[str, Any] = {
+        "add": 0 if add is None else add[1],
+        "out_planes": out_planes,
+        "reset": 0 if params.v_reset is None else 1 if params.v_reset == 0 else 2,
+        "v0": start is not None,
+        "keep_v": keep_v,
+    }
+    device = words.get_device()
+    stream = torch.cuda.current_stream(words.device).cuda_stream
+    given = [0 if x is None else x.data_ptr() for x in (start, v, y, extra, None if gate is None else gate[0])]
+    value = 0 if gate is None else gate[1]
+    if "taps" in weights.tensors and event3.fits(source) and tune is not None:
+        taps = weights.tensors["taps"]
+        wide = next(w for w in (4, 2, 1) if count % w == 0 and words.data_ptr() % (4 * w) == 0)
+        made = event3.configure(
+            pixels=pixels, slices=slices, count=count, wide=wide, halves=halves, **neuron, tune=tune
+        )
+        addresses = (words.data_ptr(), taps.data_ptr(), constants.data_ptr(), *given)
+        event3.launch(device, stream, made, event3.Call(addresses, value, ho, wo, count, steps, pixels, channels))
+        return y, last
     made = defines(
         slices=slices,
         count=rows // INPUTS,
         halves=halves,
         vec=count % 2 == 0 and words.data_ptr() % 8 == 0,
-        add=0 if add is None else add[1],
-        out_planes=out_planes,
-        reset=0 if params.v_reset is None else 1 if params.v_reset == 0 else 2,
-        v0=start is not None,
-        keep_v=keep_v,
+        **neuron,
     )
-    pixels = n * ho * wo
-    plan = _plan(words.get_device(), pixels, rows // INPUTS, made)
+    plan = _plan(device, pixels, rows // INPUTS, made)
     moves = (*source.kernel_size, *source.stride, *source.padding, *source.dilation)
     call = Params(
-        words.data_ptr(),
-        packed.data_ptr(),
-        constants.data_ptr(),
-        0 if start is None else start.data_ptr(),
-        0 if v is None else v.data_ptr(),
-        y.data_ptr(),
-        0 if extra is None else extra.data_ptr(),
-        *(words.shape[1], words.shape[2], count, words.numel() // steps),
+        *(words.data_ptr(), packed.data_ptr(), constants.data_ptr(), *given),
+        *(value, words.shape[1], words.shape[2], count, words.numel() // steps),
         *moves,
         *(pixels, ho, wo, steps, channels, -(-channels // WORD), rows // INPUTS, rows),
     )
-    stream = ctypes.c_void_p(torch.cuda.current_stream(words.device).cuda_stream)
     arguments = (ctypes.c_void_p * 1)(ctypes.addressof(call))
     status = _build.driver().cuLaunchKernel(
-        plan.handle, plan.grid, 1, 1, plan.threads, 1, 1, plan.shared, stream, arguments, None
+        plan.handle, plan.grid, 1, 1, plan.threads, 1, 1, plan.shared, ctypes.c_void_p(stream), arguments, None
     )
     _build.check(status, "the launch of kernel 'event'")
     return y, last

@@ -30,7 +30,8 @@ struct Params {
   float* v;
   u16* out;
   const u16* add;
-  int in_height, in_width, count, step;  // count: words of a pixel; step: words of one time step
+  const int* gate;  // null, or where `open` must stand for the kernel to run
+  int open, in_height, in_width, count, step;  // count: words of a pixel; step: words of one time step
   int kh, kw, sh, sw, ph, pw, dh, dw;
   int pixels, height, width;  // pixels: N * height * width
   int steps, channels, words_out;
@@ -60,6 +61,7 @@ __device__ __forceinline__ void meet(int group) {
 
 extern "C" __global__ void __launch_bounds__(32 * WS * GROUPS, BLOCKS) spike_event(const __grid_constant__ Params p) {
   extern __shared__ __align__(16) u8 memory[];
+  if (p.gate && *p.gate != p.open) return;
   constexpr int SEGMENT = NU * 128;  // entries that one warp can list
   const int thread = threadIdx.x, lane = thread % 32, warp = thread / 32 % WS, group = thread / 32 / WS;
   const int g = lane / 4, c = lane % 4;
