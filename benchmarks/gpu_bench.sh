@@ -42,19 +42,17 @@ for k in ${KERNELS:-}; do options+=(--kernel "$k"); done
 # Lane, share of the lane's time, name of the piece, its options. Shares are about the seconds that a piece needs.
 pieces="
 0 330 network-spiking_resnet50-32 --only network --case spiking_resnet50:32
-0  40 memory                      --only memory
-0 140 coverage-2of3               --only coverage --part 2/3
-1 260 network-spiking_resnet50-1  --only network --case spiking_resnet50:1
-1 250 network-sew_resnet18-1      --only network --case sew_resnet18:1
-2 240 network-sew_resnet18-32     --only network --case sew_resnet18:32
-2 160 blocks                      --only blocks
+0 110 memory                      --only memory
+0 110 blocks                      --only blocks
+1 310 network-spiking_resnet50-1  --only network --case spiking_resnet50:1
+1 240 network-sew_resnet18-1      --only network --case sew_resnet18:1
+2 220 network-sew_resnet18-32     --only network --case sew_resnet18:32
 2 110 seed                        --only seed
-3 170 correct                     --only correct
-3 175 coverage-1of3               --only coverage --part 1/3
-3 175 coverage-3of3               --only coverage --part 3/3
+2 220 correct                     --only correct
+3 550 coverage                    --only coverage
 "
 order="network-sew_resnet18-32 network-sew_resnet18-1 network-spiking_resnet50-32 network-spiking_resnet50-1"
-order="blocks seed correct memory $order coverage-1of3 coverage-2of3 coverage-3of3"
+order="blocks seed correct memory $order coverage"
 wanted() { [ ${#stages[@]} -eq 0 ] && return 0; for s in "${stages[@]}"; do [ "${1%%-*}" = "$s" ] && return 0; done; return 1; }
 stages=("$@")
 

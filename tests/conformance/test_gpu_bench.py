@@ -60,17 +60,17 @@ def failed(body):
 
 def test_one_gpu_runs_every_piece_one_after_the_other(visit):
     done, body, seen = visit()
-    assert len(seen) == 11, done.stdout + done.stderr
+    assert len(seen) == 9, done.stdout + done.stderr
     assert {gpu for gpu, *_ in seen} == {"0"}
     assert failed(body) == []
     assert len(body["stages"]["network"]["parts"]) == 4
-    assert "coverage-1of3 on GPU 0: status 0" in done.stdout
+    assert "coverage on GPU 0: status 0" in done.stdout
 
 
 def test_two_gpus_share_the_pieces_and_the_processors(visit):
     _, body, seen = visit(gpus=2)
     assert {gpu for gpu, *_ in seen} == {"0", "1"}
-    assert len(seen) == len({piece for _, piece, *_ in seen}) == 11
+    assert len(seen) == len({piece for _, piece, *_ in seen}) == 9
     if len(os.sched_getaffinity(0)) >= 2:
         assert len({tuple(where) for _, _, *where in seen}) == 2
     assert failed(body) == []
