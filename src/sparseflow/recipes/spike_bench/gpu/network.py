@@ -25,7 +25,16 @@ from sparseflow.recipes.spike_bench.gpu.nets import (
     spikingjelly_net,
 )
 from sparseflow.recipes.spike_bench.gpu.record import Figure, StageResult
-from sparseflow.recipes.spike_bench.gpu.rivals import Choice, Dense, Prepared, Variant, captured, choose, prepare
+from sparseflow.recipes.spike_bench.gpu.rivals import (
+    Choice,
+    Dense,
+    Prepared,
+    Variant,
+    captured,
+    choose,
+    prepare,
+    time_limit,
+)
 from sparseflow.recipes.spike_bench.gpu.settings import (
     Budget,
     GpuBenchConfig,
@@ -38,7 +47,10 @@ from sparseflow.recipes.spike_bench.gpu.settings import (
 __all__ = ["BATCHES", "BESIDE", "network_stage"]
 
 BATCHES = (32, 1)
-Beside = Callable[[str], dict[str, Any]]
+Beside = Callable[[str, Budget], dict[str, Any]]
+# Seconds kept for what comes after the choice of a rival, and those that a row beside may take past the budget.
+RESERVE_S = 40.0
+GRACE_S = 10.0
 ALIVE = (0.02, 0.40)
 # Precisions whose rows stand beside that of the settings.
 BESIDE = ("int8",)
@@ -97,8 +109,9 @@ def network_stage(
         result.checks.append(Check(show="2", name=name, value=trained, unit="networks", rule=">=", bound=1))
     # Last, since no check hangs on them.
     for precision in [p for p in BESIDE if p != config.precision]:
-        with fast_dense():
-            result.rows += [beside(precision) for beside in later]
+        for beside in later:
+            with fast_dense():
+                result.rows.append(beside(precision, budget))
     return result
 
 
@@ -157,7 +170,7 @@ def _one(
         Dense(module=WithReset(case.model), inputs=[x]), Variant(mode="eager", dtype="tf32", layout="nchw"), device
     )
     optimized_s = time.perf_counter() - began
-    choice = _choice(case, x, config, budget, device)
+    choice = _choice(case, x, config, Budget(max(0.0, budget.left() - (0.0 if config.quick else RESERVE_S))), device)
     chosen_s = time.perf_counter() - began
     rival = choice.best
     if rival is None:
@@ -197,7 +210,11 @@ def _one(
         "waits": waits(ours, device),
         "seconds": {"optimize": optimized_s, "choose": chosen_s - optimized_s, "all": time.perf_counter() - began},
     }
-    return row, lambda precision: _beside(case, x, precision, expected, rival, config, device)
+
+    def beside(precision: str, left: Budget) -> dict[str, Any]:
+        return _beside(case, x, precision, expected, rival, config, left, device)
+
+    return row, beside
 
 
 def _beside(
@@ -207,6 +224,7 @@ def _beside(
     expected: Tensor,
     rival: Prepared,
     config: GpuBenchConfig,
+    budget: Budget,
     device: torch.device,
 ) -> dict[str, Any]:
     """Return the row of another precision against the same rival; it holds no check."""
@@ -214,13 +232,14 @@ def _beside(
         "network": f"{case.name}, {precision}", "batch": len(x), "trained": case.trained, "precision": precision,
     }  # fmt: skip
     try:
-        fast, report = optimized(case.model, x, precision)
-        ours = _calls(WithReset(fast), x)
-        got = ours()
-        why: dict[str, str] = {}
-        best, how = captured(ours, device, why, "ours") if rival.timing == "graph" else (ours, "calls")
-        warmup, rounds = config.timing()
-        timings = measure({"dense": rival.run, "ours": best, "ours called": ours}, warmup=warmup, repeats=rounds)
+        with time_limit(budget.left() + GRACE_S):
+            fast, report = optimized(case.model, x, precision)
+            ours = _calls(WithReset(fast), x)
+            got = ours()
+            why: dict[str, str] = {}
+            best, how = captured(ours, device, why, "ours") if rival.timing == "graph" else (ours, "calls")
+            warmup, rounds = config.timing()
+            timings = measure({"dense": rival.run, "ours": best, "ours called": ours}, warmup=warmup, repeats=rounds)
     except Exception as e:
         return {**row, "refused": f"{type(e).__name__}: {e}"[:300]}
     return {
