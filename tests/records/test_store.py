@@ -273,3 +273,11 @@ def test_postgres_keeps_the_same_records(postgres):
         assert len(store) == before + 1
         with pytest.raises(RecordError, match="append-only"), store._guard(), store._engine.begin() as connection:
             connection.exec_driver_sql("DELETE FROM sparseflow_record")
+
+
+def test_numbers_that_no_database_knows_are_only_not_found(tmp_path: Path) -> None:
+    store = Store(tmp_path / "records.sqlite")
+    for number in (0, -1, 10**30):
+        with pytest.raises(RecordError, match="has no record"):
+            store.get(number)
+    assert store.records(limit=10**30) == []

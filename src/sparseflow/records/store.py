@@ -22,6 +22,8 @@ from sparseflow.records.record import Key, Record
 
 __all__ = ["Store"]
 
+_IDS = 1 << 63
+"""First number that no database gives a record."""
 _FIELDS = ("layer", "decision", "target", "protocol", "source", "name", "run", "unit")
 
 
@@ -115,7 +117,7 @@ class Store:
         wanted = _filtered(only)
         if failed is not None:
             wanted = wanted.where(Row.failure.is_not(None) if failed else Row.failure.is_(None))
-        return self._read(wanted.order_by(Row.id.desc()).limit(limit))
+        return self._read(wanted.order_by(Row.id.desc()).limit(None if limit is None else min(limit, _IDS - 1)))
 
     def get(self, id: int) -> Record:
         """Return one record by its number.
@@ -123,7 +125,7 @@ class Store:
         Raises:
             RecordError: there is none.
         """
-        found = self._read(select(Row).where(Row.id == id))
+        found = self._read(select(Row).where(Row.id == id)) if 0 < id < _IDS else []
         if not found:
             raise RecordError(f"{self.place} has no record {id}; list them with `sparseflow records list`")
         return found[0]

@@ -164,3 +164,14 @@ def test_powers_of_two_are_exact():
     assert torch.equal(power_above(x), x)
     assert torch.equal(power_above(x * 1.001), 2 * x)
     assert torch.equal(power_above(x * 0.999), x)
+
+
+def test_a_file_that_cannot_be_written_is_named_and_nothing_is_left(tmp_path):
+    model = models.build("csnn", channels=4)
+    models.checkpoint.round_half(model)
+    (tmp_path / "a.safetensors").mkdir()
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "a.safetensors", tmp_path / "file" / "b.safetensors"):
+        with pytest.raises(DataError, match="cannot write checkpoint"):
+            models.save_checkpoint(path, model, name="csnn", arguments={}, record={})
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.safetensors", "file"]

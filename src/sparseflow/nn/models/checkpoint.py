@@ -98,6 +98,7 @@ def save_checkpoint(
 
     Raises:
         ConfigError: a weight would change in float16, or in bytes.
+        DataError: the file cannot be written.
     """
     tensors = {}
     for key, tensor in model.state_dict().items():
@@ -113,13 +114,16 @@ def save_checkpoint(
         tensors[key] = stored
     metadata = {"model": name, "arguments": json.dumps(dict(arguments)), "record": json.dumps(dict(record))}
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.{os.getpid()}")
     try:
-        partial.write_bytes(save(tensors, metadata))
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            partial.write_bytes(save(tensors, metadata))
+            partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError as e:
+        raise DataError(f"cannot write checkpoint {target}: {e.strerror or e}; name a file that you may write") from e
 
 
 def power_above(x: Tensor) -> Tensor:
