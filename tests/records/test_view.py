@@ -52,6 +52,7 @@ def test_json_can_be_read_back(store):
 
 def test_exported_files_hold_every_record(store, tmp_path):
     assert export(store, tmp_path / "new" / "r.json") == 3
+    assert (tmp_path / "new" / "r.json").stat().st_mode & 0o777 == 0o644
     assert [Record.from_dict(x) for x in json.loads((tmp_path / "new" / "r.json").read_text())] == list(store)
     assert export(store, tmp_path / "r.txt", format="csv") == 3
     with (tmp_path / "r.txt").open(newline="") as file:

@@ -94,6 +94,7 @@ def export(store: Store, path: Path, *, format: str | None = None) -> int:
         try:
             with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
                 file.write(text)
+            os.chmod(draft, 0o644)
             os.replace(draft, path)
         except BaseException:
             Path(draft).unlink(missing_ok=True)
