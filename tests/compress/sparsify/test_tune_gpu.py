@@ -199,3 +199,9 @@ def test_a_graph_of_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     x.fill_(2.0)
     assert torch.equal(replay(), torch.full((3,), 4.0))
     assert len(made[0].calls) == 4
+
+
+def test_every_kernel_that_a_block_has_is_tried() -> None:
+    behind_gates = {"gated", "gated int8"}
+    assert set(tune_gpu.KERNELS_GPU) == set(SpikeLayerBlock.kernels) - behind_gates - {"dense"}
+    assert set(tune_gpu.GATED.values()) == behind_gates

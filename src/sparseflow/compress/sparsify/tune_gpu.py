@@ -24,7 +24,7 @@ from sparseflow.ops.spike_layer.gate import set_bits
 
 __all__ = ["KERNELS_CPU", "KERNELS_GPU", "as_graph", "call_seconds", "time_lowered"]
 
-KERNELS_GPU = ("library", "triton", "cuda", "event", "small")
+KERNELS_GPU = ("library", "triton", "cuda", "int8", "event", "small")
 KERNELS_CPU = ("library", "dense")
 SPIKES_OFF = 1e-3
 """Share of spikes above which a kernel is taken for wrong, and not for rounding otherwise."""
