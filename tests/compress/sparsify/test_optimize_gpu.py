@@ -10,7 +10,8 @@ from torch import nn
 import sparseflow.compress.sparsify.optimize_gpu as pipeline
 from sparseflow.compress.sparsify.memory import Memory
 from sparseflow.compress.sparsify.optimize_gpu import GpuSettings, check_precision, on_cuda, optimize_gpu
-from sparseflow.compress.sparsify.tune import Effort
+from sparseflow.compress.sparsify.parity import Parity
+from sparseflow.compress.sparsify.tune import Effort, Timed
 from sparseflow.cost import Timing
 from sparseflow.errors import ConfigError, UnsupportedError
 from sparseflow.hardware import load_target
@@ -250,3 +251,36 @@ def test_every_form_is_judged_on_the_same_sample(times: dict[str, float], policy
     assert isinstance(made, PackedNet)
     assert torch.equal(x, before)
     assert report.parity["rel_err"] < 1e-3
+
+
+@torch.no_grad()
+def test_layers_whose_rounding_shows_get_another_kernel(
+    times: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, x = chain()
+    times["packed"] = 0.5
+    plain, ran = pipeline.compare_lowered, []
+
+    def tuned(lowered: Any, *_: Any, **__: Any) -> dict[str, Timed]:
+        known = {"int8": 0.1, "gated": 0.2, "event": 0.3, "library": 0.4, "dense": 0.5}
+        timed = {}
+        for name in lowered.blocks:
+            block = lowered.graph_module.get_submodule(name)
+            if hasattr(block, "kernels"):
+                block.kernel, timed[name] = "int8", Timed(kernels=known, crossover=0.1)
+        return timed
+
+    def compare(lowered: Any, *args: Any) -> Parity:
+        kernels = {b.kernel for b in lowered.graph_module.modules() if hasattr(b, "kernels")}
+        ran.append(kernels)
+        return Parity(spikes=10, mismatches=10) if kernels != {"dense"} else plain(lowered, *args)
+
+    monkeypatch.setattr(pipeline, "time_lowered", tuned)
+    monkeypatch.setattr(pipeline, "compare_lowered", compare)
+    made, report = run(model, x, precision="int8")
+    assert ran == [{"int8"}, {"dense"}]
+    assert isinstance(made, PackedNet)
+    rows = [row for row in report.layers if row.timings_s]
+    assert {row.kernel for row in rows} == {"dense"}
+    assert all(row.crossover is None and row.kernel_s == 0.5 for row in rows)
+    assert report.precision == "int8"

@@ -22,7 +22,7 @@ from sparseflow.compress.sparsify.replace import replace_modules
 from sparseflow.compress.sparsify.rivals import DenseForm, block_twin
 from sparseflow.compress.sparsify.runs import all_quiet, cloned, from_rest, has_state
 from sparseflow.compress.sparsify.tune import Effort, Timed
-from sparseflow.compress.sparsify.tune_gpu import KERNELS_CPU, KERNELS_GPU, time_lowered
+from sparseflow.compress.sparsify.tune_gpu import GATED, KERNELS_CPU, KERNELS_GPU, time_lowered
 from sparseflow.cost import measure
 from sparseflow.errors import ConfigError, UnsupportedError
 from sparseflow.ir import Decision, Layer, LayerReport, Plan, Refusal, Report, Target
@@ -36,6 +36,9 @@ from sparseflow.trace.workload import to_workload
 __all__ = ["PRECISIONS", "GpuSettings", "check_precision", "on_cuda", "optimize_gpu"]
 
 PRECISIONS = ("fp16", "exact", "int8")
+# Given up in this order where a network's spikes differ too often.
+_ROUNDS_CURRENTS = ("library",)
+_ROUNDS_WEIGHTS = ("int8", "gated int8")
 _FORCED = {"always": "packed", "block": "block"}
 
 
@@ -206,9 +209,9 @@ class _GpuJob:
         modules = dict(self.base.named_modules())
         with quiet(self.base):
             parity = compare_lowered(lowered, self.args, modules)
-            if judge_lowered(parity, precision) is not None and _leave_library(lowered, timed):
-                # The library rounds the currents to half, our kernels do not.
-                parity = compare_lowered(lowered, self.args, modules)
+            for names in (_ROUNDS_CURRENTS, _ROUNDS_CURRENTS + _ROUNDS_WEIGHTS):
+                if judge_lowered(parity, precision) is not None and _leave(lowered, timed, names):
+                    parity = compare_lowered(lowered, self.args, modules)
         reason = judge_lowered(parity, precision)
         if reason is not None:
             raise UnsupportedError(f"parity: {reason}")
@@ -250,8 +253,9 @@ class _GpuJob:
             layer, found = self.workload.layer(str(own.target)), timed.get(name, Timed())
             kernel = block.kernel if isinstance(block, SpikeLayerBlock | StemBlock) else "library"
             rows.append(self.row(layer, kernel, found, str(region.source.target) if region.layer is not None else ""))
-            crossover = () if found.crossover is None else (("crossover", found.crossover),)
-            decisions[layer.name] = Decision(kernel=kernel, schedule=crossover, fuse=FUSED)
+            crossover = rows[-1].crossover
+            schedule = () if crossover is None else (("crossover", crossover),)
+            decisions[layer.name] = Decision(kernel=kernel, schedule=schedule, fuse=FUSED)
         return tuple(rows), decisions
 
     def row(self, layer: Layer, kernel: str, found: Timed, source: str = "") -> LayerReport:
@@ -268,7 +272,7 @@ class _GpuJob:
             dense_s=found.original,
             kernel_s=found.kernels.get(kernel),
             timings_s=dict(found.kernels),
-            crossover=found.crossover,
+            crossover=found.crossover if kernel in GATED.values() else None,
         )
 
     def rivals(self) -> Iterator[_Form]:
@@ -347,14 +351,14 @@ class _GpuJob:
         return chosen, times
 
 
-def _leave_library(lowered: Fused, timed: dict[str, Timed]) -> bool:
-    """Set every layer that the library runs to its next fastest kernel; tell whether one was."""
+def _leave(lowered: Fused, timed: dict[str, Timed], names: tuple[str, ...]) -> bool:
+    """Set every layer that one of these kernels runs to the fastest other one; tell whether one was."""
     changed = False
     for name, found in timed.items():
         block: Any = lowered.graph_module.get_submodule(name)
         # Kernel "event" alone would slow down with every spike more.
-        others = {kernel: s for kernel, s in found.kernels.items() if kernel not in ("library", "event")}
-        if block.kernel == "library" and others:
+        others = {k: s for k, s in found.kernels.items() if k not in (*names, *GATED.values(), "event")}
+        if block.kernel in names and others:
             block.kernel, changed = min(others, key=lambda k: others[k]), True
     return changed
 

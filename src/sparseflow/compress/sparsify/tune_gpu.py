@@ -22,7 +22,7 @@ from sparseflow.nn.spikes import Spikes, unpack
 from sparseflow.nn.stem_block import StemBlock
 from sparseflow.ops.spike_layer.gate import set_bits
 
-__all__ = ["KERNELS_CPU", "KERNELS_GPU", "as_graph", "call_seconds", "time_lowered"]
+__all__ = ["GATED", "KERNELS_CPU", "KERNELS_GPU", "as_graph", "call_seconds", "time_lowered"]
 
 KERNELS_GPU = ("library", "triton", "cuda", "int8", "event", "small")
 KERNELS_CPU = ("library", "dense")
