@@ -84,6 +84,33 @@ def test_a_fused_network_is_optimized_anew_for_another_sample() -> None:
     assert {row.shape[1] for row in report.layers if len(row.shape) == 5} == {2 * len(x)}
 
 
+class _Resets(nn.Module):
+    """Resets its neurons in its forward, as many training loops are written."""
+
+    def __init__(self, inner: nn.Module, *, by_hand: bool) -> None:
+        super().__init__()
+        self.inner, self.by_hand = inner, by_hand
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.by_hand:
+            self.inner.features[3].v = 0.0  # type: ignore[index, union-attr]
+        else:
+            reset_net(self.inner)
+        out: Tensor = self.inner(x)
+        return out
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_it_used_to_forget_that_a_forward_resets_its_neurons(by_hand: bool) -> None:
+    model, x = chain()
+    model = _Resets(model, by_hand=by_hand)
+    made, report = _optimize(model, x, policy="always")
+    assert any("resets neurons" in r.reason for r in report.refusals)
+    with torch.no_grad():
+        for _ in range(3):
+            torch.testing.assert_close(made(x), model(x), rtol=1e-4, atol=1e-4)
+
+
 def test_a_lazy_layer_is_named() -> None:
     with pytest.raises(CaptureError, match=r"1\.weight has no shape yet; run the model once"):
         _optimize(nn.Sequential(IFNode(), nn.LazyLinear(3)), torch.rand(2, 4))

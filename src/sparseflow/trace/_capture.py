@@ -25,9 +25,10 @@ def capture(model: nn.Module, sample: Any) -> Capture:
 
     The edges are recorded from the tensors that the calls really exchanged. A
     symbolic trace with neurons as leaves is added as `graph_module` when it gives
-    bit-equal outputs and has the same edges; else `how` is "record" and a note
-    says why. The model runs in eval mode without gradient, from fresh neuron
-    state; modes, state, buffers and random numbers are put back.
+    bit-equal outputs, at a second call on the state of the first one too, and has
+    the same edges; else `how` is "record" and a note says why. The model runs in eval
+    mode without gradient, from fresh neuron state; modes, state, buffers and random
+    numbers are put back.
 
     Args:
         model: any eager module.
@@ -48,12 +49,13 @@ def capture(model: nn.Module, sample: Any) -> Capture:
     with quiet(model):
         given = _fresh(args, kwargs)
         recorder, outputs = _record(model, *given)
+        again = _again(model, *_fresh(args, kwargs))
     wrote = not all(map(torch.equal, tensors_in(given), tensors_in((args, kwargs))))
     calls, notes = tuple(recorder.calls), list(recorder.notes)
     notes += _module_notes(model, recorder)
     graph_module: fx.GraphModule | None = None
     try:
-        graph_module = _traced(model, args, kwargs, outputs, calls)
+        graph_module = _traced(model, args, kwargs, outputs, again, calls)
     except CaptureError as e:
         notes.append(f"no traced graph: {e}")
     nodes = _fold(calls)
@@ -134,11 +136,24 @@ def _record(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     return recorder, [t.detach().clone() for t in tensors_in(outputs)]
 
 
+def _again(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[torch.Tensor] | None:
+    """Return the outputs of one more call, or None if the model takes none before it is reset."""
+    try:
+        return [t.detach().clone() for t in tensors_in(model(*args, **kwargs))]
+    except Exception:
+        return None
+
+
+def _same(one: list[torch.Tensor] | None, other: list[torch.Tensor]) -> bool:
+    return one is not None and len(one) == len(other) and all(map(torch.equal, one, other))
+
+
 def _traced(
     model: nn.Module,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
     expected: list[torch.Tensor],
+    again: list[torch.Tensor] | None,
     calls: tuple[Call, ...],
 ) -> fx.GraphModule:
     """Return the symbolic trace of the model, checked against what was recorded."""
@@ -146,12 +161,16 @@ def _traced(
         traced = leaf_trace(model)
     with quiet(model):
         try:
-            args, kwargs = _fresh(args, kwargs)
-            outputs = list(tensors_in(traced(*args, **kwargs)))
+            fresh_args, fresh_kwargs = _fresh(args, kwargs)
+            outputs = list(tensors_in(traced(*fresh_args, **fresh_kwargs)))
         except Exception as e:
             raise CaptureError(f"the traced graph does not run: {type(e).__name__}: {e}") from e
-        if len(outputs) != len(expected) or not all(map(torch.equal, outputs, expected)):
+        if not _same(outputs, expected):
             raise CaptureError("the traced graph gives other outputs than the model")
+        if again is not None and not _same(_again(traced, *_fresh(args, kwargs)), again):
+            raise CaptureError(
+                "at a second call the traced graph gives other outputs, as where a forward resets neurons"
+            )
     of_graph, of_calls = edges_of_graph(traced.graph), edges_of_calls(calls)
     if of_graph != of_calls:
         raise CaptureError(describe_difference(of_graph, of_calls))
