@@ -46,9 +46,9 @@ pieces="
 0 110 blocks                      --only blocks
 1 310 network-spiking_resnet50-1  --only network --case spiking_resnet50:1
 1 240 network-sew_resnet18-1      --only network --case sew_resnet18:1
-2 220 network-sew_resnet18-32     --only network --case sew_resnet18:32
-2 110 seed                        --only seed
-2 220 correct                     --only correct
+2 190 network-sew_resnet18-32     --only network --case sew_resnet18:32
+2 100 seed                        --only seed
+2 260 correct                     --only correct
 3 550 coverage                    --only coverage
 "
 order="network-sew_resnet18-32 network-sew_resnet18-1 network-spiking_resnet50-32 network-spiking_resnet50-1"

@@ -20,9 +20,9 @@ def names(monkeypatch):
 
 
 def test_every_layer_of_a_trained_network_is_fed_with_dense_spikes(names):
-    deck = LayerDeck(SHIPPED, [("dense", "fp16"), ("nonsense", "fp16")], names)
+    deck = LayerDeck({SHIPPED: names}, [("dense", "fp16"), ("nonsense", "fp16")])
     share_out(deck, run_layers, Budget(120.0), CPU, 0)
-    right, refused = deck.tallies["dense", "fp16"], deck.tallies["nonsense", "fp16"]
+    right, refused = deck.tallies[SHIPPED, "dense", "fp16"], deck.tallies[SHIPPED, "nonsense", "fp16"]
     assert list(right) == list(refused) == names
     assert len(names) >= 7
     assert all(t.ran == 1 and t.equal == t.steps > 0 for t in right.values())
@@ -35,9 +35,9 @@ def test_a_layer_that_breaks_is_named_and_not_counted(names, monkeypatch):
         raise RuntimeError("illegal memory access")
 
     monkeypatch.setattr(trained_layers, "layer_case", broken)
-    deck = LayerDeck(SHIPPED, [("dense", "fp16")], names)
+    deck = LayerDeck({SHIPPED: names}, [("dense", "fp16")])
     share_out(deck, run_layers, Budget(60.0), CPU, 0)
-    assert deck.tallies["dense", "fp16"] == {}
+    assert deck.tallies[SHIPPED, "dense", "fp16"] == {}
     assert len(deck.errors) == len(names)
     assert f"{names[0]}, dense, fp16" in deck.errors
 

@@ -294,6 +294,7 @@ def blocks_stage(
     result.checks.append(_check(f"geomean of {len(cases)} blocks, 1 % of spikes", geomean_of(ratios[0.01]), 2.0))
     slowest = min(ratios[0.0]) if all(math.isfinite(r) for r in ratios[0.0]) else math.nan
     result.checks.append(_check(f"slowest of {len(cases)} blocks, no spike at all", slowest, 8.0))
+    result.details["geomeans"] = {str(d): geomean_of(found) for d, found in ratios.items()}
     return result
 
 

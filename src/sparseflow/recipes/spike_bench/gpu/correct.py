@@ -9,8 +9,7 @@ from torch import nn
 
 from sparseflow import data
 from sparseflow.recipes.checks import Check
-from sparseflow.recipes.spike_bench.gpu.dense import neuron_params
-from sparseflow.recipes.spike_bench.gpu.layer_cases import Tally, layer_case
+from sparseflow.recipes.spike_bench.gpu.layer_cases import Tally
 from sparseflow.recipes.spike_bench.gpu.nets import (
     CLAIMS,
     NetCase,
@@ -22,8 +21,9 @@ from sparseflow.recipes.spike_bench.gpu.nets import (
 from sparseflow.recipes.spike_bench.gpu.random_layers import STRUCTURES, Deck, run_task
 from sparseflow.recipes.spike_bench.gpu.record import StageResult
 from sparseflow.recipes.spike_bench.gpu.settings import Budget, GpuBenchConfig, cores, strict
-from sparseflow.recipes.spike_bench.gpu.tasks import share_out
-from sparseflow.recipes.spike_bench.gpu.trained_layers import LayerDeck, fed_layers, run_layers
+from sparseflow.recipes.spike_bench.gpu.tasks import Task, share_out
+from sparseflow.recipes.spike_bench.gpu.trained_layers import LayerDeck, fed_layers, run_here, run_layers
+from sparseflow.recipes.spike_bench.network import SpikingLayer
 
 __all__ = ["BOUNDS", "SHIPPED", "combinations", "correct_stage"]
 
@@ -82,13 +82,8 @@ def correct_stage(
                 result.checks.append(_check(name, math.nan, "fraction", ">=", LEAST_TOP1))
 
     # What is held to a bound first; the other precisions of whole networks are beside it.
-    for i, case in enumerate(found):
-        try:
-            _layers(case, pairs, budget.share(0.5, len(found) - i), device, result)
-        except Exception as e:
-            result.errors[f"{case.name}, layers"] = f"{type(e).__name__}: {e}"[:500]
-            name = f"{case.name}: layers fed with dense spikes"
-            result.checks.append(_check(name, math.nan, "fraction", ">=", BOUNDS["fp16"]))
+    _layers(found, pairs, budget.share(0.5, 1), device, result)
+    for case in found:
         whole(case, config.precision)
     for case in found:
         for precision in precisions:
@@ -156,35 +151,44 @@ def _cases(config: GpuBenchConfig, device: torch.device, result: StageResult) ->
 
 
 def _layers(
-    case: NetCase,
+    cases: Sequence[NetCase],
     pairs: Sequence[tuple[str, str]],
     budget: Budget,
     device: torch.device,
     result: StageResult,
 ) -> None:
-    layers = fed_layers(case.model, case.x)
-    deck = LayerDeck(case.path, pairs, list(layers))
-    if case.path:
+    layers: dict[str, dict[str, SpikingLayer]] = {}
+    for case in cases:
+        try:
+            layers[case.path or case.name] = fed_layers(case.model, case.x)
+        except Exception as e:
+            result.errors[f"{case.name}, layers"] = f"{type(e).__name__}: {e}"[:500]
+    deck = LayerDeck({path: list(found) for path, found in layers.items()}, pairs)
+
+    def here(task: Task, _: torch.device) -> tuple[Tally, dict[str, str]]:
+        return run_here(layers[task.path], task, device)
+
+    # Other processes read the weights from their files, which random ones have not.
+    if all(case.path for case in cases) and device.type == "cuda":
         share_out(deck, run_layers, budget, device, _processes(device))
     else:
-        while budget.left() > 0 and (task := deck.take()) is not None:
-            found = layers[deck.names[task.seeds[0]]]
-            assert found.neuron is not None
-            params, name = neuron_params(found.neuron), deck.names[task.seeds[0]]
-            tally = layer_case(found.layer, found.bn, params, found.x, task.kernel, task.precision, name)
-            deck.put(task, tally, {})
+        share_out(deck, here, budget, device, 0)
     for i, (where, reason) in enumerate(deck.errors.items()):
         if i < 12:
-            result.errors[f"{case.name}, {where}"] = reason
-    for (kernel, precision), each in deck.tallies.items():
-        total, what = Tally(), f"{case.name}, {kernel}"
-        for tally in each.values():
-            total.add(tally)
-        agreements = {name: tally.agreement for name, tally in each.items()}
-        result.details[f"{what}, {precision}"] = {**total.to_dict(), "layers": agreements}
-        result.checks.append(_spike_check(f"{what}, layers fed with dense spikes", precision, total))
-        late = len(layers) - len(each)
-        result.checks.append(_check(f"{what}, {precision}: layers that did not come to it", late, "layers", "==", 0))
+            result.errors[where] = reason
+    for case in cases:
+        path = case.path or case.name
+        for kernel, precision in pairs:
+            total, what = Tally(), f"{case.name}, {kernel}"
+            each = deck.tallies.get((path, kernel, precision), {})
+            for tally in each.values():
+                total.add(tally)
+            agreements = {name: tally.agreement for name, tally in each.items()}
+            result.details[f"{what}, {precision}"] = {**total.to_dict(), "layers": agreements}
+            result.checks.append(_spike_check(f"{what}, layers fed with dense spikes", precision, total))
+            late = len(layers.get(path, ())) - len(each)
+            name = f"{what}, {precision}: layers that did not come to it"
+            result.checks.append(_check(name, late, "layers", "==", 0))
 
 
 def _whole(

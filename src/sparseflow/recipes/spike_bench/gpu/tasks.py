@@ -39,8 +39,6 @@ class Task:
 class Tasks(Protocol):
     """Where tasks come from, and where their results go; safe for several threads."""
 
-    structures: int
-
     def take(self) -> Task | None:
         """Return the next task, or None if there is none."""
 

@@ -2,7 +2,7 @@
 
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -16,35 +16,33 @@ from sparseflow.recipes.spike_bench.gpu.settings import strict
 from sparseflow.recipes.spike_bench.gpu.tasks import Task
 from sparseflow.recipes.spike_bench.network import SpikingLayer, spiking_layers
 
-__all__ = ["IMAGES", "LayerDeck", "fed_layers", "run_layers"]
+__all__ = ["IMAGES", "LayerDeck", "fed_layers", "run_here", "run_layers"]
 
 IMAGES = 8
 
 
 @dataclass
 class LayerDeck:
-    """Every layer of a network with every kernel.
+    """Every layer of some networks with every kernel, one network after the other.
 
     Args:
-        path: name or path of the trained network.
+        names: the layers of each trained network, in the order of `fed_layers`, by its name or path.
         combinations: kernels and precisions.
-        names: the layers, in the order of `fed_layers`.
     """
 
-    path: str
+    names: Mapping[str, Sequence[str]]
     combinations: Sequence[tuple[str, str]]
-    names: Sequence[str]
-    tallies: dict[tuple[str, str], dict[str, Tally]] = field(default_factory=dict)
+    tallies: dict[tuple[str, str, str], dict[str, Tally]] = field(default_factory=dict)
     errors: dict[str, str] = field(default_factory=dict)
-    structures: int = 1
 
     def __post_init__(self) -> None:
         """Deal the tasks."""
         self._lock = threading.Lock()
-        self.tallies = {pair: {} for pair in self.combinations}
+        self.tallies = {(path, *pair): {} for path in self.names for pair in self.combinations}
         self._todo: deque[Task] = deque(
-            Task(kernel=kernel, precision=precision, seeds=(i,), path=self.path)
-            for i in range(len(self.names))
+            Task(kernel=kernel, precision=precision, seeds=(i,), path=path)
+            for path, names in self.names.items()
+            for i in range(len(names))
             for kernel, precision in self.combinations
         )
 
@@ -57,7 +55,8 @@ class LayerDeck:
         """Take note of what a task gave."""
         with self._lock:
             if not errors:
-                self.tallies[task.kernel, task.precision][self.names[task.seeds[0]]] = tally
+                name = self.names[task.path][task.seeds[0]]
+                self.tallies[task.path, task.kernel, task.precision][name] = tally
             self.errors |= errors
 
 
@@ -80,10 +79,18 @@ def run_layers(task: Task, device: torch.device) -> tuple[Tally, dict[str, str]]
     Raises:
         RuntimeError: the device is lost.
     """
+    return run_here(_layers(task.path, device), task, device)
+
+
+def run_here(layers: Mapping[str, SpikingLayer], task: Task, device: torch.device) -> tuple[Tally, dict[str, str]]:
+    """Do what `run_layers` does, with layers that are there.
+
+    Raises:
+        RuntimeError: the device is lost.
+    """
     total, errors = Tally(), {}
-    layers = list(_layers(task.path, device).items())
-    for i in task.seeds:
-        name, found = layers[i]
+    for name in [list(layers)[i] for i in task.seeds]:
+        found = layers[name]
         assert found.neuron is not None
         params = neuron_params(found.neuron)
         try:
