@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from sparseflow.compress.sparsify import drift
 from sparseflow.compress.sparsify.drift import BUCKETS, crossing, iid_spikes
 from sparseflow.nn.spikes import Spikes, pack, unpack
 
@@ -23,6 +24,16 @@ def test_samples_of_counts_fill_every_plane() -> None:
     counts = unpack(iid_spikes(like, 0.5))
     assert counts.shape == (2, 3, 33, 5, 5)
     assert counts.unique().tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("at_once", [1, 100, 2 * 5 * 5 * 33, 1 << 30])
+def test_samples_are_drawn_in_pieces(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
+    monkeypatch.setattr(drift, "_AT_ONCE", at_once)
+    like = Spikes(torch.full((7, 5, 5, 2), 77, dtype=torch.int32), 33, (7,), False)
+    assert float(unpack(iid_spikes(like, 1.0)).min()) == 1.0
+    assert 0.4 < float(unpack(iid_spikes(like, 0.5)).mean()) < 0.6
+    empty = Spikes(torch.zeros(0, 5, 5, 2, dtype=torch.int32), 33, (0,), False)
+    assert iid_spikes(empty, 0.5).words.shape == (0, 5, 5, 2)
 
 
 def test_samples_leave_the_random_numbers_alone() -> None:

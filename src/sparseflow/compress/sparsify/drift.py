@@ -12,6 +12,7 @@ __all__ = ["BUCKETS", "crossing", "iid_spikes"]
 
 BUCKETS = {"0-2 %": (0.003, 0.015), "2-20 %": (0.05, 0.15), "over 20 %": (0.4,)}
 """Densities at which kernels are timed, by the bucket that they stand for."""
+_AT_ONCE = 1 << 24
 
 
 def iid_spikes(like: Spikes, density: float) -> Spikes:
@@ -25,12 +26,14 @@ def iid_spikes(like: Spikes, density: float) -> Spikes:
         density: share of ones.
     """
     m, h, w, _ = like.words.shape
-    generator = torch.Generator(like.words.device).manual_seed(m * h * w)
-    planes = []
-    for _ in range(like.planes):
-        drawn = torch.rand((m, h, w, like.channels), device=like.words.device, generator=generator) < density
-        planes.append(pack_spikes(drawn.to(torch.float16).permute(0, 3, 1, 2)))
-    return like._replace(words=torch.cat(planes, dim=-1))
+    device, channels = like.words.device, like.channels
+    generator = torch.Generator(device).manual_seed(m * h * w)
+    words, maps = torch.empty_like(like.words), max(1, _AT_ONCE // max(h * w * channels, 1))
+    for part in torch.split(words, maps) if m else ():
+        for plane in part.tensor_split(like.planes, dim=-1):
+            drawn = torch.rand((len(part), h, w, channels), device=device, generator=generator) < density
+            plane.copy_(pack_spikes(drawn.to(torch.float16).permute(0, 3, 1, 2)))
+    return like._replace(words=words)
 
 
 def crossing(points: Sequence[tuple[float, float, float]], own: float) -> float | None:
