@@ -94,11 +94,11 @@ def optimize(
         effort: how long to measure.
         precision: what packed layers may round, on GPUs: "fp16" weights to 11 bits; "exact"
             to 22, with float32 elsewhere; "int8" to 8 bits with a scale for each channel,
-            where that is faster and spikes come out. Fed the spikes of the dense layer, at
-            most 0.02 %, none and 0.3 % of a network's spikes may differ, or it stays dense;
-            `parity["mismatch"]` of the report has the share. Weights that lie on a grid of 8
-            bits may be multiplied as int8 under each of them. CPU kernels are exact whatever
-            it says.
+            where that is faster and spikes come out. With each layer fed the same spikes as
+            the float32 one, at most 0.02 %, none and 0.3 % of a network's spikes may differ,
+            or it stays dense; `parity["mismatch"]` of the report has the share. Weights on a
+            grid of 8 bits may be multiplied as int8 under each of them. CPU kernels are exact
+            whatever it says.
         keep_state: on GPUs, carry the neurons' potentials from call to call. False: each
             call starts at rest and the neurons must be reset before the next one, or it
             raises. None: only if the neurons run step by step (`step_mode="s"`).
