@@ -41,14 +41,14 @@ for k in ${KERNELS:-}; do options+=(--kernel "$k"); done
 
 # Lane, share of the lane's time, name of the piece, its options. Shares are about the seconds that a piece needs.
 pieces="
-0 330 network-spiking_resnet50-32 --only network --case spiking_resnet50:32
-0 110 memory                      --only memory
-0 110 blocks                      --only blocks
-1 310 network-spiking_resnet50-1  --only network --case spiking_resnet50:1
-1 240 network-sew_resnet18-1      --only network --case sew_resnet18:1
-2 190 network-sew_resnet18-32     --only network --case sew_resnet18:32
-2 100 seed                        --only seed
-2 260 correct                     --only correct
+0 440 network-spiking_resnet50-32 --only network --case spiking_resnet50:32
+0 120 memory                      --only memory
+1 330 network-spiking_resnet50-1  --only network --case spiking_resnet50:1
+1 230 network-sew_resnet18-1      --only network --case sew_resnet18:1
+2 180 network-sew_resnet18-32     --only network --case sew_resnet18:32
+2  80 blocks                      --only blocks
+2  70 seed                        --only seed
+2 230 correct                     --only correct
 3 550 coverage                    --only coverage
 "
 order="network-sew_resnet18-32 network-sew_resnet18-1 network-spiking_resnet50-32 network-spiking_resnet50-1"

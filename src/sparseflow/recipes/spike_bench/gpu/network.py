@@ -48,8 +48,8 @@ __all__ = ["BATCHES", "BESIDE", "network_stage"]
 
 BATCHES = (32, 1)
 Beside = Callable[[str, Budget], dict[str, Any]]
-# Seconds kept for what comes after the choice of a rival, and those that a row beside may take past the budget.
-RESERVE_S = 40.0
+# Seconds kept for the timing after the choice of a rival, and those that a row beside may take past the budget.
+RESERVE_S = 15.0
 GRACE_S = 10.0
 ALIVE = (0.02, 0.40)
 # Precisions whose rows stand beside that of the settings.
@@ -170,7 +170,9 @@ def _one(
         Dense(module=WithReset(case.model), inputs=[x]), Variant(mode="eager", dtype="tf32", layout="nchw"), device
     )
     optimized_s = time.perf_counter() - began
-    choice = _choice(case, x, config, Budget(max(0.0, budget.left() - (0.0 if config.quick else RESERVE_S))), device)
+    # What comes after is timing, and our side once more in every precision beside.
+    after_s = 0.0 if config.quick else RESERVE_S + len(BESIDE) * min(optimized_s, 30.0)
+    choice = _choice(case, x, config, Budget(max(0.0, budget.left() - after_s)), device)
     chosen_s = time.perf_counter() - began
     rival = choice.best
     if rival is None:
