@@ -184,35 +184,35 @@ def test_two_halves_hold_more_of_a_weight():
 @pytest.mark.parametrize("steps", [1, 2, 3, 4, 5, 16, 32])
 @pytest.mark.parametrize("pixels", [1, 49, 196, 784, 3136, 4096])
 def test_a_cut_covers_the_layer_and_fits_the_machine(pixels, steps):
-    kind = {"ADD": 2, "SAME": 2}
     for channels, words in ((5, 1), (64, 18), (96, 27), (512, 144), (2048, 48)):
         for halves in (1, 2):
             sizes = {"pixels": pixels, "steps": steps, "channels": channels, "words": words, "units": words}
-            cut = small.configure(**sizes, halves=halves, cores=132)
+            cut = small.configure(**sizes, halves=halves, cores=132, planes=3, extra=4)
             tiles = -(-pixels // cut.pixels)
             assert steps * cut.pixels <= 16 * cut.rows <= 16 * small.TILES
             assert -(-channels // 32) * 32 % cut.columns == 0
             assert cut.grid == tiles * (-(-channels // 32) * 32 // cut.columns) * cut.cluster
             assert cut.cluster <= words
             assert cut.threads <= 256
-            _, shared = small._layout(cut, -(-words // cut.cluster), 1, 2, 3, steps, kind)
+            _, shared = small._layout(cut, -(-words // cut.cluster), 1, 2, 3, steps, 4)
             assert shared <= small.SHARED
 
 
 def test_parts_of_shared_memory_do_not_meet():
     cut = small.configure(pixels=49, steps=4, channels=512, words=144, units=36, halves=1, cores=132, cluster=4)
-    places, shared = small._layout(cut, 9, 4, 1, 2, 4, {"ADD": 1, "SAME": 0})
+    places, shared = small._layout(cut, 9, 4, 1, 2, 4, 1)
     rows, wide = 16 * cut.rows, cut.columns // 32
     sizes = (16 * rows, 16 * 9, 4 * 2 * 36 * rows, 4 * 4 * cut.pixels * wide, 4 * cut.along * rows * (cut.columns + 8))
-    for begin, size, end in zip((0, *places[:-1]), sizes, places, strict=True):
+    for begin, size, end in zip((0, *places[:4]), sizes, places[:5], strict=True):
         assert begin % 16 == 0
         assert begin + size <= end
-    assert shared - places[-1] >= 4 * cut.pixels * wide * 4 * 32
+    assert places[5] - places[4] >= 4 * cut.pixels * wide * 4 * 32
+    assert shared - places[5] >= 4 * (8 + cut.columns)
 
 
 def test_structures_lie_as_the_compiler_lays_them():
     assert ctypes.sizeof(small.CSource) == 72
-    assert ctypes.sizeof(small.Params) == 2 * 72 + 7 * 8 + 10 * 4
+    assert ctypes.sizeof(small.Params) == 2 * 72 + 7 * 8 + 11 * 4 + 4
     assert small.Params.weights.offset == 144
     assert small.Params.units.offset == 200
     assert ctypes.sizeof(small._Attribute) == 72
@@ -234,6 +234,8 @@ def test_what_it_does_not_take(monkeypatch):
             spike_layer([Source(torch.zeros(steps, side, side, 1, dtype=torch.int32), 3)], packed, steps=steps)
     with pytest.raises(UnsupportedError, match="cannot cut"):
         small.configure(pixels=9, steps=4, channels=32, words=1, units=1, halves=1, cores=132, columns=64)
+    with pytest.raises(UnsupportedError, match="cannot cut"):
+        small.configure(pixels=9, steps=4, channels=32, words=9999, units=9999, halves=1, cores=132, planes=3)
 
 
 def test_a_launch_carries_every_operand(monkeypatch):
@@ -281,7 +283,7 @@ def test_a_launch_carries_every_operand(monkeypatch):
     ],
 )
 def test_it_compiles_without_spills(how, tmp_path: Path):
-    made = {"NT": 2, "BLOCKS": 2, "VW": 2, "SOURCES": 2, "STEPS": 4, "SAME": 1, "LEAK": 1, "RESET": 2}
+    made = {"NT": 2, "BLOCKS": 2 // how["HALVES"], "VW": 2, "SOURCES": 2, "STEPS": 4, "SAME": 1, "LEAK": 1, "RESET": 2}
     made |= {"COUNT0": 2, "KW0": 3, "COUNT1": 4, "KW1": 1, "TILE": 12, "ACROSS": 2, "AREA": 49, "WIDTH": 7}
     made |= {"ADD": 0 if how["OUT"] else 2, "OUTP": 1 if how["OUT"] else 3, **how}
     (tmp_path / "k.cu").write_text(_build.source(made, small.NAME))

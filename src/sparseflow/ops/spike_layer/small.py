@@ -24,6 +24,7 @@ PIXELS = 4096
 STEPS = 32
 TILES = 7
 SHARED = 232448  # bytes that one block may have
+ALONE = 118784  # bytes with which a block has a multiprocessor to itself
 FLOATS = {"float16": 1, "float32": 2}
 CLUSTER, SERIAL = 4, 6  # ids of launch attributes
 
@@ -47,7 +48,7 @@ class Params(ctypes.Structure):
         *((name, ctypes.c_void_p) for name in ("weights", "constants", "v0", "v", "out", "add", "same")),
         *((name, ctypes.c_int) for name in ("units", "words_in", "pixels")),
         *((name, ctypes.c_int) for name in ("channels", "words")),
-        *((name, ctypes.c_int) for name in ("to_units", "to_words", "to_extra", "to_sums", "to_inbox")),
+        *((name, ctypes.c_int) for name in ("to_units", "to_words", "to_extra", "to_sums", "to_inbox", "to_fixed")),
     )
 
 
@@ -145,6 +146,7 @@ class Config:
         depth: words of inputs whose weights are under way.
         blocks: blocks that a multiprocessor should hold.
         grid: blocks.
+        alone: a block has a multiprocessor to itself; else clusters crowd on half of them.
     """
 
     rows: int
@@ -156,6 +158,7 @@ class Config:
     depth: int
     blocks: int
     grid: int
+    alone: bool
 
     @property
     def threads(self) -> int:
@@ -172,6 +175,8 @@ def configure(
     units: int,
     halves: int,
     cores: int,
+    planes: int = 1,
+    extra: int = 0,
     rows: int | None = None,
     columns: int | None = None,
     cluster: int | None = None,
@@ -179,6 +184,7 @@ def configure(
     warps: int = 8,
     depth: int | None = None,
     blocks: int | None = None,
+    alone: bool | None = None,
 ) -> Config:
     """Choose the cut of a call whose slowest multiprocessor should be done first.
 
@@ -190,6 +196,8 @@ def configure(
         units: the same in words that are read at once.
         halves: 1, or 2 for weights in two halves.
         cores: multiprocessors.
+        planes: bit planes of the widest source.
+        extra: bit planes of the identity and of what is added.
         rows: most tiles of 16 rows of a block; chosen if None.
         columns: output channels of a block, 32, 64 or 128; chosen if None.
         cluster: blocks along the inputs, 1, 2, 4 or 8; chosen if None.
@@ -197,9 +205,10 @@ def configure(
         warps: warps of a block, at most.
         depth: words of inputs whose weights are under way; chosen if None.
         blocks: blocks that a multiprocessor should hold; chosen if None.
+        alone: a block has a multiprocessor to itself; where clusters are large if None.
 
     Raises:
-        UnsupportedError: more steps than the rows of a block.
+        UnsupportedError: no cut has the rows for the steps and fits shared memory.
     """
     padded, found = -(-channels // WORD) * WORD, []
     for most in (rows,) if rows else range(1, TILES + 1):
@@ -215,17 +224,22 @@ def configure(
                     continue
                 across = bn // (8 * each)
                 along = max(1, min(warps // across, -(-words // cl)))
+                tall = -(-steps * tile // 16)
+                free = max(1, (82 - 4 * each * tall) // (4 * each * halves))
                 made = Config(
-                    rows=-(-steps * tile // 16),
+                    rows=tall,
                     pixels=tile,
                     columns=bn,
                     across=across,
                     along=along,
                     cluster=cl,
-                    depth=depth or max(1, min(6 // (each * halves), -(-words // (cl * along)))),
-                    blocks=blocks or max(1, 16 // (across * along)),
+                    depth=depth or min(free, 6, -(-words // (cl * along))),
+                    blocks=blocks or max(1, 16 // (across * along * halves)),
                     grid=-(-pixels // tile) * (padded // bn) * cl,
+                    alone=cl > 2 if alone is None else alone,
                 )
+                if _layout(made, -(-units // cl), words // units, 2, planes, steps, extra)[1] > SHARED:
+                    continue
                 found.append((_clocks(made, words, halves, cores), made))
     if not found:
         raise UnsupportedError(f"spike_layer: kernel 'small' cannot cut {steps} steps and {channels} channels so")
@@ -235,13 +249,14 @@ def configure(
 def _clocks(cut: Config, words: int, halves: int, cores: int) -> float:
     """Return about how many clocks the slowest multiprocessor is busy."""
     each = -(-words // cut.cluster)
-    products = cut.rows * cut.columns / 8 * 2 * each * halves / 4 * 8
-    weights = cut.columns * each * 64 * halves / 40
-    gather = cut.rows * 16 * each / 8
+    products = cut.rows * cut.columns / 8 * 2 * each * halves / 4 * 9
+    weights = cut.columns * each * 64 * halves / 26
+    gather = 700 + cut.rows * 16 * each / cut.threads * 60
     sums = 2 * cut.along * cut.rows * 16 * cut.columns * 4 / 128
-    if cut.cluster > 1:
-        sums += 600 + 2 * cut.rows * 16 * cut.columns * 4 / 128
-    return -(-cut.grid // cores) * (max(products, weights) + gather + sums + 400)
+    ends = -(-cut.pixels * cut.columns // (WORD * cut.cluster * cut.across * cut.along)) * 200
+    together = 1500 + 2 * cut.rows * 16 * cut.columns * 4 / 128 if cut.cluster > 1 else 0
+    at_once = -(-cut.grid // cores)
+    return at_once * max(products, weights) + gather + at_once * (sums + ends) + together
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,7 +295,7 @@ def _plan(
     pixels = m // steps * size[0] * size[1]
     each = [_c_source(s, s.words.numel() // steps, width) for s in sources]
     units = sum(s.units for s in each)
-    known = dict(kind)
+    known, planes = dict(kind), max(s.planes for s in sources)
     cut = configure(
         pixels=pixels,
         steps=steps,
@@ -289,9 +304,10 @@ def _plan(
         units=units,
         halves=halves,
         cores=torch.cuda.get_device_properties(device).multi_processor_count,
+        planes=planes,
+        extra=known["ADD"] + known["SAME"],
         **dict(tune),
     )
-    planes = max(s.planes for s in sources)
     defines = {
         "MT": cut.rows,
         "NT": cut.columns // (8 * cut.across),
@@ -315,9 +331,8 @@ def _plan(
         "STEPS": steps,
         **known,
     }
-    places, shared = _layout(cut, -(-units // cut.cluster), width, len(sources), planes, steps, known)
-    if shared > SHARED:
-        raise UnsupportedError(f"spike_layer: kernel 'small' cannot hold {shared} bytes in shared memory")
+    extra = known["ADD"] + known["SAME"]
+    places, shared = _layout(cut, -(-units // cut.cluster), width, len(sources), planes, steps, extra)
     template = Params(
         (CSource * 2)(*each),
         *[0] * 7,
@@ -330,23 +345,24 @@ def _plan(
 
 
 def _layout(
-    cut: Config, units: int, width: int, sources: int, planes: int, steps: int, known: dict[str, int]
+    cut: Config, units: int, width: int, sources: int, planes: int, steps: int, extra: int
 ) -> tuple[list[int], int]:
-    """Return where units, words, extra, sums and inbox begin in shared memory, and the bytes of all."""
+    """Return where units, words, extra, sums, inbox and constants begin in shared memory, and the bytes of all."""
     rows, wide = 16 * cut.rows, cut.columns // WORD
     own = -(-cut.pixels * wide // cut.cluster)
     sizes = (
         16 * sources * rows,
         16 * units,
         4 * planes * units * width * rows,
-        4 * steps * cut.pixels * (known["ADD"] + known["SAME"]) * wide,
+        4 * steps * cut.pixels * extra * wide,
         4 * cut.along * rows * (cut.columns + 8),
         4 * own * cut.cluster * steps * WORD if cut.cluster > 1 else 0,
+        4 * (8 + cut.columns),
     )
     ends = [0]
     for n in sizes:
         ends.append(ends[-1] + -(-n // 16) * 16)
-    return ends[1:-1], ends[-1]
+    return ends[1:-1], max(ends[-1], ALONE if cut.alone else 0)
 
 
 def spike_layer(

@@ -52,7 +52,7 @@ struct Params {
   int units, words_in;  // of all sources
   int pixels;
   int channels, words;  // words: of one plane of the output
-  int to_units, to_words, to_extra, to_sums, to_inbox;  // bytes
+  int to_units, to_words, to_extra, to_sums, to_inbox, to_fixed;  // bytes
 };
 
 constexpr int WARPS = WN * WK;
@@ -63,6 +63,7 @@ constexpr int WIDE = BN / 32;    // output words of a pixel
 constexpr int PITCH = BN + 8;    // floats from row to row, so that stores of fragments meet no bank twice
 constexpr int EXTRA = ADD + SAME;
 constexpr int BATCH = 4;
+constexpr int SIDE = TILE * WIDE > WARPS * CL ? 2 : 1;  // items of a warp side by side
 
 __device__ __forceinline__ u32 shared(const void* p) { return (u32)__cvta_generic_to_shared(p); }
 
@@ -151,6 +152,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) spike_small(const 
   float* sums = (float*)(memory + p.to_sums);     // [WK][ROWS][PITCH]
   [[maybe_unused]] float* inbox = (float*)(memory + p.to_inbox);  // [own][CL][STEPS][32]
 
+  float* fixed = (float*)(memory + p.to_fixed);   // constants and biases of these columns
+
   const int thread = threadIdx.x, lane = thread % 32, warp = thread / 32, g = lane / 4, c = lane % 4;
   const int wn = warp % WN, wk = warp / WN;
   const int rank = blockIdx.x % CL, place = blockIdx.x / CL, column = place % ACROSS, tile = place / ACROSS;
@@ -176,6 +179,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) spike_small(const 
   for (int d = 0; d < DEPTH; ++d)
     if (from + d < to) take(d, from + d);
 
+  for (int i = thread; i < 8 + BN; i += THREADS) fixed[i] = p.constants[i < 8 ? i : column * BN + i];
 #pragma unroll 1
   for (int i = thread; i < SOURCES * ROWS; i += THREADS) {
     const Source& s = p.source[SOURCES > 1 && i >= ROWS];
@@ -265,36 +269,37 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) spike_small(const 
     for (int d = 0; d < DEPTH; ++d) {
       const int k = first + d;
       if (k >= to) break;
+      // All tiles between two products of one sum: a product takes long to come back.
 #pragma unroll
-      for (int m = 0; m < MT; ++m) {
-        u32 a[2][4] = {};
+      for (int step = 0; step < 2; ++step)
 #pragma unroll
-        for (int plane = 0; plane < PLANES; ++plane) {
-          const uint2 w = *(const uint2*)(words + (plane * held + k) * ROWS + 16 * m + 2 * g);
-          const u32 x = plane == 0 ? w.x >> fours : __funnelshift_r(w.x, w.x, fours - plane);
-          const u32 y = plane == 0 ? w.y >> fours : __funnelshift_r(w.y, w.y, fours - plane);
-          // Bit j of a half reads as the subnormal 2^(j - 24), which the weights know.
+        for (int m = 0; m < MT; ++m) {
+          u32 a[4] = {};
 #pragma unroll
-          for (int j = 0; j < 4; ++j) {
-            a[j / 2][j % 2 * 2] |= x & (0x00010001u << (j + plane));
-            a[j / 2][j % 2 * 2 + 1] |= y & (0x00010001u << (j + plane));
+          for (int plane = 0; plane < PLANES; ++plane) {
+            const uint2 w = *(const uint2*)(words + (plane * held + k) * ROWS + 16 * m + 2 * g);
+            const u32 x = plane == 0 ? w.x >> fours : __funnelshift_r(w.x, w.x, fours - plane);
+            const u32 y = plane == 0 ? w.y >> fours : __funnelshift_r(w.y, w.y, fours - plane);
+            // Bit j of a half reads as the subnormal 2^(j - 24), which the weights know.
+#pragma unroll
+            for (int q = 0; q < 2; ++q) {
+              a[2 * q] |= x & (0x00010001u << (2 * step + q + plane));
+              a[2 * q + 1] |= y & (0x00010001u << (2 * step + q + plane));
+            }
+          }
+#pragma unroll
+          for (int n = 0; n < NT; ++n) {
+            // The tensor cores cut sums off; in two halves a sum of 16 inputs is made apart and added with rounding.
+            float apart[4] = {};
+            float(&to_sum)[4] = HALVES == 2 ? apart : acc[m][n];
+#pragma unroll
+            for (int h = HALVES - 1; h >= 0; --h)
+              mma(to_sum, a, step ? b[d][n][h].z : b[d][n][h].x, step ? b[d][n][h].w : b[d][n][h].y);
+            if (HALVES == 2)
+#pragma unroll
+              for (int i = 0; i < 4; ++i) acc[m][n][i] += apart[i];
           }
         }
-#pragma unroll
-        for (int n = 0; n < NT; ++n) {
-          // The tensor cores cut sums off; in two halves the sum of a word is made apart and added with rounding.
-          float apart[4] = {};
-          float(&to_sum)[4] = HALVES == 2 ? apart : acc[m][n];
-#pragma unroll
-          for (int h = HALVES - 1; h >= 0; --h) {
-            mma(to_sum, a[0], b[d][n][h].x, b[d][n][h].y);
-            mma(to_sum, a[1], b[d][n][h].z, b[d][n][h].w);
-          }
-          if (HALVES == 2)
-#pragma unroll
-            for (int i = 0; i < 4; ++i) acc[m][n][i] += apart[i];
-        }
-      }
       if (k + DEPTH < to) take(d, k + DEPTH);
     }
   }
@@ -338,61 +343,75 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) spike_small(const 
   asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
 #endif
 
-  [[maybe_unused]] const float keep = p.constants[0], threshold = p.constants[1], reset = p.constants[2];
-  [[maybe_unused]] const float scale = p.constants[3], unscale = p.constants[4], one = p.constants[5];
+  [[maybe_unused]] const float keep = fixed[0], threshold = fixed[1], reset = fixed[2];
+  [[maybe_unused]] const float scale = fixed[3], unscale = fixed[4], one = fixed[5];
 #if CL > 1
   asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
 #endif
+  // Some items side by side, since each is a chain of steps.
 #pragma unroll 1
-  for (int item = (CL > 1 ? warp * CL + rank : warp); item < items; item += WARPS * CL) {
-    float x[STEPS];
+  for (int first = (CL > 1 ? warp * CL + rank : warp); first < items; first += WARPS * CL * SIDE) {
+    float x[SIDE][STEPS];
+    [[maybe_unused]] float v[SIDE];
+    bool valid[SIDE];
+#pragma unroll
+    for (int i = 0; i < SIDE; ++i) {
+      const int item = first + i * (WARPS * CL);
+      const int pixel = tile * TILE + item / WIDE, w = column * WIDE + item % WIDE, channel = 32 * w + lane;
+      valid[i] = item < items && pixel < p.pixels && w < p.words;
+      v[i] = RESET == 2 ? reset : 0.0f;
+      if (V0) v[i] = valid[i] && channel < p.channels ? __ldcg(p.v0 + (u64)pixel * p.channels + channel) * scale : 0.0f;
+      if (item < items) {
 #if CL > 1
-    const float* s = inbox + item / CL * (CL * STEPS * 32) + lane;
+        const float* s = inbox + item / CL * (CL * STEPS * 32) + lane;
 #pragma unroll
-    for (int t = 0; t < STEPS; ++t) {
-      x[t] = s[t * 32];
+        for (int t = 0; t < STEPS; ++t) {
+          x[i][t] = s[t * 32];
 #pragma unroll
-      for (int k = 1; k < CL; ++k) x[t] += s[(k * STEPS + t) * 32];
-    }
+          for (int k = 1; k < CL; ++k) x[i][t] += s[(k * STEPS + t) * 32];
+        }
 #else
-    gathered(item, x);
+        gathered(item, x[i]);
 #endif
-    const int q = item / WIDE, w = column * WIDE + item % WIDE, pixel = tile * TILE + q, channel = 32 * w + lane;
-    if (pixel >= p.pixels || w >= p.words) continue;
-    const float mean = p.constants[8 + channel];
-    [[maybe_unused]] const bool real = channel < p.channels;
-    [[maybe_unused]] const u64 at_v = (u64)pixel * p.channels + channel;
-    [[maybe_unused]] float v = RESET == 2 ? reset : 0.0f;
-    if (V0) v = real ? __ldcg(p.v0 + at_v) * scale : 0.0f;
+      } else {
 #pragma unroll
-    for (int t = 0; t < STEPS; ++t) {
-      [[maybe_unused]] const u32* more = extra + ((t * TILE + q) * EXTRA) * WIDE + item % WIDE;
-      float current = x[t] + mean;
-      if (SAME) {
-        u32 count = 0;
-#pragma unroll
-        for (int plane = 0; plane < SAME; ++plane) count |= (more[(ADD + plane) * WIDE] >> lane & 1) << plane;
-        current = __fmaf_rn((float)count, one, current);
+        for (int t = 0; t < STEPS; ++t) x[i][t] = 0.0f;
       }
-      [[maybe_unused]] const u64 m = (u64)t * p.pixels + pixel;
+    }
+#pragma unroll
+    for (int t = 0; t < STEPS; ++t)
+#pragma unroll
+      for (int i = 0; i < SIDE; ++i) {
+        const int item = first + i * (WARPS * CL), q = item / WIDE, column_word = item % WIDE;
+        const int w = column * WIDE + column_word, pixel = tile * TILE + q, channel = 32 * w + lane;
+        [[maybe_unused]] const u32* more = extra + ((t * TILE + q) * EXTRA) * WIDE + column_word;
+        float current = x[i][t] + fixed[8 + 32 * column_word + lane];
+        if (SAME && valid[i]) {
+          u32 count = 0;
+#pragma unroll
+          for (int plane = 0; plane < SAME; ++plane) count |= (more[(ADD + plane) * WIDE] >> lane & 1) << plane;
+          current = __fmaf_rn((float)count, one, current);
+        }
+        [[maybe_unused]] const u64 m = (u64)t * p.pixels + pixel;
 #if OUT == 0
-      const float h = LEAK ? __fmaf_rn(keep, v, current) : v + current;
-      const bool fires = h >= threshold;
-      v = !fires ? h : RESET == 0 ? h - threshold : RESET == 1 ? 0.0f : reset;
-      u32 carry = __ballot_sync(0xffffffffu, fires);
-      u32* y = (u32*)p.out + m * OUTP * p.words + w;
+        const float h = LEAK ? __fmaf_rn(keep, v[i], current) : v[i] + current;
+        const bool fires = h >= threshold;
+        v[i] = !fires ? h : RESET == 0 ? h - threshold : RESET == 1 ? 0.0f : reset;
+        u32 carry = __ballot_sync(0xffffffffu, fires);
+        u32* y = (u32*)p.out + m * OUTP * p.words + w;
 #pragma unroll
-      for (int plane = 0; plane < OUTP; ++plane) {
-        const u32 a = plane < ADD ? more[plane * WIDE] : 0;
-        if (lane == 0) y[plane * p.words] = a ^ carry;
-        carry &= a;
-      }
+        for (int plane = 0; plane < OUTP; ++plane) {
+          const u32 a = plane < ADD && valid[i] ? more[plane * WIDE] : 0;
+          if (lane == 0 && valid[i]) y[plane * p.words] = a ^ carry;
+          carry &= a;
+        }
 #elif OUT == 1
-      if (real) ((u16*)p.out)[m * p.channels + channel] = half(current * unscale);
+        if (valid[i] && channel < p.channels) ((u16*)p.out)[m * p.channels + channel] = half(current * unscale);
 #else
-      if (real) ((float*)p.out)[m * p.channels + channel] = current * unscale;
+        if (valid[i] && channel < p.channels) ((float*)p.out)[m * p.channels + channel] = current * unscale;
 #endif
-    }
-    if (KEEPV && real) p.v[at_v] = v * unscale;
+        if (KEEPV && t == STEPS - 1 && valid[i] && channel < p.channels)
+          p.v[(u64)pixel * p.channels + channel] = v[i] * unscale;
+      }
   }
 }
