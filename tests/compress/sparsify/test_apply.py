@@ -9,6 +9,7 @@ from sparseflow.errors import PlanError, UnsupportedError
 from sparseflow.ir import Decision, Plan
 from sparseflow.nn.functional import reset_net
 from sparseflow.nn.fused_net import FusedNet
+from sparseflow.nn.neurons import LIFNode
 from sparseflow.nn.sparse_conv import SparseConv2d
 from sparseflow.nn.sparse_linear import SparseLinear
 from sparseflow.trace import capture, trace
@@ -63,6 +64,23 @@ def test_an_unknown_kernel_leaves_nothing_behind() -> None:
 def test_fusing_needs_neurons() -> None:
     model, x = nn.Sequential(nn.Conv2d(3, 3, 1), nn.ReLU()), torch.zeros(1, 3, 4, 4)
     with pytest.raises(UnsupportedError, match="no IF, LIF"):
+        fused_graph(model, capture(model, x), x, {})
+
+
+class _Loop(nn.Module):
+    """Single steps in a loop, which fx unrolls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.sn = nn.Conv2d(3, 4, 3), LIFNode()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.stack([self.sn(self.conv(x)) for _ in range(3)])
+
+
+def test_a_loop_over_steps_is_told_of_multi_step_mode() -> None:
+    model, x = _Loop().eval(), torch.randn(2, 3, 8, 8)
+    with torch.no_grad(), pytest.raises(UnsupportedError, match="multi-step mode"):
         fused_graph(model, capture(model, x), x, {})
 
 

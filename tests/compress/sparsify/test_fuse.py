@@ -156,6 +156,22 @@ def test_single_step_with_views() -> None:
     assert packed.unpack in _functions(fused)
 
 
+def test_spikingjelly_s_flatten_leaves_time_alone() -> None:
+    layer = pytest.importorskip("spikingjelly.activation_based.layer")
+    neuron = pytest.importorskip("spikingjelly.activation_based.neuron")
+    model = nn.Sequential(
+        layer.Conv2d(3, 8, 3, padding=1, step_mode="m"),
+        neuron.LIFNode(v_threshold=0.3, step_mode="m"),
+        layer.MaxPool2d(2, step_mode="m"),
+        layer.Flatten(step_mode="m"),
+        layer.Linear(8 * 16, 5, step_mode="m"),
+        neuron.IFNode(v_threshold=0.3, step_mode="m"),
+    ).eval()
+    x = 2 * torch.randn(3, 2, 3, 8, 8)
+    assert packed.flatten in _functions(_fused(model, x))
+    _check(model, x)
+
+
 class _Own(nn.Module):
     """A user's leaky neuron: decay 1/2, threshold 1, reset to 0."""
 

@@ -1,6 +1,7 @@
 """Sparsify: the transform that turns decisions about kernels and fusion into a new model."""
 
 import copy
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,7 +16,7 @@ from sparseflow.compress.sparsify.replace import get_module, replace_modules
 from sparseflow.errors import PlanError, UnsupportedError
 from sparseflow.ir import Decision, LayerReport, Plan, Report
 from sparseflow.nn.fused_net import FusedNet
-from sparseflow.trace import Capture, capture
+from sparseflow.trace import Capture, capture, neuron_params
 from sparseflow.trace._state import quiet
 from sparseflow.trace.workload import to_workload
 
@@ -86,6 +87,12 @@ def fused_graph(model: nn.Module, found: Capture, sample: Any, kernels: Mapping[
         facts = observe(traced, tree_map_only(torch.Tensor, torch.clone, arguments(sample, traced)))
     regions = find_regions(traced, facts)
     if not any(region.neuron is not None for region in regions.values()):
+        called = Counter(str(n.target) for n in traced.graph.nodes if n.op == "call_module")
+        if any(count > 1 and neuron_params(get_module(traced, name)) for name, count in called.items()):
+            raise UnsupportedError(
+                "the neurons are called several times a forward, as in a loop over time steps; write the network in "
+                'multi-step mode (step_mode="m") to have its layers fused'
+            )
         raise UnsupportedError(
             "no IF, LIF or parametric LIF neuron of a known library runs in the traced graph; one of your own needs "
             "`params` where it is registered, its potential in `v`, and a `step_mode`"

@@ -17,7 +17,7 @@ from sparseflow.nn.spike_block import ConvBlock, ConvNeuronBlock, DenseBlock, Ne
 from sparseflow.ops.lif import LIFParams
 from sparseflow.trace import neuron_params
 
-__all__ = ["Fused", "carried_map", "fuse", "map_of_sizes", "neuron_constants", "view_sizes"]
+__all__ = ["Fused", "carried_map", "flat_axes", "fuse", "map_of_sizes", "neuron_constants", "view_sizes"]
 
 _LEAVES = (packed.add, packed.average, packed.flatten, packed.pack, packed.pool, packed.reshape, packed.unpack)
 _SAME = ("contiguous", "detach")
@@ -187,7 +187,7 @@ class _Fuser:
             args = (self.words[source], module.kernel_size, module.stride, module.padding)
             return self.graph.call_function(packed.pool, args)
         if isinstance(module, nn.Flatten):
-            return self.graph.call_function(packed.flatten, (self.words[source], module.start_dim, module.end_dim))
+            return self.graph.call_function(packed.flatten, (self.words[source], *flat_axes(module)))
         function, sizes = view_sizes(node, module, self.as_float)
         return (
             self.words[source] if function is None else self.graph.call_function(function, (self.words[source], *sizes))
@@ -276,6 +276,17 @@ def carried_map(
     views = isinstance(module, nn.Flatten) or (module is None and name in _VIEWS)
     whole = shape[-3:] == before or shape[-1] == before[0] * before[1] * before[2]
     return before if views and whole and not node.kwargs else None
+
+
+def flat_axes(module: nn.Flatten) -> tuple[int, int]:
+    """Return the first and the last axis that a module merges; SpikingJelly's does not count time in step mode "m".
+
+    >>> flat_axes(nn.Flatten())
+    (1, -1)
+    """
+    time = 1 if getattr(module, "step_mode", "s") == "m" else 0
+    start, end = (axis + time if axis >= 0 else axis for axis in (module.start_dim, module.end_dim))
+    return start, end
 
 
 def view_sizes(
