@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -5,7 +7,9 @@ import torch.nn.functional as F
 from sparseflow.errors import ConfigError, UnsupportedError
 from sparseflow.nn.neurons import LIFNode
 from sparseflow.ops.lif import LIFParams, unpack_spikes
+from sparseflow.ops.lif.reference import lif
 from sparseflow.ops.stem import Window, pack_stem, reference, stem
+from tests.ops.lif.test_reference import NEURONS
 
 
 def made(n=2, channels=40, seed=0):
@@ -87,3 +91,28 @@ def test_bad_weights():
 def test_currents_are_float32():
     x, weight, bias = made()
     assert reference.currents(x.half(), weight, bias, Window()).dtype == torch.float32
+
+
+@pytest.mark.parametrize("params", NEURONS, ids=str)
+@pytest.mark.parametrize("steps", [1, 4, 9])
+def test_intervals_are_where_a_constant_current_fires(params, steps):
+    pieces = reference.intervals(params, steps)
+    assert (pieces is None) == (params.v_reset is None)
+    if pieces is None:
+        return
+    ends = torch.tensor([end for step in pieces for piece in step for end in piece])
+    around = [ends, torch.nextafter(ends, torch.tensor(-torch.inf)), torch.nextafter(ends, torch.tensor(torch.inf))]
+    x = torch.cat([*around, torch.linspace(-4, 8, 5000), torch.tensor([torch.nan, 1e38, -1e38, 0.0])])
+    x = x[~x.isinf()]
+    want = lif(x.repeat(steps), params, steps=steps)[0].view(steps, -1).bool()
+    for at, step in enumerate(pieces):
+        got = torch.zeros_like(x, dtype=torch.bool)
+        for low, high in step:
+            got |= (x >= low) & ((x < high) | (high == torch.inf))
+        assert torch.equal(got, want[at])
+        assert all(a[0] >= b[1] for a, b in pairwise(step))
+
+
+def test_neurons_that_may_fire_later_on_more_have_no_intervals():
+    assert reference.intervals(LIFParams(tau=0.4), 3) is None
+    assert reference.intervals(LIFParams(tau=0.4, kind="if"), 3) is not None
