@@ -63,10 +63,10 @@ def test_train_lets_options_override_the_file(monkeypatch, tmp_path):
     monkeypatch.setattr(spike_train, "train", lambda config: seen.append(config) or record)
     path = tmp_path / "train.yaml"
     path.write_text("model: csnn\nepochs: 5\nlr: 0.01\n")
-    result = CliRunner().invoke(app, ["spike", "train", str(path), "--epochs", "2", "--data", "x"])
+    result = CliRunner().invoke(app, ["spike", "train", str(path), "--epochs", "2", "--data", "x", "--init-from", "a"])
     assert result.exit_code == 0, result.output
     assert "csnn: 90.00 % on 10 test images" in result.stdout
-    assert seen == [spike_train.SpikeTrainConfig(model="csnn", epochs=2, lr=0.01, data_path="x")]
+    assert seen == [spike_train.SpikeTrainConfig(model="csnn", epochs=2, lr=0.01, data_path="x", init_from="a")]
     assert json.loads(CliRunner().invoke(app, ["spike", "train", str(path), "--json"]).stdout) == record
 
 
