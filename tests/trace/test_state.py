@@ -1,5 +1,6 @@
 """A capture leaves no trace in the model."""
 
+import threading
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from torch import nn
 from sparseflow.errors import CaptureError
 from sparseflow.nn.neurons import LIFNode
 from sparseflow.trace import capture
-from sparseflow.trace._state import quiet, reset_state
+from sparseflow.trace._state import one_at_a_time, quiet, reset_state
 
 
 class Net(nn.Module):
@@ -120,3 +121,22 @@ def test_gradients_still_flow_afterwards() -> None:
     capture(model, torch.rand(2, 3))
     model(torch.rand(2, 3)).sum().backward()
     assert model[0].weight.grad is not None
+
+
+def test_threads_trace_and_measure_one_after_another() -> None:
+    inside, seen = [0], []
+
+    @one_at_a_time
+    def work() -> None:
+        inside[0] += 1
+        seen.append(inside[0])
+        capture(nn.Sequential(nn.Linear(2, 2), nn.ReLU()), torch.ones(1, 2))
+        inside[0] -= 1
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert seen == [1, 1, 1, 1]
+    assert inside == [0]

@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_map_only
 from sparseflow.errors import CaptureError, ConfigError, DataError
 from sparseflow.trace._leaf_tracer import describe_difference, edges_of_calls, edges_of_graph, leaf_trace
 from sparseflow.trace._record import Recorder
-from sparseflow.trace._state import quiet
+from sparseflow.trace._state import one_at_a_time, quiet
 from sparseflow.trace._tensors import tensors_in
 from sparseflow.trace.graph import Call, Capture, Node
 
@@ -20,6 +20,7 @@ __all__ = ["capture"]
 _WEAKEST = ("spikes", "counts", "any")
 
 
+@one_at_a_time
 def capture(model: nn.Module, sample: Any) -> Capture:
     """Run `model` once on `sample` and return its graph.
 

@@ -1,17 +1,36 @@
 """Run a model as if it had not run: eval mode, no gradient, fresh state, everything put back."""
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import nn
 
 from sparseflow.trace.registry import is_spike_source
 
-__all__ = ["quiet", "reset_state", "state_tensors"]
+__all__ = ["one_at_a_time", "quiet", "reset_state", "state_tensors"]
 
+P = ParamSpec("P")
+R = TypeVar("R")
+_LOCK = threading.RLock()
 _NESTED = ("_memories", "_buffers", "_parameters")
+
+
+def one_at_a_time(fn: Callable[P, R]) -> Callable[P, R]:
+    """Let one thread at a time into any of the functions so marked.
+
+    A symbolic trace patches `torch.nn.Module` for the whole process, and times taken side by side mean nothing.
+    """
+
+    @wraps(fn)
+    def alone(*args: P.args, **kwargs: P.kwargs) -> R:
+        with _LOCK:
+            return fn(*args, **kwargs)
+
+    return alone
 
 
 def _is_stateful(module: nn.Module) -> bool:

@@ -28,7 +28,7 @@ from sparseflow.nn.fused_net import FusedNet
 from sparseflow.records import Store
 from sparseflow.trace import Capture, capture, is_spike_source, spike_edges
 from sparseflow.trace._leaf_tracer import leaf_trace
-from sparseflow.trace._state import quiet
+from sparseflow.trace._state import one_at_a_time, quiet
 from sparseflow.trace.workload import to_workload
 
 __all__ = ["optimize_spiking"]
@@ -47,6 +47,7 @@ class _Candidate:
     parity: Parity = field(default_factory=Parity)
 
 
+@one_at_a_time
 def optimize_spiking(
     model: nn.Module,
     sample: Any = None,
