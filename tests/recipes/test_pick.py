@@ -60,11 +60,11 @@ def test_a_factory_s_neighbours_are_found_as_a_script_s_are(tmp_path, monkeypatc
     (tmp_path / "a_neighbour.py").write_text("WIDTH = 5\n")
     text = "import torch\nfrom a_neighbour import WIDTH\ndef build():\n    return torch.nn.Linear(4, WIDTH)\n"
     (tmp_path / "net_with_neighbour.py").write_text(text)
-    before = list(sys.path)
+    before = list(sys.path), list(sys.meta_path)
     assert pick(f"{tmp_path}/net_with_neighbour.py:build", shape=(3, 4)).model.out_features == 5
     monkeypatch.chdir(tmp_path)
     assert pick("net_with_neighbour:build", shape=(3, 4)).model.out_features == 5
-    assert sys.path == before
+    assert (sys.path, sys.meta_path) == before
 
 
 @needs_jelly

@@ -15,7 +15,7 @@ def test_prepare_folder_makes_parents_and_leaves_nothing(tmp_path):
 
 def test_prepare_folder_refuses_a_file(tmp_path):
     (tmp_path / "taken").write_text("x")
-    with pytest.raises(DataError, match=r"cannot write to run folder .*taken: it is a file; .*--out"):
+    with pytest.raises(DataError, match=r"cannot write to run folder .*taken: it is a file; choose another"):
         prepare_folder(tmp_path / "taken")
 
 

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -138,12 +140,23 @@ def _factory(name: str, shape: Sequence[int] | None) -> Picked:
 
 @contextmanager
 def _neighbours(folder: Path) -> Iterator[None]:
-    """Let imports find what lies in a folder, as Python does for a script there."""
-    sys.path.insert(0, str(folder))
+    """Let imports find what lies in a folder, as they do for a script there; what is installed comes first."""
+    finder = _Folder(folder)
+    sys.meta_path.append(finder)
     try:
         yield
     finally:
-        sys.path.remove(str(folder))
+        sys.meta_path.remove(finder)
+
+
+class _Folder(MetaPathFinder):
+    def __init__(self, folder: Path) -> None:
+        self.folder = str(folder)
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        return PathFinder.find_spec(fullname, [self.folder], target) if path is None else None
 
 
 def _from_file(where: str) -> ModuleType:
