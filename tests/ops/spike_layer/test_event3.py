@@ -13,10 +13,24 @@ from sparseflow.ops.lif import LIFParams
 from sparseflow.ops.spike_layer import Source, _build, event, event3, pack_counts, pack_layer, reference
 
 
-def made(pixels=1, slices=1, count=1, wide=1, halves=1, add=0, out_planes=1, reset=1, v0=False, keep_v=False, tune=()):
+def made(
+    pixels=1,
+    slices=1,
+    count=1,
+    wide=1,
+    halves=1,
+    add=0,
+    out_planes=1,
+    reset=1,
+    v0=False,
+    keep_v=False,
+    tune=(),
+    steps=4,
+):
     return event3.configure(
         pixels=pixels,
         slices=slices,
+        steps=steps,
         count=count,
         wide=wide,
         halves=halves,
@@ -29,11 +43,21 @@ def made(pixels=1, slices=1, count=1, wide=1, halves=1, add=0, out_planes=1, res
     )
 
 
+def turned(x):
+    """What `movmatrix` makes of a register of every lane, as halves `[lane, half]`."""
+    return x.reshape(8, 8).T.reshape(32, 2)
+
+
 def taken(row, kx):
-    """The 64 weights of one tap in a packed row, as the lanes pick them."""
-    if kx < 2:
-        return row[:128].reshape(2, 8, 4, 2)[..., kx].transpose(1, 0, 2).reshape(64)
-    return row[128:].reshape(8, 2, 2, 2).transpose(0, 1, 3, 2).reshape(64)
+    """The 64 weights of one tap in a packed row, as the lanes get them; all four spikes of a warp are this row."""
+    out = np.zeros(64, row.dtype)
+    parts = row.reshape(3, 8, 4, 2)
+    for i in range(8):
+        part, register, half = (i // 4, i % 4, kx) if kx < 2 else (2, i // 4 * 2 + i % 2, i % 4 // 2)
+        held = turned(np.tile(parts[part, :, register], (4, 1)))
+        for lane in range(32):
+            out[8 * (lane // 4) + i] = held[lane, half]
+    return out
 
 
 def emulated(source, packed, steps, eights):
@@ -145,9 +169,11 @@ def test_lanes_have_reads_for_every_word():
 
 
 @pytest.mark.skipif(shutil.which("nvcc") is None, reason="needs nvcc")
-@pytest.mark.parametrize("count", [1, 2, 4, 8])
-def test_it_compiles_and_spills_next_to_nothing(count, tmp_path: Path):
-    known = made(10000, 2, count, next(w for w in (4, 2, 1) if count % w == 0))
+@pytest.mark.parametrize(
+    ("count", "halves", "steps"), [(1, 1, 4), (2, 1, 16), (4, 1, 4), (8, 1, 4), (16, 1, 4), (4, 2, 4), (16, 2, 4)]
+)
+def test_it_compiles_and_spills_next_to_nothing(count, halves, steps, tmp_path: Path):
+    known = made(50000, 2, count, next(w for w in (4, 2, 1) if count % w == 0), halves, steps=steps)
     (tmp_path / "k.cu").write_text(_build.source(dict(known), event3.NAME))
     command = ["nvcc", "-std=c++17", "-gencode=arch=compute_90a,code=sm_90a", "-cubin", "-Xptxas", "-v", "k.cu"]
     run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)

@@ -130,7 +130,7 @@ def defines(
     return (
         ("WS", slices),
         ("GROUPS", groups),
-        ("BLOCKS", max(1, 16 // (slices * groups))),
+        ("BLOCKS", max(1, (16 if halves == 1 else 12) // (slices * groups))),
         ("NU", pairs),
         ("BATCH", min(pairs, BATCH)),
         ("HALVES", halves),
@@ -247,7 +247,7 @@ def spike_layer(
         taps = weights.tensors["taps"]
         wide = next(w for w in (4, 2, 1) if count % w == 0 and words.data_ptr() % (4 * w) == 0)
         made = event3.configure(
-            pixels=pixels, slices=slices, count=count, wide=wide, halves=halves, **neuron, tune=tune
+            pixels=pixels, slices=slices, steps=steps, count=count, wide=wide, halves=halves, **neuron, tune=tune
         )
         addresses = (words.data_ptr(), taps.data_ptr(), constants.data_ptr(), *given)
         event3.launch(device, stream, made, event3.Call(addresses, value, ho, wo, count, steps, pixels, channels))

@@ -20,6 +20,7 @@ NAME = "spike_event3"
 EIGHT = 8
 WORDS = 16  # of an input pixel, at most
 TAPS = (3, 3)
+MANY = 2400  # warps of a launch that give every multiprocessor a block of 24
 TUNED = ("NB", "WARPS", "BLOCKS", "CAP", "UNROLL")
 
 
@@ -55,17 +56,20 @@ def fits(source: Source) -> bool:
 def pack(exact: Tensor, halves: int) -> Tensor:
     """Return float16 `[slices, halves, 3 * channels, 192]` of scaled float64 weights `[64 * slices, channels, 3, 3]`.
 
-    Row `ky * channels + channel` holds three taps of 64 output channels. Lane g of
-    eight owns channels 8g to 8g + 7: taps 0 and 1 side by side, first of its first
-    four channels, for all lanes, then of the others; then tap 2, in the order
-    0 2 1 3 4 6 5 7, so that either half of a register is a row of the same product.
+    Row `ky * channels + channel` holds three taps of 64 output channels, as
+    `[part, eighth, register, half]`: lane q of eight reads eighth q of the three
+    parts. The kernel then transposes each register over the warp, and lane g of
+    eight gets, in the low half, what eighth g // 2 holds in half g % 2, and in the
+    high half the same of eighth 4 + g // 2. So it ends up with channels 8g to 8g + 7:
+    in each register of parts 0 and 1 taps 0 and 1 of one of them, and in those of
+    part 2 tap 2 of channels 0 and 2, 1 and 3, 4 and 6, 5 and 7.
     """
     cout, channels = exact.shape[:2]
     w = exact.reshape(cout // COLUMNS, EIGHT, EIGHT, channels, 3, 3).permute(0, 4, 3, 1, 2, 5)
-    w = w.reshape(cout // COLUMNS, 3 * channels, EIGHT, EIGHT, 3)
-    pairs = w[..., :2].reshape(*w.shape[:3], 2, 8).transpose(2, 3).flatten(2)
-    rest = w[..., [0, 2, 1, 3, 4, 6, 5, 7], 2].flatten(2)
-    rows = torch.cat([pairs, rest], dim=2)
+    w = w.reshape(cout // COLUMNS, 3 * channels, 4, 2, EIGHT, 3)
+    pairs = w[..., :2].reshape(*w.shape[:4], 2, 4, 2).permute(0, 1, 4, 6, 2, 5, 3).flatten(2)
+    last = w[..., [0, 2, 1, 3, 4, 6, 5, 7], 2].reshape(*w.shape[:4], 4, 2).permute(0, 1, 5, 2, 4, 3).flatten(2)
+    rows = torch.cat([pairs, last], dim=2)
     parts = [rows.half()]
     if halves == 2:
         parts.append((rows - parts[0].double()).half())
@@ -76,6 +80,7 @@ def configure(
     *,
     pixels: int,
     slices: int,
+    steps: int,
     count: int,
     wide: int,
     halves: int,
@@ -91,6 +96,7 @@ def configure(
     Args:
         pixels: N*H*W.
         slices: 64s of output channels.
+        steps: T.
         count: words of an input pixel.
         wide: words that lie together in memory, at most 4.
         halves: 1, or 2 for weights in two halves.
@@ -101,10 +107,17 @@ def configure(
         keep_v: the potential goes out.
         tune: defines that are not to be chosen.
     """
-    chosen = {"NB": 2 if count <= 4 else 1, "WARPS": 4, "BLOCKS": 0, "CAP": 0, "UNROLL": 2} | dict(tune)
+    # Measured on an H200; two halves need twice the sums in registers, and short lists lose less of them.
+    exact = halves == 2
+    eights = 1 if exact or count > 4 or (count <= 2 and steps > 8) else 2
+    warps, blocks = (4, 4) if exact or count > 8 else (8, 3) if count > 4 else (4, 6)
+    if eights == 1 and count <= 2 and not exact:
+        warps, blocks = 8, 4
+    elif eights == 2 and count > 2 and -(-pixels // (2 * EIGHT)) * slices >= MANY:
+        warps, blocks = 24, 1
+    chosen = {"NB": eights, "WARPS": warps, "BLOCKS": blocks, "UNROLL": 1 if exact else 2} | dict(tune)
     eights = chosen["NB"]
-    chosen["BLOCKS"] = chosen["BLOCKS"] or 24 // chosen["WARPS"]
-    chosen["CAP"] = chosen["CAP"] or 64 * eights
+    chosen.setdefault("CAP", 32 if exact else 64 * eights)
     made = {
         **{name: chosen[name] for name in TUNED},
         "VW": wide,

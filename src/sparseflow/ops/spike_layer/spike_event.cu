@@ -237,16 +237,29 @@ extern "C" __global__ void __launch_bounds__(32 * WS * GROUPS, BLOCKS) spike_eve
         const uint2 o0 = listed[k / 2], o1 = listed[k / 2 + 4];
         // A bit reads as the subnormal float16 2^-24, which the constants know.
         const u32 a0 = m0 & 0x00010001, a1 = m0 >> 8 & 0x00010001, a2 = m1 & 0x00010001, a3 = m1 >> 8 & 0x00010001;
+        u32 r[HALVES][4][4];
 #pragma unroll
         for (int half = 0; half < HALVES; ++half) {
           const u8* base = rows + (half ? (u64)p.rows * 128 : 0);
-          const uint4 w0 = row(base + o0.x), w1 = row(base + o0.y), w2 = row(base + o1.x), w3 = row(base + o1.y);
-          const u32 r0[4] = {w0.x, w0.y, w0.z, w0.w}, r1[4] = {w1.x, w1.y, w1.z, w1.w};
-          const u32 r2[4] = {w2.x, w2.y, w2.z, w2.w}, r3[4] = {w3.x, w3.y, w3.z, w3.w};
+          const uint4 w[4] = {row(base + o0.x), row(base + o0.y), row(base + o1.x), row(base + o1.y)};
 #pragma unroll
-          for (int q = 0; q < 4; ++q) {
-            mma(v[2 * q], a0, a1, a2, a3, __byte_perm(r0[q], r1[q], 0x5410), __byte_perm(r2[q], r3[q], 0x5410));
-            mma(v[2 * q + 1], a0, a1, a2, a3, __byte_perm(r0[q], r1[q], 0x7632), __byte_perm(r2[q], r3[q], 0x7632));
+          for (int i = 0; i < 4; ++i) r[half][i][0] = w[i].x, r[half][i][1] = w[i].y, r[half][i][2] = w[i].z, r[half][i][3] = w[i].w;
+        }
+        // Tensor cores cut off what does not fit below the largest number of a sum; so halves are added up by themselves.
+#pragma unroll
+        for (int j = 0; j < 8; ++j) {
+          const u32 pick = j % 2 ? 0x7632 : 0x5410;
+          float part[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+          float (&sum)[4] = HALVES == 2 ? part : v[j];
+#pragma unroll
+          for (int half = HALVES - 1; half >= 0; --half) {
+            const u32(&x)[4][4] = r[half];
+            mma(sum, a0, a1, a2, a3, __byte_perm(x[0][j / 2], x[1][j / 2], pick),
+                __byte_perm(x[2][j / 2], x[3][j / 2], pick));
+          }
+          if (HALVES == 2) {
+#pragma unroll
+            for (int i = 0; i < 4; ++i) v[j][i] += part[i];
           }
         }
       }

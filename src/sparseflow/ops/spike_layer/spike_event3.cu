@@ -93,6 +93,13 @@ __device__ __forceinline__ u32 row_of(u32 at) {
   return x >> 16;
 }
 
+// Of a matrix of 8 by 8 halves, of which lane 4r + i holds places 2i and 2i + 1 of row r, the transpose.
+__device__ __forceinline__ u32 turned(u32 x) {
+  u32 y;
+  asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(y) : "r"(x));
+  return y;
+}
+
 // 1 where x >= y, else 0.
 __device__ __forceinline__ float reaches(float x, float y) {
   float s;
@@ -254,29 +261,51 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS, BLOCKS) spike_event3(co
       int n = 0;
       more = false;
 #pragma unroll
-      for (int s = 0; s < SLOTS; ++s)
+      for (int s = 0; s < SLOTS; ++s) {
+        auto left_over = [&] {
+          u32 any = 0;
 #pragma unroll
-        for (int w = 0; w < VW; ++w) {
-          u32 lanes = __ballot_sync(ALL, x[s][w] != 0);
+          for (int w = 0; w < VW; ++w) any |= x[s][w];
+          return __ballot_sync(ALL, any != 0);
+        };
+        u32 lanes = left_over();
 #pragma unroll 1
-          while (lanes && n <= CAP - 32) {
-            const u32 bits = x[s][w], bit = __ffs(bits) - 1;
-            put(list + 8 * (n + __popc(lanes & below)), two[s], last[s] + ((bit + 32 * w) << 16), bits != 0);
-            x[s][w] = bits & (bits - 1);
-            n += __popc(lanes);
-            lanes = __ballot_sync(ALL, x[s][w] != 0);
-          }
-          more |= lanes != 0;
+        while (lanes && n <= CAP - 32) {
+          // Every lane lists the first spike of its words, and forgets it.
+          u32 bits = x[s][VW - 1], at_word = VW - 1;
+#pragma unroll
+          for (int w = VW - 2; w >= 0; --w)
+            if (x[s][w]) bits = x[s][w], at_word = w;
+#pragma unroll
+          for (int w = 0; w < VW; ++w)
+            if (at_word == w) x[s][w] = bits & (bits - 1);
+          const u32 bit = 32 * at_word + __ffs(bits) - 1;
+          put(list + 8 * (n + __popc(lanes & below)), two[s], last[s] + (bit << 16), bits != 0);
+          n += __popc(lanes);
+          lanes = left_over();
         }
+        more |= lanes != 0;
+      }
       // Up to whole fours: the first row, seen by no pixel.
       put(list + 8 * (n + lane), 0, 0, lane < (-n & 3));
       __syncwarp();
+      // Tensor cores cut off what does not fit below the largest number of a sum; halves keep what potentials would cut.
+      [[maybe_unused]] float part[4][NB][4];
+      float (&to_sum)[4][NB][4] = HALVES == 2 ? part : v;
+      if (HALVES == 2) {
+#pragma unroll
+        for (int b = 0; b < 4; ++b)
+#pragma unroll
+          for (int e = 0; e < NB; ++e)
+#pragma unroll
+            for (int i = 0; i < 4; ++i) part[b][e][i] = 0.0f;
+      }
 #pragma unroll TOGETHER
       for (int k = 0; k < n; k += 4) {
         // A bit reads as the subnormal float16 2^-24, which the constants know.
         const uint2 spike = take(list + 8 * k + 8 * c);
         const u32 pair = spike.x >> g, single = spike.y >> g;
-        // Eight lanes read one row together, which the caches like; then lane 4g + c gets what lane 8c + g has read.
+        // Eight lanes read one row together, which the caches like; turned, each lane has some of its own spike's.
         const u8* at = weights + (u64)row_of(list + 8 * k + lane / 8 * 8) * 384;
 #pragma unroll
         for (int half = 0; half < HALVES; ++half) {
@@ -284,17 +313,25 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS, BLOCKS) spike_event3(co
           const uint4 x0 = row(at + far), x1 = row(at + far + 128), x2 = row(at + far + 256);
           u32 w[12] = {x0.x, x0.y, x0.z, x0.w, x1.x, x1.y, x1.z, x1.w, x2.x, x2.y, x2.z, x2.w};
 #pragma unroll
-          for (int i = 0; i < 12; ++i) w[i] = __shfl_sync(ALL, w[i], 8 * c + g);
+          for (int i = 0; i < 12; ++i) w[i] = turned(w[i]);
 #pragma unroll
           for (int e = 0; e < NB; ++e) {
             const u32 two_masks = pair >> 8 * e & 0x00010001, low = single >> 8 * e & 1, high = low << 16;
 #pragma unroll
             for (int b = 0; b < 4; ++b) {
-              mma(v[b][e], w[2 * b], w[2 * b + 1], two_masks);
-              mma(v[b][e], w[8 + b / 2 * 2], w[9 + b / 2 * 2], b % 2 ? high : low);
+              mma(to_sum[b][e], w[2 * b], w[2 * b + 1], two_masks);
+              mma(to_sum[b][e], w[8 + b / 2 * 2], w[9 + b / 2 * 2], b % 2 ? high : low);
             }
           }
         }
+      }
+      if (HALVES == 2) {
+#pragma unroll
+        for (int b = 0; b < 4; ++b)
+#pragma unroll
+          for (int e = 0; e < NB; ++e)
+#pragma unroll
+            for (int i = 0; i < 4; ++i) v[b][e][i] += part[b][e][i];
       }
       __syncwarp();
     }
