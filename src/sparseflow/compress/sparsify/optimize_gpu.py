@@ -175,6 +175,7 @@ class _GpuJob:
             if self.keep:
                 model = copy.deepcopy(self.base)
                 made = replace_modules(model, {name: block_twin(model, name, b) for name, b in sizes.items()})
+                self.fallbacks.append("block: no CUDA graph, and float32: the neurons keep their states")
             else:
                 made = self.net(DenseForm(self.base, dtype, blocks=sizes), self.settings.precision)
         except Exception as e:
