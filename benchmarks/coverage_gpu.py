@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from spikingjelly.activation_based import functional
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
 from sparseflow.recipes.spike_bench.gpu.rivals import captured
 
@@ -61,16 +62,17 @@ def rivals(model: nn.Module, sample: Tensor, *, compile: bool) -> tuple[dict[str
 
 
 def _ready(model: nn.Module, sample: Tensor, mode: str, dtype: torch.dtype) -> Callable[[], Any]:
+    """Prepare one form; it takes and gives float32, as the optimised network does."""
     functional.reset_net(model)
     net = copy.deepcopy(model).to(dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    x = sample.to(dtype)
-    x = x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
     forward: Any = torch.compile(net, dynamic=False) if mode == "compile" else net
 
     def run() -> Any:
         functional.reset_net(net)
+        x = sample.to(dtype)
+        x = x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
         with torch.no_grad():
-            return forward(x)
+            return tree_map_only(Tensor, lambda y: y.float(), forward(x))
 
     run()
-    return captured(run, x.device)[0]
+    return captured(run, sample.device)[0]

@@ -34,7 +34,7 @@ def stub(monkeypatch):
         return NetCase(name="n", builder=builder, model=nn.Flatten(), x=x, trained=False)
 
     monkeypatch.setattr(memory, "synthetic", synthetic)
-    monkeypatch.setattr(memory, "optimized", lambda model, x, precision: (nn.Flatten(), None))
+    monkeypatch.setattr(memory, "optimized", lambda model, x, precision, effort: (nn.Flatten(), None))
 
 
 def test_the_stage_compares_peaks_less_weights_and_input(monkeypatch):

@@ -11,7 +11,10 @@ CPU = torch.device("cpu")
 
 
 def test_jobs_are_what_the_stages_will_compile():
-    assert jobs(GpuBenchConfig(only=("correct",))) == []
+    assert jobs(GpuBenchConfig(only=("coverage",))) == []
+    correct = jobs(GpuBenchConfig(only=("correct",), checkpoints=("x.safetensors",)))
+    assert [(job["mode"], job["dtype"]) for job in correct] == [("optimize", "fp16")] * 2 * SHARES
+    assert {job["batch"] for job in correct} == {100, 32}
     found = jobs(GpuBenchConfig(only=("blocks",)))
     assert len(found) == 5 * len(FORMS)
     assert {(job["mode"], job["dtype"]) for job in found[:5]} == {("compile", "fp16")}
@@ -95,7 +98,7 @@ def test_processes_that_are_late_are_stopped(monkeypatch):
     assert "0 of 12 rivals" in said
     assert "4 stopped early, 8 not begun, 3 timings forgotten" in said
     assert subprocess is module.subprocess
-    assert "nothing" in warm(GpuBenchConfig(only=("correct",)), Budget(1.0))
+    assert "nothing" in warm(GpuBenchConfig(only=("coverage",)), Budget(1.0))
 
 
 def test_every_job_runs_and_what_is_tuned_on_a_busy_device_is_kept_apart(monkeypatch):

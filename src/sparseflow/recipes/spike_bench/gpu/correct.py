@@ -35,6 +35,7 @@ LEAST_TOP1 = 0.995
 LEAST_IMAGES = 512
 IMAGES = 1024
 BATCH = 100
+LARGE_BATCH = 32
 
 
 def combinations(config: GpuBenchConfig, precisions: Sequence[str]) -> list[tuple[str, str]]:
@@ -203,7 +204,7 @@ def _whole(
     """Compare whole networks image by image; only the precision of the settings is held to the bound."""
     side = case.x.shape[-1]
     # As many as the network stage runs at once: the kernels are built for it already.
-    batch = min(BATCH if side <= 64 else 32, images or BATCH)
+    batch = min(BATCH if side <= 64 else LARGE_BATCH, images or BATCH)
     subset = data.cifar10_subset()
     if images is not None or side > 64 or config.quick:
         subset = subset.take(images or (IMAGES if side > 64 and not config.quick else 512))

@@ -179,15 +179,15 @@ def net_cases(
     return found
 
 
-def optimized(model: nn.Module, x: Tensor, precision: str) -> tuple[nn.Module, Report]:
+def optimized(model: nn.Module, x: Tensor, precision: str, effort: Effort | None = None) -> tuple[nn.Module, Report]:
     """Return `sparseflow.optimize(model, x, precision=...)` and its report.
 
     It races no compiled dense form, which the bench does itself: what comes
     back is the packed network, or a dense one where that was slower.
     """
     target = gpu_target(torch.cuda.get_device_name()) if on_cuda(model, x) else load_target("cpu")
-    effort = Effort(compile_s=0.0, budget_s=0.5)
-    return optimize_spiking(model, x, target=target, precision=precision, effort=effort)
+    measured = effort or Effort(compile_s=0.0, budget_s=0.5)
+    return optimize_spiking(model, x, target=target, precision=precision, effort=measured)
 
 
 def densities(model: nn.Module, x: Tensor) -> dict[str, float]:

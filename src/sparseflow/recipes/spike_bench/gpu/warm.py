@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from sparseflow.ir.env import inherited
 from sparseflow.nn import models
 from sparseflow.recipes.spike_bench.gpu.blocks import CASES, BlockCase, make_block, spikes
+from sparseflow.recipes.spike_bench.gpu.correct import BATCH, LARGE_BATCH, SHIPPED
 from sparseflow.recipes.spike_bench.gpu.dense import DenseBlock, plain_network
 from sparseflow.recipes.spike_bench.gpu.memory import memory_case
 from sparseflow.recipes.spike_bench.gpu.nets import CLAIMS, load_trained
@@ -37,6 +38,8 @@ __all__ = ["dense_of", "jobs", "network_of", "run_job", "warm"]
 Job = dict[str, Any]
 # The likely fastest first, as `rivals.choose` takes them; the costly modes for the two that may need them.
 LAST = "channels_last"
+# Kinds of jobs without a rival.
+OURS = ("memory", "whole")
 # Processes that build the kernels of one network.
 SHARES = 6
 FORMS = (
@@ -67,16 +70,19 @@ def jobs(config: GpuBenchConfig) -> list[Job]:
         whole += [{"kind": "block", "case": asdict(c)} for c in CASES]
     if "memory" in config.stages and not config.quick:
         whole.append({"kind": "memory"})
+    if "correct" in config.stages and not config.quick:
+        compared = [(SHIPPED, BATCH), *((path, LARGE_BATCH) for path in config.checkpoints)]
+        whole += [{"kind": "whole", "checkpoint": path, "batch": batch} for path, batch in compared]
     # Our own kernels are built at first use too, and take long one after the other.
     precisions = (config.precision, *(p for p in BESIDE if p != config.precision))
     shares = [
         {**job, "mode": "optimize", "dtype": p, "layout": "", "number": i, "of": SHARES}
         for p in precisions
         for job in whole
-        if job["kind"] == "network" or (job["kind"] == "memory" and p == config.precision)
+        if job["kind"] == "network" or (job["kind"] in OURS and p == config.precision)
         for i in range(SHARES)
     ]
-    dense = [job for job in whole if job["kind"] != "memory"]
+    dense = [job for job in whole if job["kind"] not in OURS]
     forms = [{**job, "mode": mode, "dtype": d, "layout": k} for mode, d, k in FORMS for job in dense]
     # The likely best rival compiles longest of all that must be there, so it begins first.
     found = [*forms[: 2 * len(dense)], *shares, *forms[2 * len(dense) :]]
