@@ -67,8 +67,6 @@ constexpr int ROWS = SPLIT ? 1 : 2;                   // pixels that a thread fi
 constexpr int DEPTH = TC > 1 ? 1 : PLANES == 1 ? 4 : 2;  // chunks whose words are under way; steps give depth
 constexpr int NEAR = 8;                               // loads under way in search of a spike
 constexpr int EARLY = 4;                              // chunks of resident weights fetched before a spike is seen
-constexpr bool DEEP = INT8 && PLANES == 1 && TC == 4;  // registers suffice for four operands A under way, else two
-constexpr int BUFFERS = DEEP ? 4 : 2;
 constexpr bool QUIET = !V0 && !KEEPV && !MULTI;       // without input, all pixels of a channel do the same
 
 #if INT8
@@ -385,7 +383,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) spike_layer(const __gri
       if (thread % 128 == 0 && atomicExch(once, 1u) == 0) fetch_resident(early, p.chunks);
     }
     if (busy) {
-      u32 a[BUFFERS][STEPS][4];
+      u32 a[2][STEPS][4];
       auto expand = [&](int slot, int k) {
 #pragma unroll
         for (int r = 0; r < 2; ++r)
@@ -445,12 +443,11 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) spike_layer(const __gri
           const u32 b = ((ring + stage * CHUNK) >> 4) | (8u << 16);
 #pragma unroll
           for (int t = 0; t < TC; ++t) {
-            if (DEEP) mma_wait<3>();
-            expand(t, t % BUFFERS);
-            multiply(t, t % BUFFERS, b);
+            expand(t, t & 1);
+            multiply(t, t & 1, b);
             take(t, t);
-            if (!DEEP) mma_wait<1>();
-            if (!RESIDENT && t == (DEEP ? 3 : 0) && i > 0 && lane == 0)
+            mma_wait<1>();
+            if (!RESIDENT && t == 0 && i > 0 && lane == 0)
               barrier_arrive(empty + 8 * (stage == 0 ? p.stages - 1 : stage - 1));
           }
           if (!RESIDENT && ++stage == p.stages) stage = 0, parity ^= 1;
