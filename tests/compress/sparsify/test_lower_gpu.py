@@ -1,5 +1,6 @@
 """Lowered networks keep spikes packed, merge shortcuts and sums, and give what the models give."""
 
+import pickle
 from typing import Any
 
 import pytest
@@ -159,3 +160,26 @@ def test_a_network_without_packed_layers_is_refused() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2)).eval()
     with pytest.raises(UnsupportedError, match="reads spikes"):
         lower(model, torch.randn(1, 3, 8, 8))
+
+
+def test_spikingjelly_s_flatten_leaves_time_alone() -> None:
+    layer = pytest.importorskip("spikingjelly.activation_based.layer")
+    neuron = pytest.importorskip("spikingjelly.activation_based.neuron")
+    model = nn.Sequential(
+        layer.Conv2d(3, 8, 3, padding=1, step_mode="m"),
+        neuron.LIFNode(v_threshold=0.3, step_mode="m"),
+        layer.MaxPool2d(2, step_mode="m"),
+        layer.Flatten(step_mode="m"),
+        layer.Linear(8 * 16, 5, step_mode="m"),
+        neuron.IFNode(v_threshold=0.3, step_mode="m"),
+    ).eval()
+    lowered = check(model, 2 * torch.randn(3, 2, 3, 8, 8))
+    assert packed.flatten in [n.target for n in lowered.graph_module.graph.nodes if n.op == "call_function"]
+
+
+def test_a_lowered_graph_can_be_pickled() -> None:
+    model, x = chain()
+    lowered = lower(model, x)
+    loaded = pickle.loads(pickle.dumps(lowered.graph_module))
+    with torch.no_grad(), quiet(model), quiet(loaded):
+        torch.testing.assert_close(loaded(x), lowered.graph_module(x), rtol=0, atol=0)

@@ -9,7 +9,15 @@ import torch
 from torch import fx, nn
 
 from sparseflow.compress.sparsify.fold import fold_bn
-from sparseflow.compress.sparsify.fuse import Fused, carried_map, map_of_sizes, neuron_constants, view_sizes
+from sparseflow.compress.sparsify.fuse import (
+    Fused,
+    PackedTracer,
+    carried_map,
+    flat_axes,
+    map_of_sizes,
+    neuron_constants,
+    view_sizes,
+)
 from sparseflow.compress.sparsify.regions import Facts, Region, emits_bits, find_regions, is_add
 from sparseflow.errors import UnsupportedError
 from sparseflow.nn import spikes as packed
@@ -93,7 +101,7 @@ class _Lowering:
         self.tops: dict[fx.Node, int] = {}
         self.wanted: set[fx.Node] = set()
         self.plans: dict[fx.Node, _Plan] = {}
-        self.graph = fx.Graph()
+        self.graph = fx.Graph(tracer_cls=PackedTracer)
         self.floats: dict[fx.Node, fx.Node] = {}
         self.halves: dict[fx.Node, fx.Node] = {}
         self.words: dict[fx.Node, fx.Node] = {}
@@ -300,7 +308,7 @@ class _Lowering:
         if isinstance(module, nn.MaxPool2d):
             return self.graph.call_function(packed.pool, (words, module.kernel_size, module.stride, module.padding))
         if isinstance(module, nn.Flatten):
-            return self.graph.call_function(packed.flatten, (words, module.start_dim, module.end_dim))
+            return self.graph.call_function(packed.flatten, (words, *flat_axes(module)))
         function, sizes = view_sizes(node, module, self.as_float)
         return words if function is None else self.graph.call_function(function, (words, *sizes))
 
