@@ -45,10 +45,10 @@ pieces="
 0 120 memory                      --only memory
 1 330 network-spiking_resnet50-1  --only network --case spiking_resnet50:1
 1 230 network-sew_resnet18-1      --only network --case sew_resnet18:1
-2 180 network-sew_resnet18-32     --only network --case sew_resnet18:32
-2  80 blocks                      --only blocks
+2 170 network-sew_resnet18-32     --only network --case sew_resnet18:32
+2 100 blocks                      --only blocks
 2  70 seed                        --only seed
-2 230 correct                     --only correct
+2 220 correct                     --only correct
 3 550 coverage                    --only coverage
 "
 order="network-sew_resnet18-32 network-sew_resnet18-1 network-spiking_resnet50-32 network-spiking_resnet50-1"
@@ -58,7 +58,9 @@ stages=("$@")
 
 run_lane() {  # $1: GPU, the rest: lines of pieces
   local gpu=$1 lines=("${@:2}") i line share piece rest left budget each=$((cpus / gpus)) cores
-  cores=$((gpu * each))-$((gpu * each + each - 1))
+  # The builders of the last of four lanes are compiled by as many processes as there are processors.
+  [ "$gpus" -eq 4 ] && each=$((each - each / 8))
+  cores=$((gpu * each))-$((gpu + 1 < gpus ? gpu * each + each - 1 : cpus - 1))
   # Machine code goes by what it is made of, so the lanes may share it; what was timed stays with its GPU.
   export CUDA_VISIBLE_DEVICES=$gpu TORCHINDUCTOR_CACHE_DIR=$caches/$gpu/inductor TRITON_CACHE_DIR=$caches/triton
   export SPARSEFLOW_CACHE=$caches/$gpu/sparseflow

@@ -94,3 +94,17 @@ def test_a_stage_for_which_no_time_is_left_is_told(visit):
     assert seen == []
     assert body is None
     assert done.returncode != 0
+
+
+@pytest.mark.parametrize(("gpus", "cpus"), [(1, 16), (2, 32), (4, 64), (4, 8), (3, 16)])
+def test_lanes_share_the_processors_without_a_rest(gpus, cpus):
+    text = (ROOT / "benchmarks" / "gpu_bench.sh").read_text()
+    lines = [line.strip() for line in text.splitlines()]
+    each = next(line for line in lines if line.startswith('[ "$gpus" -eq 4 ]'))
+    cores = next(line for line in lines if line.startswith("cores="))
+    script = f"gpus={gpus} cpus={cpus}; for ((gpu = 0; gpu < gpus; gpu++)); do each=$((cpus / gpus)); {each}; {cores}; "
+    done = subprocess.run(["bash", "-c", script + "echo $cores; done"], capture_output=True, text=True, check=True)
+    ranges = [tuple(map(int, line.split("-"))) for line in done.stdout.split()]
+    used = [core for low, high in ranges for core in range(low, high + 1)]
+    assert used == list(range(cpus))
+    assert len(ranges) == gpus
