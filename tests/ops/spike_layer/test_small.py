@@ -193,7 +193,7 @@ def test_a_cut_covers_the_layer_and_fits_the_machine(pixels, steps):
             assert -(-channels // 32) * 32 % cut.columns == 0
             assert cut.grid == tiles * (-(-channels // 32) * 32 // cut.columns) * cut.cluster
             assert cut.cluster <= words
-            assert cut.threads <= 256
+            assert cut.threads <= 512
             _, shared = small._layout(cut, -(-words // cut.cluster), 1, 2, 3, steps, 4)
             assert shared <= small.SHARED
 

@@ -1,6 +1,7 @@
 """The kernel for few pixels, built for sm_90a: clusters of blocks divide the inputs of a layer."""
 
 import ctypes
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +25,6 @@ PIXELS = 4096
 STEPS = 32
 TILES = 7
 SHARED = 232448  # bytes that one block may have
-ALONE = 118784  # bytes with which a block has a multiprocessor to itself
 FLOATS = {"float16": 1, "float32": 2}
 CLUSTER, SERIAL = 4, 6  # ids of launch attributes
 
@@ -146,7 +146,6 @@ class Config:
         depth: words of inputs whose weights are under way.
         blocks: blocks that a multiprocessor should hold.
         grid: blocks.
-        alone: a block has a multiprocessor to itself; else clusters crowd on half of them.
     """
 
     rows: int
@@ -158,7 +157,6 @@ class Config:
     depth: int
     blocks: int
     grid: int
-    alone: bool
 
     @property
     def threads(self) -> int:
@@ -181,10 +179,9 @@ def configure(
     columns: int | None = None,
     cluster: int | None = None,
     each: int = 2,
-    warps: int = 8,
+    warps: int | None = None,
     depth: int | None = None,
     blocks: int | None = None,
-    alone: bool | None = None,
 ) -> Config:
     """Choose the cut of a call whose slowest multiprocessor should be done first.
 
@@ -202,61 +199,59 @@ def configure(
         columns: output channels of a block, 32, 64 or 128; chosen if None.
         cluster: blocks along the inputs, 1, 2, 4 or 8; chosen if None.
         each: eights of output channels of a warp, 2 or 4.
-        warps: warps of a block, at most.
+        warps: warps of a block, at most; 8 or 16 if None.
         depth: words of inputs whose weights are under way; chosen if None.
         blocks: blocks that a multiprocessor should hold; chosen if None.
-        alone: a block has a multiprocessor to itself; where clusters are large if None.
 
     Raises:
         UnsupportedError: no cut has the rows for the steps and fits shared memory.
     """
     padded, found = -(-channels // WORD) * WORD, []
-    for most in (rows,) if rows else range(1, TILES + 1):
+    tall = (rows,) if rows else range(1, TILES + 1)
+    wide = [n for n in ((columns,) if columns else (32, 64, 128)) if padded % n == 0]
+    shared = [n for n in ((cluster,) if cluster else (1, 2, 4, 8)) if n <= units]
+    for most, bn, cl, busy in itertools.product(tall, wide, shared, (warps,) if warps else (8, 16)):
         tile = min(pixels, 16 * most // steps)
         if tile == 0:
             continue
         tile = -(-pixels // -(-pixels // tile))
-        for bn in (columns,) if columns else (32, 64, 128):
-            if padded % bn:
-                continue
-            for cl in (cluster,) if cluster else (1, 2, 4, 8):
-                if cl > units:
-                    continue
-                across = bn // (8 * each)
-                along = max(1, min(warps // across, -(-words // cl)))
-                tall = -(-steps * tile // 16)
-                free = max(1, (82 - 4 * each * tall) // (4 * each * halves))
-                made = Config(
-                    rows=tall,
-                    pixels=tile,
-                    columns=bn,
-                    across=across,
-                    along=along,
-                    cluster=cl,
-                    depth=depth or min(free, 6, -(-words // (cl * along))),
-                    blocks=blocks or max(1, 16 // (across * along * halves)),
-                    grid=-(-pixels // tile) * (padded // bn) * cl,
-                    alone=cl > 2 if alone is None else alone,
-                )
-                if _layout(made, -(-units // cl), words // units, 2, planes, steps, extra)[1] > SHARED:
-                    continue
-                found.append((_clocks(made, words, halves, cores), made))
+        high, across = -(-steps * tile // 16), bn // (8 * each)
+        along = max(1, min(busy // across, -(-words // cl)))
+        free = max(1, (82 - 4 * each * high) // (4 * each * halves))
+        made = Config(
+            rows=high,
+            pixels=tile,
+            columns=bn,
+            across=across,
+            along=along,
+            cluster=cl,
+            depth=depth or min(free, 6, -(-words // (cl * along))),
+            blocks=blocks or max(1, 16 // (across * along * halves)),
+            grid=-(-pixels // tile) * (padded // bn) * cl,
+        )
+        if _layout(made, -(-units // cl), words // units, 2, planes, steps, extra)[1] <= SHARED:
+            found.append((_clocks(made, words, halves, cores), made))
     if not found:
         raise UnsupportedError(f"spike_layer: kernel 'small' cannot cut {steps} steps and {channels} channels so")
     return min(found, key=lambda x: x[0])[1]
 
 
 def _clocks(cut: Config, words: int, halves: int, cores: int) -> float:
-    """Return about how many clocks the slowest multiprocessor is busy."""
-    each = -(-words // cut.cluster)
-    products = cut.rows * cut.columns / 8 * 2 * each * halves / 4 * 9
-    weights = cut.columns * each * 64 * halves / 26
-    gather = 700 + cut.rows * 16 * each / cut.threads * 60
-    sums = 2 * cut.along * cut.rows * 16 * cut.columns * 4 / 128
-    ends = -(-cut.pixels * cut.columns // (WORD * cut.cluster * cut.across * cut.along)) * 200
-    together = 1500 + 2 * cut.rows * 16 * cut.columns * 4 / 128 if cut.cluster > 1 else 0
-    at_once = -(-cut.grid // cores)
-    return at_once * max(products, weights) + gather + at_once * (sums + ends) + together
+    """Return about how many clocks the slowest multiprocessor is busy; fitted to 700 cuts of 30 layers on an H200."""
+    each, warps, rows = -(-words // cut.cluster), cut.across * cut.along, 16 * cut.rows
+    products = rows * cut.columns * each * halves / (12 if warps > 8 else 11.5)
+    weights = cut.columns * each * halves * 3.25
+    sums = cut.along * rows * cut.columns / 14
+    ends = -(-cut.pixels * cut.columns // (WORD * cut.cluster * warps)) * 170
+    start = 560 + rows * each / warps / 5
+    meeting = 480 + rows * cut.columns / 21 if cut.cluster > 1 else 0
+    # Blocks of a large cluster crowd, two on a multiprocessor, and may not all find room at once.
+    large = cut.cluster > 2
+    share = max(-(-cut.grid // cores), 2 if large else 1)
+    waves = -(-cut.grid // (cores * min(cut.blocks, 2)))
+    late = 5400 if large and cut.grid > 0.6 * cores else 0
+    work = max(products, weights) + min(products, weights) / 7 + sums + ends
+    return share * work + waves * (start + meeting) + late
 
 
 @dataclass(frozen=True, slots=True)
@@ -362,7 +357,7 @@ def _layout(
     ends = [0]
     for n in sizes:
         ends.append(ends[-1] + -(-n // 16) * 16)
-    return ends[1:-1], max(ends[-1], ALONE if cut.alone else 0)
+    return ends[1:-1], ends[-1]
 
 
 def spike_layer(
