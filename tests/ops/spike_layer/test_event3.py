@@ -1,5 +1,6 @@
 """The 3x3 kernel of "event": its packing, and its arithmetic by emulating every lane, without a GPU."""
 
+import ctypes
 import re
 import shutil
 import subprocess
@@ -182,9 +183,30 @@ def test_it_compiles_and_spills_next_to_nothing(count, halves, steps, tmp_path: 
     assert int(re.search(r"(\d+) bytes spill stores", run.stderr)[1]) <= 32
 
 
-def test_a_field_of_the_call_has_its_place_in_the_kernel():
-    text = (Path(event.__file__).with_name("spike_event3.cu")).read_text()
+@pytest.mark.parametrize("kernel", [event, event3])
+def test_a_field_of_the_call_has_its_place_in_the_kernel(kernel):
+    text = Path(event.__file__).with_name(f"{kernel.NAME}.cu").read_text()
     struct = text[text.index("struct Params {") : text.index("};")]
     lines = [line.split("//")[0].strip().rstrip(";") for line in struct.splitlines()[1:]]
     names = [part.strip().split()[-1].lstrip("*") for line in lines if line for part in line.split(",")]
-    assert names == [name for name, _ in event3.Params._fields_]
+    assert names == [name for name, _ in kernel.Params._fields_]
+
+
+def test_a_launch_says_what_the_kernel_reads(monkeypatch):
+    """The launch, up to the driver: grid, threads, and sizes that follow from others."""
+    seen = []
+
+    class Driver:
+        def cuLaunchKernel(self, *args):
+            at = ctypes.cast(args[9], ctypes.POINTER(ctypes.c_void_p))[0]
+            seen.append((args[1:8], event3.Params.from_buffer_copy(ctypes.string_at(at, ctypes.sizeof(event3.Params)))))
+            return 0
+
+    monkeypatch.setattr(_build, "driver", Driver)
+    monkeypatch.setattr(event3, "_handle", lambda *_: None)
+    known = made(100, 2, 4, 4, tune=(("NB", 2), ("WARPS", 4)))
+    event3.launch(0, 0, known, event3.Call((1, 2, 3, 4, 5, 6, 7, 8), 9, 5, 10, 4, 3, 100, 70))
+    launched, params = seen[0]
+    assert launched == (2 * 2, 1, 1, 128, 1, 1, 0)
+    values = [getattr(params, name) for name, _ in event3.Params._fields_]
+    assert values == [*range(1, 9), 9, 5, 10, 4, 400, 100, 3, 70, 3, 3 * 128, 2]
