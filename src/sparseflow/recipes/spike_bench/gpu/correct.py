@@ -33,7 +33,7 @@ BOUNDS = {"fp16": 0.9998, "int8": 0.997}
 INT8 = ("cuda",)
 LEAST_TOP1 = 0.995
 LEAST_IMAGES = 512
-IMAGES = 1024
+IMAGES = 512
 BATCH = 100
 LARGE_BATCH = 32
 
@@ -65,7 +65,7 @@ def correct_stage(
         device: where to run.
         cases: networks; by default the shipped one, those of the settings, and a synthetic one of each claim.
         precisions: precisions to check.
-        images: images a network; 1024 large or 2000 small ones if None.
+        images: images a network; 512 large or 2000 small ones if None.
         result: where to note what is found as it is found; a new one if None.
     """
     result = StageResult() if result is None else result
