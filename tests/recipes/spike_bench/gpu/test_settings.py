@@ -61,7 +61,8 @@ def test_a_budget_is_spent_and_shared():
 @pytest.mark.parametrize(("setting", "tf32"), [(fast_dense, True), (strict, False)])
 def test_precision_settings_come_back(setting, tf32):
     def now():
-        return torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
+        cudnn = torch.backends.cudnn
+        return cudnn.enabled, cudnn.benchmark, cudnn.allow_tf32, torch.get_float32_matmul_precision()
 
     before = now()
     with setting():

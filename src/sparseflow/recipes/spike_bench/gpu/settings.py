@@ -187,13 +187,17 @@ def fast_dense() -> Iterator[None]:
 
 @contextmanager
 def strict() -> Iterator[None]:
-    """Compute float32 in float32, without TF32, for references."""
+    """Compute float32 in float32, without TF32, for references.
+
+    Convolutions are plain sums of products, not cuDNN's: its transforms (Winograd, FFT) round sums that are exact on
+    the grids of trained weights, and potentials that lie on the threshold then tip.
+    """
     cudnn = torch.backends.cudnn
-    before = cudnn.benchmark, cudnn.allow_tf32, torch.get_float32_matmul_precision()
-    cudnn.benchmark, cudnn.allow_tf32 = False, False
+    before = cudnn.enabled, cudnn.allow_tf32, torch.get_float32_matmul_precision()
+    cudnn.enabled, cudnn.allow_tf32 = False, False
     torch.set_float32_matmul_precision("highest")
     try:
         yield
     finally:
-        cudnn.benchmark, cudnn.allow_tf32 = before[0], before[1]
+        cudnn.enabled, cudnn.allow_tf32 = before[0], before[1]
         torch.set_float32_matmul_precision(before[2])
