@@ -65,6 +65,24 @@ def test_shared_memory_suffices_for_what_the_kernel_lays_there(chunks, steps, ha
             assert made.stages * chunk + fixed + waiting + sums <= made.shared <= cuda.SHARED
 
 
+@pytest.mark.parametrize(
+    ("chunks", "options", "want"),
+    [
+        # One chunk's words are read ahead with several steps held, four with one step of spikes, two of counts.
+        (1, {}, 0),
+        (2, {}, 1),
+        (4, {"split": True}, 0),
+        (5, {"split": True}, 1),
+        (2, {"split": True, "planes": 2}, 0),
+        (3, {"split": True, "planes": 2}, 1),
+        (1, {"int8": True, "identity": 2}, 1),
+    ],
+)
+def test_more_words_are_looked_at_only_where_there_are_more(chunks, options, want):
+    made = configure(pixels=25088, steps=4, channels=64, chunks=chunks, **(FIXED | options))
+    assert dict(made.defines)["SCAN"] == want
+
+
 def test_too_many_chunks_are_refused():
     with pytest.raises(UnsupportedError, match="cannot hold 20000 chunks"):
         configure(pixels=64, steps=4, channels=64, chunks=20000, **FIXED)

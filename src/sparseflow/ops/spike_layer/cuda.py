@@ -144,6 +144,7 @@ def configure(
         "HALVES": halves,
         "IDENT": identity,
         "RESIDENT": int(resident),
+        "SCAN": int(chunks > (1 if held > 1 else 4 if planes == 1 else 2) or identity > 0),
         "VEC": int(pairs),
         "MULTI": int(several),
         "TAIL": int(steps % at_once != 0),

@@ -11,6 +11,7 @@
 //   HALVES    1, or 2 for float16 weights of a high and a low half
 //   IDENT     planes of the identity, if it is added after the product (INT8); else it is one more source
 //   RESIDENT  all weights of a tile stay in shared memory; else a ring fed by one more warp
+//   SCAN      there are words to look at for spikes besides those of the first chunks
 //   VEC       every source reads its words in aligned pairs
 //   MULTI     more time steps than are held: potentials wait in shared memory
 //   TAIL      the steps held do not divide the steps
@@ -155,7 +156,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) spike_layer(const __gri
     const u8* from = p.weights + (u64)(column * BN / 64) * tile_bytes;
     for (int i = begin; i < end; ++i) fetch(ring + i * CHUNK, from + (u64)i * FULL, column % 2, full + 8 * i);
   };
-  const int early = p.chunks < EARLY ? p.chunks : EARLY;
+  const int early = !SCAN || p.chunks < EARLY ? p.chunks : EARLY;
   [[maybe_unused]] bool fetched = false;
   if (RESIDENT && thread == 0) fetch_resident(0, early);
 
@@ -354,7 +355,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) spike_layer(const __gri
       for (int plane = 0; plane < PLANES; ++plane)
         seen |= words[t][plane][0][0] | words[t][plane][0][1] | words[t][plane][1][0] | words[t][plane][1][1];
     bool busy = vote(judge, judges, seen != 0);
-    if (!busy && (p.chunks > DEPTH || IDENT)) busy = vote(judge, judges, spikes_near());
+    if (SCAN && !busy && (p.chunks > DEPTH || IDENT)) busy = vote(judge, judges, spikes_near());
     const bool any = RESIDENT ? busy : vote(1, VOTERS, busy);
 
     Sum acc[TC][BN / 2];
@@ -378,7 +379,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) spike_layer(const __gri
     }
 #endif
 
-    if (RESIDENT && busy && !fetched) {
+    if (SCAN && RESIDENT && busy && !fetched) {
       fetched = true;
       if (thread % 128 == 0 && atomicExch(once, 1u) == 0) fetch_resident(early, p.chunks);
     }
