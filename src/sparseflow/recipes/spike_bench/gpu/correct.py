@@ -207,7 +207,7 @@ def _whole(
     batch = min(BATCH if side <= 64 else LARGE_BATCH, images or BATCH)
     subset = data.cifar10_subset()
     if images is not None or side > 64 or config.quick:
-        subset = subset.take(images or (IMAGES if side > 64 and not config.quick else 512))
+        subset = subset.take(images or IMAGES)
     optimised: nn.Module | None = None
     dense = WithReset(case.model)
     same = right = right_dense = unsteady = seen = 0
