@@ -113,7 +113,7 @@ def configure(
     warps, blocks = (4, 4) if exact or count > 8 else (8, 3) if count > 4 else (4, 6)
     if eights == 1 and count <= 2 and not exact:
         warps, blocks = 8, 4
-    elif eights == 2 and count > 2 and -(-pixels // (2 * EIGHT)) * slices >= MANY:
+    elif 2 < count <= 8 and not exact and -(-pixels // (eights * EIGHT)) * slices >= MANY:
         warps, blocks = 24, 1
     chosen = {"NB": eights, "WARPS": warps, "BLOCKS": blocks, "UNROLL": 1 if exact else 2} | dict(tune)
     eights = chosen["NB"]

@@ -208,31 +208,28 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS, BLOCKS) spike_event3(co
     from += (u64)p.pixels * (ADD * pitch);
   };
 
-  // Until the first spike all pixels are alike, and the first one stands for all.
-  bool quiet = !V0;
-  auto spread = [&] {
-    asm volatile("" ::: "memory");
-#pragma unroll
-    for (int b = 0; b < 4; ++b)
-#pragma unroll
-      for (int n = NB - 1; n >= 0; --n)
-#pragma unroll
-        for (int k = 3; k >= 0; --k) v[b][n][k] = v[b][0][k & 2];
+  auto biases = [&](float (&mean)[8]) {
+    const float4 low = *(const float4*)bias, high = *(const float4*)(bias + 4);
+    mean[0] = low.x, mean[1] = low.y, mean[2] = low.z, mean[3] = low.w;
+    mean[4] = high.x, mean[5] = high.y, mean[6] = high.z, mean[7] = high.w;
   };
-#pragma unroll 1
-  for (int t = 0; t < p.steps; ++t) {
-    u32 some = 0;
-#pragma unroll
-    for (int s = 0; s < SLOTS; ++s)
-#pragma unroll
-      for (int w = 0; w < VW; ++w) some |= x[s][w];
-    const bool busy = __any_sync(ALL, some != 0);
 
-    const float4 bias0 = *(const float4*)bias, bias1 = *(const float4*)(bias + 4);
-    const float mean[8] = {bias0.x, bias0.y, bias0.z, bias0.w, bias1.x, bias1.y, bias1.z, bias1.w};
-    if (quiet && !busy) {
+  int t = 0;
+  if (!V0) {
+    // Until the first spike all pixels are alike, and the first one stands for all.
+    auto silent = [&] {
+      u32 some = 0;
+#pragma unroll
+      for (int s = 0; s < SLOTS; ++s)
+#pragma unroll
+        for (int w = 0; w < VW; ++w) some |= x[s][w];
+      return !__any_sync(ALL, some != 0);
+    };
+#pragma unroll 1
+    for (; t < p.steps && silent(); ++t) {
       if (t + 1 < p.steps) load();
-      float sum = 8388608.0f;
+      float mean[8], sum = 8388608.0f;
+      biases(mean);
 #pragma unroll
       for (int i = 0; i < 8; ++i) {
         float& first = v[i / 2][0][2 * (i % 2)];
@@ -244,10 +241,18 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS, BLOCKS) spike_event3(co
 #pragma unroll
         for (int e = 0; e < 2; ++e) emit(n, e, __float_as_uint(sum));
       advance();
-      continue;
     }
-    if (quiet) spread();
-    quiet = false;
+#pragma unroll
+    for (int b = 0; b < 4; ++b)
+#pragma unroll
+      for (int n = NB - 1; n >= 0; --n)
+#pragma unroll
+        for (int k = 3; k >= 0; --k) v[b][n][k] = v[b][0][k & 2];
+  }
+#pragma unroll 1
+  for (; t < p.steps; ++t) {
+    float mean[8];
+    biases(mean);
 #pragma unroll
     for (int b = 0; b < 4; ++b)
 #pragma unroll
@@ -255,9 +260,9 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS, BLOCKS) spike_event3(co
 #pragma unroll
         for (int k = 0; k < 4; ++k) v[b][n][k] = __fmaf_rn(keep, v[b][n][k], mean[2 * b + k / 2]);
 
-    bool more = busy;
+    bool more;
 #pragma unroll 1
-    while (more) {
+    do {
       int n = 0;
       more = false;
 #pragma unroll
@@ -334,7 +339,7 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS, BLOCKS) spike_event3(co
             for (int i = 0; i < 4; ++i) v[b][e][i] += part[b][e][i];
       }
       __syncwarp();
-    }
+    } while (more);
     // The next step's words come while the neurons are at work.
     if (t + 1 < p.steps) load();
 
@@ -350,7 +355,6 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS, BLOCKS) spike_event3(co
     advance();
   }
   if (KEEPV) {
-    if (quiet) spread();
 #pragma unroll
     for (int b = 0; b < 4; ++b)
 #pragma unroll
