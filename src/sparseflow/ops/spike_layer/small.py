@@ -251,7 +251,7 @@ def _clocks(cut: Config, words: int, halves: int, cores: int) -> float:
     waves = -(-cut.grid // (cores * min(cut.blocks, 2)))
     late = 5400 if large and cut.grid > 0.6 * cores else 0
     work = max(products, weights) + min(products, weights) / 7 + sums + ends
-    return share * work + waves * (start + meeting) + late
+    return share * work + waves * (start + meeting) + (waves - 1) * 1500 + late
 
 
 @dataclass(frozen=True, slots=True)
