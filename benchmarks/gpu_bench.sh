@@ -41,14 +41,14 @@ for k in ${KERNELS:-}; do options+=(--kernel "$k"); done
 
 # Lane, share of the lane's time, name of the piece, its options. Shares are about the seconds that a piece needs.
 pieces="
-0 440 network-spiking_resnet50-32 --only network --case spiking_resnet50:32
-0 120 memory                      --only memory
-1 330 network-spiking_resnet50-1  --only network --case spiking_resnet50:1
-1 230 network-sew_resnet18-1      --only network --case sew_resnet18:1
-2 170 network-sew_resnet18-32     --only network --case sew_resnet18:32
-2 100 blocks                      --only blocks
-2  70 seed                        --only seed
-2 220 correct                     --only correct
+0 400 network-spiking_resnet50-32 --only network --case spiking_resnet50:32
+0 165 memory                      --only memory
+1 300 network-spiking_resnet50-1  --only network --case spiking_resnet50:1
+1 180 network-sew_resnet18-1      --only network --case sew_resnet18:1
+1  90 seed                        --only seed
+2 175 network-sew_resnet18-32     --only network --case sew_resnet18:32
+2 150 blocks                      --only blocks
+2 235 correct                     --only correct
 3 550 coverage                    --only coverage
 "
 order="network-sew_resnet18-32 network-sew_resnet18-1 network-spiking_resnet50-32 network-spiking_resnet50-1"

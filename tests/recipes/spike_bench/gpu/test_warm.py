@@ -16,11 +16,12 @@ def test_jobs_are_what_the_stages_will_compile():
     assert [(job["mode"], job["dtype"]) for job in correct] == [("optimize", "fp16")] * 2 * SHARES
     assert {job["batch"] for job in correct} == {100, 32}
     found = jobs(GpuBenchConfig(only=("blocks",)))
-    assert len(found) == 5 * len(FORMS)
-    assert {(job["mode"], job["dtype"]) for job in found[:5]} == {("compile", "fp16")}
+    assert len(found) == 5 * (2 + len(FORMS))
+    assert {(job["mode"], job["dtype"]) for job in found[:10]} == {("ours", "fp16"), ("ours", "int8")}
+    assert {(job["mode"], job["dtype"]) for job in found[10:15]} == {("compile", "fp16")}
     seed = jobs(GpuBenchConfig(only=("seed",)))
-    assert {job["dtype"] for job in seed} == {"bf16"}
-    assert len(seed) == 3 * 4
+    assert {job["dtype"] for job in seed if job["mode"] != "ours"} == {"bf16"}
+    assert len(seed) == 3 * 5
     nets = jobs(GpuBenchConfig(only=("network",)))
     assert len(nets) == 2 * 2 * (2 * SHARES + len(FORMS))
     assert nets[0]["batch"] == 32
@@ -95,8 +96,8 @@ def test_processes_that_are_late_are_stopped(monkeypatch):
     said = warm(GpuBenchConfig(only=("seed",)), Budget(0.5), workers=4)
     assert len(Late.started) == 4
     assert all(process.killed for process in Late.started)
-    assert "0 of 12 rivals" in said
-    assert "4 stopped early, 8 not begun, 3 timings forgotten" in said
+    assert "0 of 15 jobs" in said
+    assert "4 stopped early, 11 not begun, 3 timings forgotten" in said
     assert subprocess is module.subprocess
     assert "nothing" in warm(GpuBenchConfig(only=("coverage",)), Budget(1.0))
 
@@ -109,8 +110,8 @@ def test_every_job_runs_and_what_is_tuned_on_a_busy_device_is_kept_apart(monkeyp
     monkeypatch.setattr(module.subprocess, "Popen", Done)
     monkeypatch.setattr(module, "forget_timings", lambda: 0)
     said = warm(GpuBenchConfig(only=("seed",)), Budget(30.0), workers=4)
-    assert "12 of 12 rivals" in said
-    assert len(Done.started) == 12
+    assert "15 of 15 jobs" in said
+    assert len(Done.started) == 15
     apart = [p for p in Done.started if p.env.get("TORCHINDUCTOR_CACHE_DIR", "").startswith("/tmp/tmp")]
     assert len(apart) == 3
     assert len({p.env["TRITON_CACHE_DIR"] for p in Done.started}) == 1

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from sparseflow.ir.env import inherited
 from sparseflow.nn import models
-from sparseflow.recipes.spike_bench.gpu.blocks import CASES, BlockCase, make_block, spikes
+from sparseflow.recipes.spike_bench.gpu.blocks import CASES, BlockCase, make_block, our_side, spikes
 from sparseflow.recipes.spike_bench.gpu.correct import BATCH, LARGE_BATCH, SHIPPED
 from sparseflow.recipes.spike_bench.gpu.dense import DenseBlock, plain_network
 from sparseflow.recipes.spike_bench.gpu.memory import memory_case
@@ -85,9 +85,13 @@ def jobs(config: GpuBenchConfig) -> list[Job]:
     dense = [job for job in whole if job["kind"] not in OURS]
     forms = [{**job, "mode": mode, "dtype": d, "layout": k} for mode, d, k in FORMS for job in dense]
     # The likely best rival compiles longest of all that must be there, so it begins first.
-    found = [*forms[: 2 * len(dense)], *shares, *forms[2 * len(dense) :]]
+    ours = [{**job, "mode": "ours", "dtype": p, "layout": ""} for job in dense if "case" in job for p in precisions]
+    found = [*ours, *forms[: 2 * len(dense)], *shares, *forms[2 * len(dense) :]]
     if "seed" in config.stages:
         cases = {c.case().shape: c.case() for c in SEED_CASES}.values()
+        found += [
+            {"kind": "block", "case": asdict(c), "mode": "ours", "dtype": config.precision, "layout": ""} for c in cases
+        ]
         found += [
             {"kind": "block", "case": asdict(c), "mode": mode, "dtype": d, "layout": k}
             for mode, d, k in FORMS
@@ -133,6 +137,11 @@ def run_job(job: Job, device: torch.device) -> bool:
         if job["mode"] == "optimize":
             build_share(*network_of(job, device), job["dtype"], job["number"], job["of"])
             return True
+        if job["mode"] == "ours":
+            case = BlockCase(**job["case"])
+            block, config = make_block(case, 0, device), GpuBenchConfig(device=str(device))
+            our_side(case, block, [spikes(case, 0.1, 0, device)], config, device, job["dtype"])
+            return True
         variant = Variant(mode=job["mode"], dtype=job["dtype"], layout=job["layout"])
         prepare(dense_of(job, device), variant, device)
         return True
@@ -171,7 +180,7 @@ def warm(config: GpuBenchConfig, budget: Budget, workers: int | None = None) -> 
             process.wait()
     forgotten = forget_timings()
     return (
-        f"warm: {done} of {total} rivals, {count} at a time, in {time.perf_counter() - began:.0f} s; "
+        f"warm: {done} of {total} jobs, {count} at a time, in {time.perf_counter() - began:.0f} s; "
         f"{late} stopped early, {len(todo)} not begun, {forgotten} timings forgotten"
     )
 
