@@ -123,3 +123,12 @@ def test_only_timings_are_forgotten(tmp_path):
     (tmp_path / "a" / "k.py").write_text("")
     assert forget_timings(tmp_path) == 1
     assert [p.name for p in (tmp_path / "a").iterdir()] == ["k.py"]
+
+
+def test_kernels_of_a_block_are_built_for_its_shape(monkeypatch):
+    seen = []
+    monkeypatch.setattr(module, "our_side", lambda case, block, xs, config, device, p: seen.append((xs[0].shape, p)))
+    job = next(job for job in jobs(GpuBenchConfig(only=("blocks",))) if job["mode"] == "ours")
+    job["case"] |= {"size": 4, "batch": 1}
+    assert run_job(job, CPU)
+    assert seen == [((4, 64, 4, 4), "fp16")]
