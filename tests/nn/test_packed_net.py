@@ -82,8 +82,25 @@ def test_a_gradient_or_training_runs_the_model_itself() -> None:
     net(asked).sum().backward()
     assert asked.grad is not None
     reset_net(net)
+    assert net(x=x.clone().requires_grad_()).requires_grad
+    reset_net(net)
     net.train()
     assert net(x).requires_grad
+
+
+@torch.no_grad()
+def test_training_packs_and_captures_anew_what_was_written_through_data(
+    graphs: list[fake_cuda_graph.FakeGraph],
+) -> None:
+    net, model, x = make()
+    net(x)
+    net.train()
+    for one in (net, model):
+        reset_net(one)
+        for p in one.parameters():
+            p.data.mul_(1.5)
+    torch.testing.assert_close(net.eval()(x), model(x))
+    assert len(graphs) == 2
 
 
 @torch.no_grad()

@@ -108,7 +108,7 @@ class PackedNet(FusedNet):
         Raises:
             ConfigError: the neurons were not reset since the last call (`keep_state` off).
         """
-        if self.training or (torch.is_grad_enabled() and asks_for_gradient(args)):
+        if self.training or (torch.is_grad_enabled() and asks_for_gradient(args, kwargs)):
             return self._plain[0](*args, **kwargs)
         if torch.compiler.is_compiling():
             with torch.no_grad():
@@ -259,6 +259,10 @@ class PackedNet(FusedNet):
             allow_tf32=self.tf32 and cudnn.allow_tf32,
         ):
             yield
+
+    def _forget(self) -> None:
+        super()._forget()
+        self._runtime = _Runtime()
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         self._runtime = _Runtime()

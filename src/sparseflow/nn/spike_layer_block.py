@@ -124,6 +124,10 @@ class _Stamped(nn.Module):
         """Forget what was packed; the next call packs for the present kernel only."""
         self._packed.clear()
 
+    def forget(self) -> None:
+        """Pack the weights again at the next call, whether a change of them was noticed or not."""
+        self._packed.clear()
+
 
 class SpikeLayerBlock(_Stamped):
     """Packed spikes → one or two layers, summed (+ spikes) → neuron (+ spikes) → packed, over all steps.

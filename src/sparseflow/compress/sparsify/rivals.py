@@ -63,6 +63,10 @@ class DenseForm(nn.Module):
         reset_state(self._twin[0])
         return tree_map_only(Tensor, lambda t: t.float() if t.is_floating_point() else t, made)
 
+    def forget(self) -> None:
+        """Copy the weights again at the next call, whether a change of them was noticed or not."""
+        self._made = ()
+
     def _cast(self, x: Tensor) -> Tensor:
         x = x.to(self.dtype) if x.is_floating_point() else x
         return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
