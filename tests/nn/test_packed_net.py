@@ -123,6 +123,21 @@ def test_replays_for_every_shape(graphs: list[fake_cuda_graph.FakeGraph]) -> Non
 
 
 @torch.no_grad()
+def test_a_captured_graph_can_be_replayed_for_timing(graphs: list[fake_cuda_graph.FakeGraph]) -> None:
+    net, _, x = make()
+    assert net.replay_of((x,)) is None
+    net(x)
+    again = net.replay_of((x,))
+    assert again is not None
+    again()
+    assert graphs[0].replays == 2
+    assert net.replay_of((x[:1],)) is None
+    kept, _, x = make(keep=True)
+    kept(x)
+    assert kept.replay_of((x,)) is None
+
+
+@torch.no_grad()
 def test_changed_weights_are_captured_anew(graphs: list[fake_cuda_graph.FakeGraph]) -> None:
     net, model, x = make()
     before = net(x)

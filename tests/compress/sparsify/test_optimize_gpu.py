@@ -19,6 +19,7 @@ from sparseflow.ir import Report
 from sparseflow.nn.functional import reset_net
 from sparseflow.nn.neurons import LIFNode
 from sparseflow.nn.packed_net import PackedNet
+from tests import fake_cuda_graph
 from tests.spiking_nets import Residual, alive, chain
 
 QUICK = Effort(repeats=2, budget_s=0.05, model_budget_s=0.2, compile_s=0.0)
@@ -168,6 +169,40 @@ def test_dense_rivals_run_and_are_judged(times: dict[str, float], monkeypatch: p
     made(x)
     with pytest.raises(ConfigError, match="reset"):
         made(x)
+
+
+def test_forms_that_are_graphs_are_told_apart_by_their_replays(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x = chain()
+    init = pipeline._GpuJob.__init__
+
+    def pretend(self: Any, *args: Any) -> None:
+        init(self, *args)
+        self.cuda = True
+
+    asked: list[set[str]] = []
+
+    def measure(fns: Any, **_: Any) -> dict[str, Timing]:
+        asked.append(set(fns))
+        for fn in fns.values():
+            fn()
+        # Calls are slow and alike, as beside a busy host; on the device the packed form takes half the time.
+        seconds = {"dense": 9.0, "packed": 2.1} if "dense" in fns else {"packed": 0.5}
+        return {name: Timing.of([seconds.get(name, 1.0)] * 3) for name in fns}
+
+    monkeypatch.setattr(pipeline, "measure", measure)
+    monkeypatch.setattr(pipeline._GpuJob, "__init__", pretend)
+    monkeypatch.setattr(pipeline, "KERNELS_GPU", ("library", "dense"))
+    monkeypatch.setattr(pipeline, "_fastest", lambda *_: torch.no_grad())
+    monkeypatch.setattr(PackedNet, "_can_capture", lambda self, args: self.capture_failure is None)
+    fake_cuda_graph.install(monkeypatch)
+    made, report = run(model, x, precision="fp16")
+    graphs = {"packed", "dense fp16 graph", "dense tf32 graph"}
+    assert asked[-2] <= graphs
+    assert "packed" in asked[-2]
+    assert len(asked[-2]) > 1
+    assert asked[-1] == {"dense", "packed"}
+    assert isinstance(made.graph, torch.fx.GraphModule)
+    assert any("as a graph against 500.000 ms of packed" in r.reason for r in report.refusals)
 
 
 def test_precisions() -> None:
