@@ -248,6 +248,8 @@ def main(argv: list[str] | None = None) -> int:
     if chosen.out:
         prepare_folder(Path(chosen.out).parent)
     torch.manual_seed(0)
+    # What a shell starts in the background ignores the signal that is tried here, and so would its children.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     checks, found = [], {}
     for name, case in CASES.items():
         if chosen.only and name not in chosen.only:

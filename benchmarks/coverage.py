@@ -146,7 +146,8 @@ def trial_of(
         if row["rel_err"] != row["rel_err"]:
             return {**row, "outcome": "failed", "reason": "the output is not finite"}
         ours, row["timing"] = captured(fns["optimized"], sample.device)
-        fns = {**dense, "optimized": ours}
+        # Where no form could be made, the network as it came is what a user has.
+        fns = {**(dense or {"as it came": fns["dense"]}), "optimized": ours}
     if compile_s and not gpu:
         try:
             fns["compiled"] = compiled(model, sample, compile_s)

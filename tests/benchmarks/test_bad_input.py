@@ -1,4 +1,5 @@
 import json
+import signal
 
 import torch
 from torch import nn
@@ -67,3 +68,11 @@ def test_a_fault_fails_the_run(monkeypatch, capsys, tmp_path):
     assert [c["value"] for c in body["checks"]] == [1, 1]
     assert body["faults"]["broken"] == ["ZeroDivisionError: division by zero"]
     assert capsys.readouterr().out == ""
+
+
+def test_an_ignored_interrupt_is_heard_again():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        assert bad_input.main(["--only", "interrupted call"]) == 0
+    finally:
+        signal.signal(signal.SIGINT, before)
