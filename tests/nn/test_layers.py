@@ -40,3 +40,13 @@ def test_repeat_gives_a_time_axis_without_a_copy():
     assert "steps=5" in repr(layers.Repeat(5))
     with pytest.raises(ConfigError, match="at least 1"):
         layers.Repeat(0)
+
+
+def test_grid_rounds_to_binary_places_ties_to_even():
+    x = torch.tensor([0.125, 0.375, -0.375, 1e-9, 100.26, float("inf")])
+    assert layers.Grid(2)(x).tolist() == [0.0, 0.5, -0.5, 0.0, 100.25, float("inf")]
+    assert "bits=2" in repr(layers.Grid(2))
+    assert layers.Grid(0)(torch.rand(0, 3)).shape == (0, 3)
+    for bits in (-1, 17):
+        with pytest.raises(ConfigError, match="0 to 16"):
+            layers.Grid(bits)

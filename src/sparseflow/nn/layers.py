@@ -6,11 +6,12 @@ folded into the batch for the call, since these layers treat steps alike.
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 
 from sparseflow.errors import ConfigError
 
-__all__ = ["AdaptiveAvgPool2d", "AvgPool2d", "BatchNorm2d", "Conv2d", "MaxPool2d", "Repeat"]
+__all__ = ["AdaptiveAvgPool2d", "AvgPool2d", "BatchNorm2d", "Conv2d", "Grid", "MaxPool2d", "Repeat"]
 
 
 def _fold(call: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
@@ -85,3 +86,35 @@ class Repeat(nn.Module):
     def extra_repr(self) -> str:
         """Return the number of steps."""
         return f"steps={self.steps}"
+
+
+class Grid(nn.Module):
+    """Round numbers to whole multiples of 2^-bits, ties to even: y = round(x · 2^bits) / 2^bits.
+
+    In front of a convolution whose weights lie on grids of powers of two it makes the
+    currents of an image exact in float32, whatever the order of the sums, as those of
+    spikes are. No gradient passes.
+
+    Args:
+        bits: binary places that are kept, 0 to 16.
+
+    Raises:
+        ConfigError: `bits` out of range.
+
+    >>> Grid(2)(torch.tensor([0.3, -1.1]))
+    tensor([ 0.2500, -1.0000])
+    """
+
+    def __init__(self, bits: int) -> None:
+        super().__init__()
+        if not 0 <= bits <= 16:
+            raise ConfigError(f"bits is {bits}; expected 0 to 16")
+        self.bits = bits
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Round every number."""
+        return torch.round(x * 2.0**self.bits) * 2.0**-self.bits
+
+    def extra_repr(self) -> str:
+        """Return the places that are kept."""
+        return f"bits={self.bits}"

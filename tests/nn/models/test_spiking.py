@@ -129,3 +129,15 @@ def test_arguments():
     assert "image_size" in models.arguments("csnn")
     with pytest.raises(ConfigError, match="no network"):
         models.arguments("alexnet")
+
+
+def test_currents_of_an_image_on_a_grid_do_not_depend_on_the_order_of_the_sums():
+    model = models.build("spiking_resnet50", stem="imagenet", width=8, input_bits=8).eval()
+    x = 2.6 * torch.randn(2, 3, 32, 32).clamp(-1, 1)
+    with torch.no_grad():
+        model.conv1.weight.copy_((model.conv1.weight * 2**9).round().clamp(-127, 127) / 2**9)
+        grid = model.grid(x)
+        assert not torch.equal(grid, x)
+        exact = torch.nn.functional.conv2d(grid.double(), model.conv1.weight.double(), None, 2, 3)
+        assert torch.equal(model.conv1(grid).double(), exact)
+        assert torch.equal(model.conv1(grid.flip(1).contiguous().flip(1)).double(), exact)

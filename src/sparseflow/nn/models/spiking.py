@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from torch import Tensor, nn
 
 from sparseflow.errors import ConfigError
-from sparseflow.nn.layers import AdaptiveAvgPool2d, BatchNorm2d, Conv2d, MaxPool2d, Repeat
+from sparseflow.nn.layers import AdaptiveAvgPool2d, BatchNorm2d, Conv2d, Grid, MaxPool2d, Repeat
 from sparseflow.nn.neurons import IFNode, LIFNode
 
 __all__ = [
@@ -175,9 +175,10 @@ class SpikingResNet(nn.Module):
         width: channels of the first stage.
         steps: time steps T for a static image.
         neuron: makes one multi-step neuron.
+        input_bits: binary places that the image's numbers keep (see `Grid`); None for all.
 
     Raises:
-        ConfigError: unknown block or stem, or not four stages.
+        ConfigError: unknown block or stem, not four stages, or `input_bits` out of range.
     """
 
     def __init__(
@@ -192,6 +193,7 @@ class SpikingResNet(nn.Module):
         width: int = 64,
         steps: int = 4,
         neuron: Neuron = _lif,
+        input_bits: int | None = None,
     ) -> None:
         super().__init__()
         if block not in ("basic", "bottleneck"):
@@ -202,6 +204,7 @@ class SpikingResNet(nn.Module):
             raise ConfigError(f"stem is {stem!r}; expected 'cifar' or 'imagenet'")
         kind: type[_Basic] | type[_Bottleneck] = _Basic if block == "basic" else _Bottleneck
         large = stem == "imagenet"
+        self.grid = None if input_bits is None else Grid(input_bits)
         self.conv1 = Conv2d(in_channels, width, 7 if large else 3, 2 if large else 1, 3 if large else 1, bias=False)
         self.bn1 = BatchNorm2d(width)
         self.repeat = Repeat(steps)
@@ -222,6 +225,7 @@ class SpikingResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits `[N, classes]`."""
+        x = x if self.grid is None else self.grid(x)
         x = self.maxpool(self.sn1(self.repeat(self.bn1(self.conv1(x)))))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         out: Tensor = self.fc(self.flatten(self.avgpool(x)))
@@ -336,6 +340,7 @@ def sew_resnet18(
     width: int = 64,
     steps: int = 4,
     neuron: Neuron = _lif,
+    input_bits: int | None = None,
 ) -> SpikingResNet:
     """Build SEW-ResNet-18 with ADD."""
     return SpikingResNet(
@@ -348,6 +353,7 @@ def sew_resnet18(
         width=width,
         steps=steps,
         neuron=neuron,
+        input_bits=input_bits,
     )
 
 
@@ -359,6 +365,7 @@ def spiking_resnet18(
     width: int = 64,
     steps: int = 4,
     neuron: Neuron = _lif,
+    input_bits: int | None = None,
 ) -> SpikingResNet:
     """Build Spiking-ResNet-18."""
     return SpikingResNet(
@@ -370,6 +377,7 @@ def spiking_resnet18(
         width=width,
         steps=steps,
         neuron=neuron,
+        input_bits=input_bits,
     )
 
 
@@ -381,6 +389,7 @@ def spiking_resnet50(
     width: int = 64,
     steps: int = 4,
     neuron: Neuron = _lif,
+    input_bits: int | None = None,
 ) -> SpikingResNet:
     """Build Spiking-ResNet-50."""
     return SpikingResNet(
@@ -392,6 +401,7 @@ def spiking_resnet50(
         width=width,
         steps=steps,
         neuron=neuron,
+        input_bits=input_bits,
     )
 
 
