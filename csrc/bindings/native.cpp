@@ -8,4 +8,5 @@ NB_MODULE(_native, m) {
   bind_conv(m);
   bind_amx(m);
   bind_arena(m);
+  bind_triseg(m);
 }

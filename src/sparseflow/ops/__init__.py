@@ -2,7 +2,17 @@
 
 from sparseflow.errors import ConfigError
 from sparseflow.ir import Layer, Target
-from sparseflow.ops import conv2d_block, conv2d_spike, fire, lif, linear_spike, spike_layer, spike_matmul, stem
+from sparseflow.ops import (
+    conv2d_block,
+    conv2d_spike,
+    fire,
+    lif,
+    linear_spike,
+    spike_layer,
+    spike_matmul,
+    stem,
+    triseg,
+)
 from sparseflow.ops._formulas import flops, has_flops, known_ops
 from sparseflow.ops._op import Candidate, Kernel, Op
 
@@ -29,6 +39,7 @@ OPS: tuple[Op, ...] = (
     spike_matmul.OP,
     fire.OP,
     stem.OP,
+    triseg.OP,
 )
 
 

@@ -105,6 +105,8 @@ _TABLE: dict[str, Callable[[Shapes, Attrs], Any]] = {
     "fire": _per_output(_LIF),
     "plif": _per_output(_LIF),
     "if": _per_output(_IF),
+    # Compare with t1, t2 and tmax.
+    "triseg": _per_output(3.0),
     **dict.fromkeys(
         (
             "input", "output", "identity", "dropout", "flatten", "reshape", "view", "permute", "transpose",

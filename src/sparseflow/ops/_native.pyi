@@ -316,3 +316,27 @@ def tile_conv_lif(
     threads: int,
 ) -> None:
     """As `conv_lif`, with tiles from `pack_tiles`; groups == 1, cin*kh*kw < 65536. Absent in builds without AMX."""
+
+def lookup_bytes(
+    codes: int, tables: int, out: int, maps: int, size: int, shared: bool, threads: int, isa: str = "auto"
+) -> None:
+    """Look byte codes up in tables: `out[k, i] = tables[k, codes[k, i]]`, elementwise in any dense layout.
+
+    Args:
+        codes: uint8 `[maps, size]`, or `[size]` if shared.
+        tables: uint8 `[maps, 256]`.
+        out: uint8 `[maps, size]`.
+        maps: tables.
+        size: codes that each table reads.
+        shared: all tables read the same codes.
+        threads: OpenMP threads.
+        isa: instruction set; "avx2" runs the scalar code.
+    """
+
+def lookup_floats(
+    codes: int, tables: int, out: int, maps: int, size: int, shared: bool, threads: int, isa: str = "auto"
+) -> int:
+    """As `lookup_bytes`, with codes and outputs in float32.
+
+    Returns how many codes are no integer of 0 to 255; what is written for them is unspecified.
+    """
