@@ -3,7 +3,7 @@ import os
 import pytest
 
 from sparseflow.errors import DataError
-from sparseflow.report import files as module
+from sparseflow.ir import files
 from sparseflow.report import prepare_folder, write_atomic
 
 
@@ -36,28 +36,5 @@ def test_prepare_folder_refuses_no_name():
         prepare_folder("")
 
 
-def test_write_atomic_replaces_the_whole_file(tmp_path):
-    path = tmp_path / "x.txt"
-    write_atomic(path, "old" * 100)
-    assert write_atomic(path, "new µ") == path
-    assert path.read_text(encoding="utf-8") == "new µ"
-    assert [p.name for p in tmp_path.iterdir()] == ["x.txt"]
-
-
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(28, "No space left on device")])
-def test_an_interrupted_write_keeps_the_old_file_and_no_remains(tmp_path, monkeypatch, error):
-    path = write_atomic(tmp_path / "x.txt", b"old")
-
-    def fail(*_):
-        raise error
-
-    monkeypatch.setattr(module.os, "replace", fail)
-    with pytest.raises(KeyboardInterrupt if isinstance(error, KeyboardInterrupt) else DataError):
-        write_atomic(path, b"new")
-    assert path.read_bytes() == b"old"
-    assert [p.name for p in tmp_path.iterdir()] == ["x.txt"]
-
-
-def test_write_atomic_names_a_missing_folder(tmp_path):
-    with pytest.raises(DataError, match="cannot write"):
-        write_atomic(tmp_path / "missing" / "x", "x")
+def test_a_report_is_written_by_the_one_atomic_write():
+    assert write_atomic is files.write_atomic
