@@ -22,6 +22,7 @@ RELATIVE: dict[tuple[str, torch.dtype], tuple[float, str]] = {
     ("spike_layer", torch.float32): (1e-5, "as conv2d_spike; weights of 22 bits, or on grids where sums are exact"),
     ("lif", torch.float32): (1e-6, "the same operations in the same order as the reference; T=16 steps may fuse one"),
     ("lif", torch.float64): (0.0, "the reference itself"),
+    ("triseg_dp", torch.float64): (1e-13, "differences of sums over 256 codes, 1e-16 each, of the largest sum"),
     ("lif_gradient", torch.float32): (1e-5, "T=16 products of factors near 1, each rounded at 6e-8"),
 }
 
