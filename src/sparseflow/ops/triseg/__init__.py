@@ -100,7 +100,7 @@ def apply_tables(codes: Tensor, tables: Tensor, *, shared: bool = False, kernel:
     _check_kernel(codes, kernel)
     rows = tables.view(k, CODES).to(codes.device).contiguous()
     out: Tensor = run(_triseg, codes, rows, shared and many, kernel)
-    return out.unflatten(0, (k, out.shape[0] // k)) if many else out
+    return out.view(k, out.shape[0] // k, *out.shape[1:]) if many else out
 
 
 def _check_kernel(codes: Tensor, kernel: str) -> None:
