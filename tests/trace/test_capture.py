@@ -83,7 +83,7 @@ def test_a_trace_that_misses_an_edge_is_not_believed() -> None:
     assert found.node("spike").calls == 2
 
 
-@pytest.mark.parametrize("name", models.names())
+@pytest.mark.parametrize("name", models.names("spiking"))
 def test_the_zoo_is_traced_without_notes(name: str) -> None:
     shape = (1, 1, 28, 28) if name == "csnn" else (1, 3, 32, 32)
     found = capture(models.build(name), torch.rand(shape))

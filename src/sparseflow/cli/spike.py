@@ -18,7 +18,7 @@ def train(
         Path | None,
         typer.Argument(metavar="[CONFIG.yaml]", help="Settings; options override them.", show_default=False),
     ] = None,
-    model: Annotated[str | None, typer.Option(help="Network of the zoo.", show_default=False)] = None,
+    model: Annotated[str | None, typer.Option(help="Spiking network of the zoo.", show_default=False)] = None,
     dataset: Annotated[str | None, typer.Option(help="cifar10 or fashion_mnist.", show_default=False)] = None,
     data: Annotated[str | None, typer.Option(help="Folder of the images.", show_default=False)] = None,
     out: Annotated[str | None, typer.Option(help="Run folder; a run there is resumed.", show_default=False)] = None,

@@ -97,8 +97,9 @@ class SpikeTrainConfig:
 
     def __post_init__(self) -> None:
         """Check the fields."""
-        if self.model not in models.names():
-            raise ConfigError(f"model is {self.model!r}; expected one of {', '.join(models.names())}")
+        known = models.names("spiking")
+        if self.model not in known:
+            raise ConfigError(f"model is {self.model!r}; expected one of {', '.join(known)}")
         choices = {
             "dataset": ("cifar10", "fashion_mnist"),
             "optimizer": ("sgd", "adamw"),

@@ -24,7 +24,7 @@ def image(name, n=2):
 
 
 def test_every_network_is_tried_here():
-    assert set(SMALL) == set(models.names())
+    assert set(SMALL) == set(models.names("spiking"))
 
 
 @pytest.mark.parametrize("name", sorted(SMALL))
@@ -128,7 +128,7 @@ def test_bad_resnets(block, layers):
 def test_arguments():
     assert "image_size" in models.arguments("csnn")
     with pytest.raises(ConfigError, match="no network"):
-        models.arguments("alexnet")
+        models.arguments("alexnet2012")
 
 
 def test_currents_of_an_image_on_a_grid_do_not_depend_on_the_order_of_the_sums():

@@ -8,6 +8,18 @@ from torch import nn
 
 from sparseflow.errors import ConfigError
 from sparseflow.nn.models.checkpoint import Checkpoint, checkpoints, read_checkpoint, save_checkpoint
+from sparseflow.nn.models.convnets import (
+    ConvNet,
+    ResNet,
+    alexnet,
+    lenet5,
+    mobilenetv1,
+    nin,
+    resnet18,
+    squeezenet,
+    vgg16,
+    vgg19,
+)
 from sparseflow.nn.models.spiking import (
     CSNN,
     SpikingResNet,
@@ -23,35 +35,61 @@ from sparseflow.nn.models.spiking import (
 __all__ = [
     "CSNN",
     "Checkpoint",
+    "ConvNet",
+    "ResNet",
     "SpikingResNet",
     "SpikingVGG",
+    "alexnet",
     "arguments",
     "build",
     "checkpoints",
     "csnn",
+    "lenet5",
     "load_checkpoint",
+    "mobilenetv1",
     "names",
+    "nin",
     "read_checkpoint",
+    "resnet18",
     "save_checkpoint",
     "sew_resnet18",
     "spiking_resnet18",
     "spiking_resnet50",
     "spiking_vgg9",
     "spiking_vgg11",
+    "squeezenet",
+    "vgg16",
+    "vgg19",
 ]
 
-_BUILDERS: dict[str, Callable[..., nn.Module]] = {
-    f.__name__: f for f in (csnn, sew_resnet18, spiking_resnet18, spiking_resnet50, spiking_vgg9, spiking_vgg11)
+Builder = Callable[..., nn.Module]
+
+_FAMILIES: dict[str, tuple[Builder, ...]] = {
+    "convnets": (alexnet, lenet5, mobilenetv1, nin, resnet18, squeezenet, vgg16, vgg19),
+    "spiking": (csnn, sew_resnet18, spiking_resnet18, spiking_resnet50, spiking_vgg9, spiking_vgg11),
 }
+_BUILDERS: dict[str, Builder] = {f.__name__: f for family in _FAMILIES.values() for f in family}
 
 
-def names() -> tuple[str, ...]:
+def names(family: str | None = None) -> tuple[str, ...]:
     """Return the names that `build` knows, sorted.
+
+    Args:
+        family: "spiking" or "convnets"; None for all.
+
+    Raises:
+        ConfigError: unknown family.
 
     >>> "spiking_vgg9" in names()
     True
+    >>> names("convnets")
+    ('alexnet', 'lenet5', 'mobilenetv1', 'nin', 'resnet18', 'squeezenet', 'vgg16', 'vgg19')
     """
-    return tuple(sorted(_BUILDERS))
+    if family is None:
+        return tuple(sorted(_BUILDERS))
+    if family not in _FAMILIES:
+        raise ConfigError(f"no family {family!r} of networks; there are {', '.join(sorted(_FAMILIES))}")
+    return tuple(sorted(f.__name__ for f in _FAMILIES[family]))
 
 
 def arguments(name: str) -> tuple[str, ...]:
