@@ -61,3 +61,15 @@ def test_the_seed_is_all_that_counts(images):
 def test_a_rest_is_left_out_unless_it_is_all(images, size, sizes):
     found = augmented(images, images.images, images.labels, batch_size=size, seed=0)
     assert [len(y) for _, y in found] == sizes
+
+
+def test_turned_and_erased_images_are_the_transforms_of_the_rest(images):
+    plain, _ = batch(images, crop_padding=4, flip=True)
+    turned, _ = batch(images, crop_padding=4, flip=True, degrees=15.0)
+    erased, _ = batch(images, crop_padding=4, flip=True, erasing=0.5)
+    differs = (turned - plain).flatten(1).abs().amax(1) > 1e-3
+    assert differs.sum() >= 30
+    assert turned.shape == plain.shape
+    touched = (erased != plain).flatten(1).any(1)
+    assert 8 <= int(touched.sum()) <= 24
+    assert (erased[erased != plain] == 0).all()

@@ -3,5 +3,18 @@
 from sparseflow.data.cifar10 import cifar10, cifar10_subset
 from sparseflow.data.fashion_mnist import fashion_mnist
 from sparseflow.data.images import ImageSet
+from sparseflow.data.splits import Sealed, Splits, cifar10_splits, split_train
+from sparseflow.data.transforms import erase, rotate
 
-__all__ = ["ImageSet", "cifar10", "cifar10_subset", "fashion_mnist"]
+__all__ = [
+    "ImageSet",
+    "Sealed",
+    "Splits",
+    "cifar10",
+    "cifar10_splits",
+    "cifar10_subset",
+    "erase",
+    "fashion_mnist",
+    "rotate",
+    "split_train",
+]

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sparseflow.data import ImageSet
+from sparseflow.data import ImageSet, erase, rotate
 
 __all__ = ["augmented"]
 
@@ -21,8 +21,10 @@ def augmented(
     crop_padding: int = 0,
     flip: bool = False,
     cutout: int = 0,
+    degrees: float = 0.0,
+    erasing: float = 0.0,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the batches of one epoch, each image cropped, mirrored and blanked by its own draw.
+    """Yield the batches of one epoch, each image cropped, mirrored, turned and blanked by its own draw.
 
     Args:
         images: the set, for its mean and deviation.
@@ -33,6 +35,8 @@ def augmented(
         crop_padding: random crop after padding by so many pixels; 0 for none.
         flip: mirror half of the images.
         cutout: side of the square that is blanked; 0 for none.
+        degrees: largest angle of a random rotation; 0 for none.
+        erasing: share of the images of which a random rectangle is blanked; 0 for none.
     """
     device = pixels.device
     g = torch.Generator(device=device).manual_seed(seed)
@@ -57,4 +61,8 @@ def augmented(
             hit_rows = (grid + 0.5 - draw[3] * side).abs() < half
             hit_columns = (grid + 0.5 - draw[4] * side).abs() < half
             x = x.masked_fill((hit_rows[:, :, None] & hit_columns[:, None, :]).unsqueeze(1), 0.0)
+        if degrees:
+            x = rotate(x, degrees, g)
+        if erasing:
+            x = erase(x, erasing, g)
         yield x, labels[index]
