@@ -10,7 +10,7 @@ from typing import Any
 
 from sparseflow.ir import Workload
 from sparseflow.trace._capture import capture
-from sparseflow.trace._leaf_tracer import leaf_trace
+from sparseflow.trace._leaf_tracer import leaf_trace, reads_no_values
 from sparseflow.trace._state import quiet
 from sparseflow.trace.edges import SpikeEdge, spike_edges, structures
 from sparseflow.trace.graph import Call, Capture, Node, Weight
@@ -30,6 +30,7 @@ __all__ = [
     "neuron_op",
     "neuron_params",
     "quiet",
+    "reads_no_values",
     "register",
     "spike_edges",
     "structures",

@@ -11,7 +11,7 @@ from sparseflow.trace.graph import Call
 _NO_TENSOR_ATTRIBUTES = frozenset({"shape", "ndim", "dtype", "device", "layout", "is_cuda", "training"})
 _NO_TENSOR_METHODS = frozenset({"size", "dim", "numel", "nelement", "stride", "element_size", "ndimension"})
 
-__all__ = ["LeafTracer", "edges_of_calls", "edges_of_graph", "leaf_trace"]
+__all__ = ["LeafTracer", "edges_of_calls", "edges_of_graph", "leaf_trace", "reads_no_values"]
 
 Edges = frozenset[tuple[str, str]]
 
@@ -55,13 +55,13 @@ def edges_of_graph(graph: fx.Graph) -> Edges:
         elif node.op == "call_module":
             edges.update((name, str(node.target)) for name in behind)
             behind = frozenset({str(node.target)})
-        elif _reads_no_values(node):
+        elif reads_no_values(node):
             behind = frozenset()
         reach[node] = behind
     return frozenset(edges)
 
 
-def _reads_no_values(node: fx.Node) -> bool:
+def reads_no_values(node: fx.Node) -> bool:
     """Tell whether a node asks a tensor for its shape or type, which is no edge between tensors."""
     if node.op == "call_method":
         return node.target in _NO_TENSOR_METHODS
