@@ -155,6 +155,12 @@ def test_a_misspelt_layer_gets_a_hint(tmp_path: Path) -> None:
         TriSegResult.read(path, names=NAMES)
 
 
+def test_a_layer_that_stands_twice_is_named(seed_file: Path) -> None:
+    seed_file.write_text(SEED.replace('"fc1"', '"conv1"'))
+    with pytest.raises(DataError, match=r"alexnet_exp1.json is no valid JSON: 'conv1' stands twice"):
+        TriSegResult.read(seed_file)
+
+
 def test_no_such_file_or_no_json(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"cannot read .*none.json: No such file.*; name a result of a search"):
         TriSegResult.read(tmp_path / "none.json")
@@ -162,7 +168,7 @@ def test_no_such_file_or_no_json(tmp_path: Path) -> None:
         TriSegResult.read(tmp_path)
     for text in (b"{", b"\xff\xfe", b""):
         (tmp_path / "x.json").write_bytes(text)
-        with pytest.raises(DataError, match=r"x.json is no JSON: .*; search again"):
+        with pytest.raises(DataError, match=r"x.json is no valid JSON: .*; search again"):
             TriSegResult.read(tmp_path / "x.json")
     (tmp_path / "x.json").write_text("[]")
     with pytest.raises(DataError, match="holds no JSON object"):

@@ -193,13 +193,21 @@ def eval_report(result: TriSegResult, config_path: str | Path, metrics: Metrics)
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        body = json.loads(path.read_text(encoding="utf-8"))
+        body = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_once)
     except OSError as e:
         raise DataError(f"cannot read {path}: {e.strerror or e}; name a result of a search") from e
     except ValueError as e:
-        raise DataError(f"{path} is no JSON: {e}; {_MEND}") from e
+        raise DataError(f"{path} is no valid JSON: {e}; {_MEND}") from e
     if not isinstance(body, dict):
         raise DataError(f"{path} holds no JSON object; {_MEND}")
+    return body
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    body = dict(pairs)
+    if len(body) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"{next(k for k in keys if keys.count(k) > 1)!r} stands twice")
     return body
 
 
