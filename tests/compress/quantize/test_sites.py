@@ -9,7 +9,8 @@ from torch.nn import functional as F
 from sparseflow.compress.quantize import Site, Sites, find_sites
 from sparseflow.errors import CaptureError, ConfigError
 from sparseflow.nn import models
-from sparseflow.trace import capture
+from sparseflow.trace import capture, leaf_trace
+from tests.torchvision_shim import install
 
 
 def stages(*counts):
@@ -312,3 +313,37 @@ def test_sites_are_plain_values():
     assert isinstance(found, Sites)
     assert [site.name for site in found] == list(found.names)
     assert find_sites(captured("lenet5")) == found
+
+
+@pytest.mark.parametrize(
+    ("name", "activations", "refused"),
+    [("resnet50", 49, 0), ("mobilenet_v2", 35, 0), ("densenet121", 121, 1), ("squeezenet1_1", 26, 1)],
+)
+def test_torchvisions_networks(name, activations, refused):
+    install()
+    zoo = pytest.importorskip("torchvision.models")
+    with torch.device("meta"):
+        model = getattr(zoo, name)().eval()
+    found = find_sites(leaf_trace(model))
+    assert (len(found) + len(found.refusals), len(found.refusals)) == (activations, refused)
+    assert len(set(found.names)) == len(found)
+
+
+def test_a_block_with_a_functional_relu_gives_its_name():
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 3, 1)
+
+        def forward(self, x):
+            return F.relu(self.conv(x))
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.head = Block(), nn.Conv2d(3, 1, 1)
+
+        def forward(self, x):
+            return self.head(self.stem(x))
+
+    assert find_sites(fx.symbolic_trace(Net())).names == ("stem",)

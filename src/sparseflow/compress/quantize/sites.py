@@ -210,8 +210,8 @@ def _full_name(node: fx.Node, layer: fx.Node | None, walk: Walk) -> str:
         return walk.label(node)
     path = walk.path(layer)
     block = path.rpartition(".")[0]
-    together = node.op == "call_module" and str(node.target).rpartition(".")[0] == block
-    if not together or not block or block.rpartition(".")[2].isdigit() or walk.layers_below(block) != 1:
+    together = block != "" and walk.label(node).rpartition(".")[0] == block
+    if not together or block.rpartition(".")[2].isdigit() or walk.layers_below(block) != 1:
         return path
     return block
 
