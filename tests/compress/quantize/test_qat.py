@@ -38,6 +38,9 @@ def test_every_graph(name: str) -> None:
     inside = [m.bn for m in made.modules() if isinstance(m, QuantLayer) and m.bn is not None]
     assert all(isinstance(m, nn.ReLU) or any(m is bn for bn in inside) for m in left)
     made(x[:1])
+    kept = {k: v.clone() for k, v in made.state_dict().items()}
+    made(x * 3)
+    assert all(torch.equal(kept[k], v) for k, v in made.state_dict().items())
 
 
 def test_each_value_in_front_of_a_layer_is_on_a_grid() -> None:

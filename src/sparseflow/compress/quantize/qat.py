@@ -286,7 +286,9 @@ class _Preparer:
 
     def insert(self, node: fx.Node) -> None:
         graph, name = self.traced.graph, self.free(f"{node.name}_quant")
-        self.traced.add_submodule(name, FakeQuantize(self.config, node.name))
+        quantiser = FakeQuantize(self.config, node.name)
+        quantiser.training = self.traced.training
+        self.traced.add_submodule(name, quantiser)
         with graph.inserting_after(node):
             made = graph.call_module(name, (node,))
         made.meta["shape"] = self.shapes[node]

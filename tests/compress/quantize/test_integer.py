@@ -1,0 +1,145 @@
+"""A whole network on codes: near its fake-quantised form, the same for candidates together and alone, without state."""
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from sparseflow.compress.quantize.integer import IntegerNet, to_integer
+from sparseflow.compress.quantize.qat import QuantLayer, prepare_qat, quantizers
+from sparseflow.compress.quantize.sites import find_sites
+from sparseflow.errors import ConfigError, DataError
+from sparseflow.ops.triseg import tables
+from sparseflow.trace import capture
+from tests.quantized_nets import NETS, net
+
+
+def _pair(name: str) -> tuple[nn.Module, IntegerNet, Tensor]:
+    model, x = net(name, batch=16)
+    qat = prepare_qat(model, x)
+    return qat, to_integer(qat), x
+
+
+def _qat_codes(qat: nn.Module, x: Tensor) -> dict[str, Tensor]:
+    found: dict[str, Tensor] = {}
+    for name, q in quantizers(qat).items():
+        q.edit = lambda codes, name=name: found.setdefault(name, codes)
+    qat(x)
+    for q in quantizers(qat).values():
+        q.edit = None
+    return found
+
+
+@pytest.mark.parametrize("name", list(NETS))
+def test_codes_equal_those_of_the_trained_form(name: str) -> None:
+    qat, made, x = _pair(name)
+    x = torch.randn_like(x)
+    want, got = _qat_codes(qat, x), made.codes(x)
+    assert list(got) == list(made.points)
+    assert got.keys() == want.keys()
+    for point in got:
+        difference = (got[point] - want[point]).abs()
+        assert difference.max() <= 1, point
+        assert (difference == 0).float().mean() >= 0.999, point
+        assert got[point].equal(got[point].round())
+        assert got[point].min() >= 0
+        assert got[point].max() <= 127
+        assert tuple(got[point].shape) == made.points[point].shape
+    logits, expected = made(x), qat(x)
+    assert (logits - expected).abs().max() <= 0.01 * expected.abs().max()
+
+
+@pytest.mark.parametrize("name", list(NETS))
+@pytest.mark.parametrize("bias", ["float32", "int32"])
+def test_equals_its_reference_in_float64(name: str, bias: str) -> None:
+    model, x = net(name)
+    made = to_integer(prepare_qat(model, x), bias=bias)
+    assert made.reference()(x).equal(made(x))
+    assert all(layer.sums_dtype == torch.float32 for layer in made.layers.values())
+
+
+@pytest.mark.parametrize("name", list(NETS))
+def test_candidates_together_equal_candidates_alone(name: str) -> None:
+    model, x = net(name)
+    made = to_integer(prepare_qat(model, x))
+    sites = find_sites(capture(model, x))
+    assert len(sites)
+    params = torch.tensor([[7, 14, 21, 28, 35], [2, 4, 9, 20, 127], [10, 30, 40, 60, 90]])
+    wanted = {site.node: tables(params.roll(n, 0)) for n, site in enumerate(sites)}
+    together = made(x, tables=wanted)
+    assert together.shape == (3 * len(x), 10)
+    alone = [made(x, tables={name: t[k : k + 1] for name, t in wanted.items()}) for k in range(3)]
+    assert together.equal(torch.cat(alone))
+    assert not alone[0].equal(made(x))
+    last = {list(wanted)[-1]: wanted[list(wanted)[-1]]}
+    assert made(x, tables=last).shape == together.shape
+
+
+def test_every_site_is_a_point_that_starts_at_zero() -> None:
+    for name in NETS:
+        model, x = net(name)
+        made = to_integer(prepare_qat(model, x))
+        for site in find_sites(capture(model, x)):
+            point = made.point(site.node)
+            assert point.rectified
+            assert point.spec.zero_point == 0
+            assert point.layer == site.layer
+
+
+def test_an_identity_table_changes_nothing() -> None:
+    _, made, x = _pair("residual")
+    same = torch.arange(256, dtype=torch.uint8).repeat(2, 1)
+    assert made(x, tables={"relu": same, "layer1_relu_1": same}).equal(torch.cat([made(x)] * 2))
+
+
+def test_edits_come_before_tables() -> None:
+    _, made, x = _pair("lenet")
+    table = torch.arange(256).clamp(max=3).to(torch.uint8).view(1, -1)
+    both = made(x, edits={"relu": lambda c: c + 1}, tables={"relu": table})
+    assert both.equal(made(x, edits={"relu": lambda c: (c + 1).clamp(max=3)}))
+
+
+def test_has_no_mode_no_gradient_and_no_memory() -> None:
+    _, made, x = _pair("chain")
+    before = {k: v.clone() for k, v in made.state_dict().items()}
+    first = made(x)
+    assert not made.train().training
+    assert made(x).equal(first)
+    assert made(x[:1]).equal(first[:1])
+    assert not made(x.requires_grad_()).requires_grad
+    assert all(torch.equal(before[k], v) for k, v in made.state_dict().items())
+    assert made(x[:0]).shape == (0, 10)
+
+
+def test_the_trained_model_is_left_alone() -> None:
+    model, x = net("residual")
+    qat = prepare_qat(model, x).train()
+    before = {k: v.clone() for k, v in qat.state_dict().items()}
+    to_integer(qat)(x)
+    assert qat.training
+    assert all(torch.equal(before[k], v) for k, v in qat.state_dict().items())
+
+
+def test_state_and_copies() -> None:
+    model, x = net("chain")
+    made = to_integer(prepare_qat(model, x))
+    assert copy.deepcopy(made)(x).equal(made(x))
+    names = set(made.layers)
+    assert names == {"features.0", "features.4", "head.2", "head.4"}
+    qat = prepare_qat(model, x)
+    assert all(isinstance(qat.get_submodule(n), QuantLayer) for n in names)
+
+
+def test_mistakes_are_named() -> None:
+    _, made, x = _pair("lenet")
+    table = torch.zeros(2, 256, dtype=torch.uint8)
+    with pytest.raises(ConfigError, match="no point 'relu_9'; did you mean relu"):
+        made(x, tables={"relu_9": table})
+    with pytest.raises(ConfigError, match="different K: relu: 2, relu_1: 1"):
+        made(x, tables={"relu": table, "relu_1": table[:1]})
+    model, x = net("lenet")
+    qat = prepare_qat(model, x)
+    quantizers(qat)["relu_1"].seen.fill_(False)
+    with pytest.raises(DataError, match="relu_1 has no range"):
+        to_integer(qat)
