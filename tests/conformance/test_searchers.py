@@ -4,15 +4,22 @@ import itertools
 
 import pytest
 
+from sparseflow.records import Key, Store
 from sparseflow.search import (
+    CMAES,
+    GP,
+    PPO,
+    TPE,
     Budget,
     Categorical,
     Constraint,
+    Coordinate,
     Evolution,
     Exhaustive,
     Failure,
     Integer,
     Ordered,
+    PPOSettings,
     Random,
     Score,
     Searcher,
@@ -117,6 +124,20 @@ class SearcherSuite:
         assert result.score.value == tiny(truth)
         assert result.stopped_by == "exhausted"
 
+    @pytest.mark.parametrize("batch", [1, 4])
+    def test_a_killed_run_goes_on_as_if_never_stopped(self, batch):
+        def go(store, trials):
+            key = Key(layer="a toy", decision="any", target="cpu", protocol="formula")
+            budget = Budget(trials=trials)
+            searcher = self.make(self.space, 3)
+            return run(searcher, tiny, budget, store=store, key=key, batch=batch, remeasure=False, progress=False)
+
+        whole, store = go(Store("sqlite://"), 20), Store("sqlite://")
+        go(store, 8)
+        resumed = go(store, 20)
+        assert resumed.reused == 8
+        assert [(t.params, o) for t, o in resumed.history] == [(t.params, o) for t, o in whole.history]
+
 
 class TestRandom(SearcherSuite):
     def make(self, space, seed):
@@ -136,3 +157,47 @@ class TestEvolution(SearcherSuite):
 class TestSmallEvolution(SearcherSuite):
     def make(self, space, seed):
         return Evolution(space, seed=seed, population=2, tournament=1)
+
+
+class TestCMAES(SearcherSuite):
+    def make(self, space, seed):
+        pytest.importorskip("cmaes")
+        return CMAES(space, seed=seed)
+
+
+class TestCMAESFromAStart(SearcherSuite):
+    def make(self, space, seed):
+        pytest.importorskip("cmaes")
+        return CMAES(space, seed=seed, start={"kernel": "tile", "block": 1, "unroll": 2}, population=4)
+
+
+class TestTPE(SearcherSuite):
+    def make(self, space, seed):
+        pytest.importorskip("optuna")
+        return TPE(space, seed=seed, startup=4)
+
+
+class TestGP(SearcherSuite):
+    def make(self, space, seed):
+        pytest.importorskip("optuna")
+        return GP(space, seed=seed, startup=24)
+
+
+class TestCoordinate(SearcherSuite):
+    def make(self, space, seed):
+        return Coordinate(space, seed=seed)
+
+
+class TestCoordinateFromAStart(SearcherSuite):
+    def make(self, space, seed):
+        return Coordinate(space, seed=seed, start={"kernel": "tile", "block": 1, "unroll": 2}, reach=0.5, kick=1)
+
+
+class TestPPO(SearcherSuite):
+    def make(self, space, seed):
+        return PPO(space, seed=seed, settings=PPOSettings(episodes=4))
+
+
+class TestOriginalPPO(SearcherSuite):
+    def make(self, space, seed):
+        return PPO(space, seed=seed, settings=PPOSettings.original())

@@ -1,15 +1,34 @@
 """Spaces, ask/tell searchers, solvers and one run loop."""
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from sparseflow.search.between import Between, Bound
+from sparseflow.search.cma import CMAES
+from sparseflow.search.coordinate import Coordinate
+from sparseflow.search.encoding import Encoding
 from sparseflow.search.loop import run
 from sparseflow.search.parameter import Categorical, Integer, LogFloat, Ordered, Parameter, Value, When
 from sparseflow.search.searchers import Evolution, Exhaustive, Random
 from sparseflow.search.space import Constraint, Params, Space, canonical
+from sparseflow.search.tpe import GP, TPE
 from sparseflow.search.trial import Budget, Evaluate, Failure, Outcome, Problem, Result, Score, Searcher, Solver, Trial
 
+if TYPE_CHECKING:
+    from sparseflow.search.ppo import PPO, PPOSettings
+
 __all__ = [
+    "CMAES",
+    "GP",
+    "PPO",
+    "TPE",
+    "Between",
+    "Bound",
     "Budget",
     "Categorical",
     "Constraint",
+    "Coordinate",
+    "Encoding",
     "Evaluate",
     "Evolution",
     "Exhaustive",
@@ -18,6 +37,7 @@ __all__ = [
     "LogFloat",
     "Ordered",
     "Outcome",
+    "PPOSettings",
     "Parameter",
     "Params",
     "Problem",
@@ -33,3 +53,10 @@ __all__ = [
     "canonical",
     "run",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Load PPO on its first use: it alone of the searchers needs torch."""
+    if name in ("PPO", "PPOSettings"):
+        return getattr(importlib.import_module("sparseflow.search.ppo"), name)
+    raise AttributeError(f"module 'sparseflow.search' has no attribute {name!r}")

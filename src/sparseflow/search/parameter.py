@@ -67,6 +67,19 @@ class Parameter(ABC):
     def first(self) -> Value:
         """Return the value taken when nothing is known."""
 
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Names of the parameters that must stand before this one."""
+        return () if self.when is None else (self.when.name,)
+
+    def given(self, params: Mapping[str, Value]) -> "Parameter":
+        """Return the parameter as it is where those before it are known; see `Between`."""
+        return self
+
+    def nearest(self, value: Value) -> Value:
+        """Return the value of the domain that is nearest to one of the same kind."""
+        return value
+
     def to_dict(self) -> dict[str, Any]:
         """Return the kind and the fields as plain data."""
         body: dict[str, Any] = {"kind": type(self).__name__}
@@ -192,6 +205,13 @@ class Integer(Parameter):
     def first(self) -> Value:
         """Return the smallest number."""
         return self.low
+
+    def nearest(self, value: Value) -> Value:
+        """Return a number moved into the range and down to a step."""
+        if not isinstance(value, int):
+            return value
+        inside = min(max(value, self.low), self.high)
+        return inside - (inside - self.low) % self.step
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

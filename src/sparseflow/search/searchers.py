@@ -1,71 +1,19 @@
 """Searchers: random, exhaustive, and regularised evolution."""
 
 import random
-from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator, Sequence
 
 from sparseflow.errors import ConfigError
 from sparseflow.search.parameter import Value
-from sparseflow.search.space import Params, Space, canonical
+from sparseflow.search.proposer import Proposer
+from sparseflow.search.space import Space
 from sparseflow.search.trial import Outcome, Score, Trial
 
 __all__ = ["Evolution", "Exhaustive", "Random"]
 
-_TRIES = 50
 
-
-class _Proposer(ABC):
-    """Numbers trials and never proposes the same parameters twice."""
-
-    def __init__(self, space: Space) -> None:
-        self.space = space
-        self._seen: set[str] = set()
-        self._ids = 0
-        self._left: list[dict[str, Value]] | None = None
-
-    def ask(self, n: int) -> list[Trial]:
-        """Return up to `n` new trials; none means that nothing is left to try.
-
-        Raises:
-            ConfigError: `n` is less than 1, or the space has no valid member.
-        """
-        if n < 1:
-            raise ConfigError(f"asked a searcher for {n} trials; ask for at least one")
-        out: list[Trial] = []
-        while len(out) < n and (params := self._propose()) is not None:
-            self._seen.add(canonical(params))
-            out.append(Trial(id=self._ids, params=params))
-            self._ids += 1
-        return out
-
-    def tell(self, done: Sequence[tuple[Trial, Outcome]]) -> None:
-        """Take the outcomes of trials that were asked for, or of any valid parameters."""
-        self._seen.update(canonical(trial.params) for trial, _ in done)
-
-    @abstractmethod
-    def _propose(self) -> dict[str, Value] | None: ...
-
-    def _is_new(self, params: Params) -> bool:
-        return canonical(params) not in self._seen
-
-    def _draw(self, rng: random.Random) -> dict[str, Value] | None:
-        """Draw parameters not seen yet; None if there are none or none was found."""
-        if self._left is None:
-            for _ in range(_TRIES):
-                if self._is_new(drawn := self.space.sample(rng)):
-                    return drawn
-            if not self.space.is_listable:
-                return None
-            self._left = list(self.space.enumerate())
-            rng.shuffle(self._left)
-        while self._left:
-            if self._is_new(drawn := self._left.pop()):
-                return drawn
-        return None
-
-
-class Random(_Proposer):
+class Random(Proposer):
     """Draws independently, without repetition; ends when a listable space is used up.
 
     Args:
@@ -81,7 +29,7 @@ class Random(_Proposer):
         return self._draw(self._rng)
 
 
-class Exhaustive(_Proposer):
+class Exhaustive(Proposer):
     """Tries every member of a finite space, in the order of `Space.enumerate`.
 
     Args:
@@ -102,7 +50,7 @@ class Exhaustive(_Proposer):
         return next((p for p in self._rest if self._is_new(p)), None)
 
 
-class Evolution(_Proposer):
+class Evolution(Proposer):
     """Regularised evolution: the best of a few mutates, the oldest dies.
 
     The first `population` trials are random. Then each trial changes one

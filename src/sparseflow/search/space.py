@@ -74,9 +74,9 @@ class Space:
         for p in self.parameters:
             if p.name in seen:
                 raise ConfigError(f"space holds parameter {p.name!r} twice; give each its own name")
-            if p.when is not None and p.when.name not in seen:
+            if unknown := [n for n in p.needs if n not in seen]:
                 raise ConfigError(
-                    f"parameter {p.name!r} depends on {p.when.name!r}, which does not stand before it in the space"
+                    f"parameter {p.name!r} depends on {unknown[0]!r}, which does not stand before it in the space"
                 )
             seen.add(p.name)
 
@@ -96,14 +96,14 @@ class Space:
         out = [f"unknown parameter {n!r}; there are {self._names()}" for n in params if n not in self._names()]
         seen: dict[str, Value] = {}
         for p in self.parameters:
-            alive = p.when is None or p.when(seen)
+            alive, q = p.when is None or p.when(seen), p.given(seen)
             if p.name not in params:
                 if alive:
                     out.append(f"parameter {p.name!r} is missing")
             elif not alive:
                 out.append(f"parameter {p.name!r} has no meaning here; leave it out")
-            elif not p.holds(params[p.name]):
-                out.append(f"parameter {p.name!r} is {params[p.name]!r}; expected {p.domain}")
+            elif not q.holds(params[p.name]):
+                out.append(f"parameter {p.name!r} is {params[p.name]!r}; expected {q.domain}")
             else:
                 seen[p.name] = params[p.name]
         return out or [c.reason for c in self.constraints if not c.holds(params)]
@@ -151,7 +151,8 @@ class Space:
         """Yield valid parameters that differ in one choice or one step.
 
         Where the change gives a parameter meaning, it takes its first value;
-        where the change removes its meaning, it is left out.
+        where the change removes its meaning, it is left out; where a range moves
+        away from a value, the value follows.
 
         Raises:
             ConfigError: `params` are not valid themselves.
@@ -160,11 +161,20 @@ class Space:
         for p in self.parameters:
             if p.name not in params:
                 continue
-            for value in p.neighbours(params[p.name]):
+            for value in p.given(params).neighbours(params[p.name]):
                 changed = {**params, p.name: value}
                 moved = self._complete(changed, lambda q: q.first())
                 if self._obeys(moved):
                     yield moved
+
+    def fitted(self, params: Params) -> dict[str, Value]:
+        """Return complete parameters near the given ones, one after the other in the order of the space.
+
+        A number outside its range moves to the end of the range, a missing
+        parameter takes its first value, one without meaning is left out.
+        Constraints are not looked at.
+        """
+        return self._complete(params, lambda p: p.first())
 
     def to_json(self) -> str:
         """Return the description of the space as canonical JSON, for hashes and reports."""
@@ -184,7 +194,8 @@ class Space:
         out: dict[str, Value] = {}
         for p in self.parameters:
             if p.when is None or p.when(out):
-                out[p.name] = given[p.name] if p.name in given else choose(p)
+                q = p.given(out)
+                out[p.name] = q.nearest(given[p.name]) if p.name in given else choose(q)
         return out
 
     def _walk(self, head: dict[str, Value], at: int) -> Iterator[dict[str, Value]]:
@@ -195,5 +206,5 @@ class Space:
         if p.when is not None and not p.when(head):
             yield from self._walk(head, at + 1)
             return
-        for value in p.values() or ():
+        for value in p.given(head).values() or ():
             yield from self._walk({**head, p.name: value}, at + 1)

@@ -1,0 +1,152 @@
+"""Optuna's samplers behind ask and tell: tree-structured Parzen estimator and Gaussian process."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
+
+from sparseflow.errors import ConfigError, UnsupportedError
+from sparseflow.search._extra import extra
+from sparseflow.search.encoding import index_of
+from sparseflow.search.parameter import Categorical, LogFloat, Parameter, Value
+from sparseflow.search.proposer import Learner
+from sparseflow.search.space import Params, Space
+from sparseflow.search.trial import Outcome, Score
+
+__all__ = ["GP", "TPE"]
+
+
+class _Sampled(Learner[Any]):
+    """Asks a study of Optuna, in memory; the records stay the only store."""
+
+    def __init__(self, space: Space, sampler: Any, optuna: ModuleType, seed: int, start: Params | None, tries: int):
+        super().__init__(space, seed=seed, start=start, tries=tries)
+        self._optuna = optuna
+        self._kinds = {p.name: _distribution(p, optuna) for p in space.parameters}
+        with _quiet(optuna):
+            self._study = optuna.create_study(sampler=sampler)
+
+    def _suggest(self) -> tuple[Any, dict[str, Value]]:
+        trial, out = self._study.ask(), dict[str, Value]()
+        for p in self.space.parameters:
+            if p.when is None or p.when(out):
+                out[p.name] = p.given(out).nearest(_suggested(trial, p))
+        return trial, out
+
+    def _learn(self, ticket: Any, params: dict[str, Value], outcome: Outcome) -> None:
+        if isinstance(outcome, Score):
+            self._study.tell(ticket, outcome.value)
+        else:
+            self._study.tell(ticket, state=self._optuna.trial.TrialState.FAIL)
+
+    def _observe(self, params: dict[str, Value], outcome: Outcome) -> None:
+        if not isinstance(outcome, Score):
+            return
+        by_name = {p.name: p for p in self.space.parameters}
+        self._study.add_trial(
+            self._optuna.trial.create_trial(
+                params={n: _internal(by_name[n], v) for n, v in params.items()},
+                distributions={n: self._kinds[n] for n in params},
+                value=outcome.value,
+            )
+        )
+
+
+class TPE(_Sampled):
+    """Tree-structured Parzen estimator: draws where good trials are dense and bad ones are not.
+
+    Each parameter by itself; those that depend on others are drawn from their
+    widest range and moved to its end where they leave the present one.
+
+    Args:
+        space: what may be tried.
+        seed: seed of all draws.
+        start: parameters to try first.
+        startup: trials drawn at random before the model takes over.
+
+    Raises:
+        ConfigError: `start` is not in the space, or `startup` is negative.
+        UnsupportedError: package optuna is not installed.
+
+    Source: Bergstra et al., NeurIPS 2011; package optuna, `TPESampler`.
+    """
+
+    def __init__(self, space: Space, *, seed: int = 0, start: Params | None = None, startup: int = 10) -> None:
+        optuna = _needs(startup, "a TPE search")
+        sampler = optuna.samplers.TPESampler(seed=seed % 2**32, n_startup_trials=startup)
+        super().__init__(space, sampler, optuna, seed, start, tries=10)
+
+
+class GP(_Sampled):
+    """Gaussian process with expected improvement; the choice for few, dear trials.
+
+    Args:
+        space: what may be tried.
+        seed: seed of all draws.
+        start: parameters to try first.
+        startup: trials drawn at random before the model takes over.
+
+    Raises:
+        ConfigError: `start` is not in the space, or `startup` is negative.
+        UnsupportedError: package optuna is not installed.
+
+    Source: package optuna, `GPSampler`.
+    """
+
+    def __init__(self, space: Space, *, seed: int = 0, start: Params | None = None, startup: int = 10) -> None:
+        optuna = _needs(startup, "a Gaussian process search")
+        with warnings.catch_warnings():
+            # That scores repeat exactly is a setting which Optuna still calls experimental.
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            sampler = optuna.samplers.GPSampler(
+                seed=seed % 2**32, n_startup_trials=startup, deterministic_objective=True
+            )
+        super().__init__(space, sampler, optuna, seed, start, tries=2)
+
+
+def _needs(startup: int, wanted: str) -> ModuleType:
+    if startup < 0:
+        raise ConfigError(f"startup is {startup}; expected a number of trials")
+    return extra("optuna", wanted)
+
+
+@contextmanager
+def _quiet(optuna: ModuleType) -> Iterator[None]:
+    """Keep Optuna from announcing a study, and leave its logging as it was."""
+    level = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(level)
+
+
+def _distribution(p: Parameter, optuna: ModuleType) -> Any:
+    kinds = optuna.distributions
+    if isinstance(p, Categorical):
+        return kinds.CategoricalDistribution(p.choices)
+    if isinstance(p, LogFloat):
+        return kinds.FloatDistribution(p.low, p.high, log=True)
+    if (values := p.values()) is None:
+        raise UnsupportedError(f"parameter {p.name!r} is a {type(p).__name__}; Optuna has no such distribution")
+    return kinds.IntDistribution(0, len(values) - 1)
+
+
+def _internal(p: Parameter, value: Value) -> Value:
+    """Return the value that Optuna keeps: itself, or its place among the values in order."""
+    values = p.values()
+    return value if values is None or isinstance(p, Categorical) else index_of(values, value)
+
+
+def _suggested(trial: Any, p: Parameter) -> Value:
+    values = p.values()
+    drawn: Value
+    if isinstance(p, Categorical):
+        drawn = trial.suggest_categorical(p.name, p.choices)
+    elif values is None:
+        assert isinstance(p, LogFloat)
+        drawn = trial.suggest_float(p.name, p.low, p.high, log=True)
+    else:
+        drawn = values[trial.suggest_int(p.name, 0, len(values) - 1)]
+    return drawn
