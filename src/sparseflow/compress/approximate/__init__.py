@@ -16,6 +16,7 @@ from sparseflow.compress.approximate.dp import Optimum, optimal_codes, segment_e
 from sparseflow.compress.approximate.histogram import Histograms, TmaxRule, coverage, layer_states, percentile_codes
 from sparseflow.compress.approximate.result import Metrics, TriSegResult, eval_report
 from sparseflow.compress.approximate.select import Finalist, Selection, select
+from sparseflow.compress.approximate.space import CodeSpace
 from sparseflow.compress.approximate.top import Entry, Top
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "MASKS",
     "RELATIVE",
     "SEED",
+    "CodeSpace",
     "Entry",
     "Finalist",
     "Histograms",
