@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from sparseflow.errors import BudgetError, ConfigError, RecordError
+from sparseflow.errors import BudgetError, ConfigError, MeasurementError, RecordError
 from sparseflow.records import Key, Store
 from sparseflow.search import Budget, Evolution, Exhaustive, Failure, Integer, Random, Score, Space, run
 
@@ -262,3 +262,75 @@ def test_a_real_signal_loses_nothing(tmp_path, signal_sent):
     fresh = quiet(Random(space, seed=1), lambda p: float(p["x"]), Budget(trials=60))
     assert again.splitlines()[-1].split() == ["end", str(kept), str(fresh.best["x"]), "False", "60"]
     assert len(Store(tmp_path / "r.sqlite")) == 60
+
+
+def many(calls):
+    def evaluate(batch):
+        calls.append([p["x"] for p in batch])
+        return [parabola(p) for p in batch]
+
+    return evaluate
+
+
+def test_a_batch_is_evaluated_in_one_call():
+    calls, singly = [], []
+    result = quiet(
+        Exhaustive(SPACE),
+        lambda p: singly.append(p["x"]) or parabola(p),
+        Budget(trials=10),
+        batch=4,
+        evaluate_many=many(calls),
+        baseline={"x": 9},
+    )
+    assert calls == [[0, 1, 2, 3], [4, 5, 6, 7], [8]]
+    assert singly == [9, 9, 6]
+    assert (result.best, result.score.value) == ({"x": 6}, 1.0)
+
+
+def test_a_batch_knows_what_the_records_hold():
+    store, calls = Store("sqlite://"), []
+    for trials in (3, 6):
+        quiet(
+            Exhaustive(SPACE),
+            parabola,
+            Budget(trials=trials),
+            store=store,
+            key=KEY,
+            batch=6,
+            evaluate_many=many(calls),
+            remeasure=False,
+        )
+    assert calls == [[0, 1, 2], [3, 4, 5]]
+
+
+def test_a_batch_that_fails_is_evaluated_singly():
+    def picky(batch):
+        raise MemoryError("too many at once")
+
+    def one(params):
+        return parabola(params) if params["x"] != 2 else 1 / 0
+
+    with pytest.warns(UserWarning, match="4 trials is evaluated one by one: MemoryError: too many at once"):
+        result = quiet(Exhaustive(SPACE), one, Budget(trials=4), batch=4, evaluate_many=picky, remeasure=False)
+    assert result.best == {"x": 3}
+    assert [f.reason for _, f in result.failures] == ["ZeroDivisionError: division by zero"]
+
+
+def test_scores_of_a_batch_that_are_no_numbers_are_failures():
+    def half(batch):
+        return [float("nan") if p["x"] % 2 else parabola(p) for p in batch]
+
+    result = quiet(Exhaustive(SPACE), parabola, Budget(trials=10), batch=5, evaluate_many=half, remeasure=False)
+    assert [t.params["x"] for t, _ in result.failures] == [1, 3, 5, 7, 9]
+
+
+def test_a_batch_with_too_few_scores_is_refused():
+    with pytest.raises(MeasurementError, match="returned 1 scores for 3 trials"):
+        quiet(Exhaustive(SPACE), parabola, Budget(trials=3), batch=3, evaluate_many=lambda batch: [1.0])
+
+
+def test_a_batch_that_was_paid_for_is_told_even_if_late(monkeypatch):
+    clock = itertools.count()
+    monkeypatch.setattr("sparseflow.search.loop.time.perf_counter", lambda: float(next(clock)))
+    result = quiet(Exhaustive(SPACE), parabola, Budget(seconds=0.5), remeasure=False, batch=5, evaluate_many=many([]))
+    assert len(result.history) == 5

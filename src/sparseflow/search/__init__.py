@@ -12,7 +12,19 @@ from sparseflow.search.parameter import Categorical, Integer, LogFloat, Ordered,
 from sparseflow.search.searchers import Evolution, Exhaustive, Random
 from sparseflow.search.space import Constraint, Params, Space, canonical
 from sparseflow.search.tpe import GP, TPE
-from sparseflow.search.trial import Budget, Evaluate, Failure, Outcome, Problem, Result, Score, Searcher, Solver, Trial
+from sparseflow.search.trial import (
+    Budget,
+    Evaluate,
+    EvaluateMany,
+    Failure,
+    Outcome,
+    Problem,
+    Result,
+    Score,
+    Searcher,
+    Solver,
+    Trial,
+)
 
 if TYPE_CHECKING:
     from sparseflow.search.ppo import PPO, PPOSettings
@@ -30,6 +42,7 @@ __all__ = [
     "Coordinate",
     "Encoding",
     "Evaluate",
+    "EvaluateMany",
     "Evolution",
     "Exhaustive",
     "Failure",

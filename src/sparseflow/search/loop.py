@@ -1,16 +1,18 @@
 """The one run loop: asks, evaluates, records and tells until the budget is spent."""
 
 import time
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tqdm import tqdm
 
-from sparseflow.errors import BudgetError, ConfigError
+from sparseflow.errors import BudgetError, ConfigError, MeasurementError
 from sparseflow.ir._json import digest
 from sparseflow.records import Key, Record, Store
 from sparseflow.search.space import Params
-from sparseflow.search.trial import Budget, Evaluate, Failure, Outcome, Result, Score, Searcher, Trial
+from sparseflow.search.trial import Budget, Evaluate, EvaluateMany, Failure, Outcome, Result, Score, Searcher, Trial
 
 __all__ = ["run"]
 
@@ -29,6 +31,7 @@ def run(
     unit: str = "s",
     baseline: Params | None = None,
     batch: int = 1,
+    evaluate_many: EvaluateMany | None = None,
     remeasure: bool = True,
     progress: bool = True,
 ) -> Result:
@@ -55,6 +58,9 @@ def run(
         unit: unit of the value, for the records.
         baseline: parameters of what is done without any search.
         batch: how many trials to ask for at a time.
+        evaluate_many: evaluates the new trials of a batch in one call, where that
+            is cheaper than one after the other; returns a score or value for
+            each. If it raises, a warning says so and they are evaluated singly.
         remeasure: evaluate winner and baseline once more.
         progress: draw a progress bar where standard error is a terminal.
 
@@ -64,6 +70,7 @@ def run(
 
     Raises:
         ConfigError: a store without a key, or a batch below 1.
+        MeasurementError: `evaluate_many` returned another number of scores.
         BudgetError: the budget ran out before any trial had a score; names
             the first reasons.
     """
@@ -71,7 +78,7 @@ def run(
         raise ConfigError("a search with a store needs a key that says what is searched")
     if batch < 1:
         raise ConfigError(f"batch is {batch}; expected at least 1")
-    desk = _Desk(evaluate, store, key, name, unit)
+    desk = _Desk(evaluate, store, key, name, unit, evaluate_many)
     desk.remember()
     started = time.perf_counter()
     stopped_by = "interrupt"
@@ -110,11 +117,13 @@ class _Desk:
     key: Key | None
     name: str
     unit: str
+    evaluate_many: EvaluateMany | None = None
     history: list[tuple[Trial, Outcome]] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
     reused: int = 0
     _known: dict[str, Outcome] = field(default_factory=dict)
     _latest: dict[str, Score] = field(default_factory=dict)
+    _ready: dict[str, Score | float] = field(default_factory=dict)
 
     def remember(self) -> None:
         """Load the first outcome of every decision from the store."""
@@ -124,6 +133,23 @@ class _Desk:
         found = self.store.records(layer=k.layer, target=k.target, protocol=k.protocol, source=k.source)
         for record in reversed(found):
             self._known.setdefault(record.key.decision, _outcome(record))
+
+    def prepare(self, trials: Sequence[Trial]) -> None:
+        """Evaluate what is not known of a batch in one call, if there is one for it."""
+        params = {digest(dict(t.params)): dict(t.params) for t in trials}
+        fresh = {d: p for d, p in params.items() if d not in self._known}
+        if self.evaluate_many is None or not fresh:
+            return
+        try:
+            given = self.evaluate_many(list(fresh.values()))
+        except Exception as e:
+            warnings.warn(
+                f"a batch of {len(fresh)} trials is evaluated one by one: {type(e).__name__}: {e}", stacklevel=2
+            )
+            return
+        if len(given) != len(fresh):
+            raise MeasurementError(f"evaluate_many returned {len(given)} scores for {len(fresh)} trials")
+        self._ready = dict(zip(fresh, given, strict=True))
 
     def serve(self, trial: Trial) -> Outcome:
         """Return the outcome of a trial and add both to the history."""
@@ -140,12 +166,12 @@ class _Desk:
 
     def again(self, params: Params) -> Outcome:
         """Evaluate, write to the store, and return the outcome."""
+        decision = digest(dict(params))
         try:
-            given = self.evaluate(dict(params))
+            given = self._ready.pop(decision) if decision in self._ready else self.evaluate(dict(params))
             outcome: Outcome = given if isinstance(given, Score) else Score(value=float(given))
         except Exception as e:
             outcome = Failure(reason=f"{type(e).__name__}: {e}")
-        decision = digest(dict(params))
         if self.store is not None and self.key is not None:
             self.store.append(self._record(replace(self.key, decision=decision), params, outcome))
         self._note(decision, outcome)
@@ -179,11 +205,13 @@ def _loop(searcher: Searcher, desk: _Desk, budget: Budget, batch: int, started: 
         asked = searcher.ask(batch if budget.trials is None else min(batch, budget.trials - tried))
         if not asked:
             return "exhausted"
+        desk.prepare(asked)
         done: list[tuple[Trial, Outcome]] = []
         for trial in asked:
             done.append((trial, desk.serve(trial)))
             bar.update()
-            if late := budget.seconds is not None and time.perf_counter() - started >= budget.seconds:
+            late = budget.seconds is not None and time.perf_counter() - started >= budget.seconds
+            if late and desk.evaluate_many is None:
                 break
         searcher.tell(done)
         tried += len(done)

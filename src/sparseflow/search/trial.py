@@ -9,7 +9,19 @@ from sparseflow.errors import ConfigError, MeasurementError
 from sparseflow.search.parameter import Value
 from sparseflow.search.space import Params, Space
 
-__all__ = ["Budget", "Evaluate", "Failure", "Outcome", "Problem", "Result", "Score", "Searcher", "Solver", "Trial"]
+__all__ = [
+    "Budget",
+    "Evaluate",
+    "EvaluateMany",
+    "Failure",
+    "Outcome",
+    "Problem",
+    "Result",
+    "Score",
+    "Searcher",
+    "Solver",
+    "Trial",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +74,7 @@ class Failure:
 
 Outcome = Score | Failure
 Evaluate = Callable[[Params], Score | float]
+EvaluateMany = Callable[[Sequence[Params]], Sequence[Score | float]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
