@@ -10,6 +10,7 @@ from sparseflow.compress.quantize.integer import IntegerNet, to_integer
 from sparseflow.compress.quantize.qat import QuantLayer, prepare_qat, quantizers
 from sparseflow.compress.quantize.sites import find_sites
 from sparseflow.errors import ConfigError, DataError
+from sparseflow.nn import models
 from sparseflow.ops.triseg import tables
 from sparseflow.trace import capture
 from tests.quantized_nets import NETS, net
@@ -72,8 +73,9 @@ def test_candidates_together_equal_candidates_alone(name: str) -> None:
     alone = [made(x, tables={name: t[k : k + 1] for name, t in wanted.items()}) for k in range(3)]
     assert together.equal(torch.cat(alone))
     assert not alone[0].equal(made(x))
-    last = {list(wanted)[-1]: wanted[list(wanted)[-1]]}
-    assert made(x, tables=last).shape == together.shape
+    for name, t in wanted.items():
+        alone = [made(x, tables={name: t[k : k + 1]}) for k in range(3)]
+        assert made(x, tables={name: t}).equal(torch.cat(alone))
 
 
 def test_every_site_is_a_point_that_starts_at_zero() -> None:
@@ -85,6 +87,20 @@ def test_every_site_is_a_point_that_starts_at_zero() -> None:
             assert point.rectified
             assert point.spec.zero_point == 0
             assert point.layer == site.layer
+
+
+@pytest.mark.parametrize("name", models.names("convnets"))
+def test_the_zoo_runs_unmodified(name: str) -> None:
+    torch.manual_seed(0)
+    model, x = models.build(name, width=0.125).eval(), torch.randn(2, 3, 32, 32)
+    qat = prepare_qat(model, x)
+    made = to_integer(qat)
+    logits, want = made(x), qat(x)
+    assert (logits - want).abs().max() <= 0.1 * want.abs().max()
+    sites = find_sites(capture(model, x))
+    table = tables(torch.tensor([[7, 14, 21, 28, 35], [2, 4, 6, 8, 10]]))
+    assert made(x, tables={site.node: table for site in sites}).shape == (4, 10)
+    assert made.reference()(x).equal(logits)
 
 
 def test_an_identity_table_changes_nothing() -> None:
@@ -119,6 +135,17 @@ def test_the_trained_model_is_left_alone() -> None:
     to_integer(qat)(x)
     assert qat.training
     assert all(torch.equal(before[k], v) for k, v in qat.state_dict().items())
+
+
+def test_sum_errors_show_a_layer_that_is_not_exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, made, x = _pair("residual")
+    errors = made.sum_errors(x)
+    assert errors.keys() == made.layers.keys()
+    assert set(errors.values()) == {0.0}
+    layer = made.layers["layer1.conv2"]
+    run = layer.run
+    monkeypatch.setattr(layer, "run", lambda a, w: run(a, w) + (a.dtype == torch.float32))
+    assert {n for n, e in made.sum_errors(x).items() if e} == {"layer1.conv2"}
 
 
 def test_state_and_copies() -> None:

@@ -232,6 +232,7 @@ def test_bounds_of_nothing() -> None:
 
 
 @pytest.mark.skipif(not FBGEMM, reason="needs torch built with fbgemm")
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor:UserWarning")
 @pytest.mark.parametrize("zero_point", [0, 64])
 @pytest.mark.parametrize(("inputs", "outputs", "kernel"), [(3, 16, 5), (64, 32, 3), (16, 16, 1)])
 def test_convolution_equals_fbgemm(inputs: int, outputs: int, kernel: int, zero_point: int) -> None:
@@ -248,6 +249,7 @@ def test_convolution_equals_fbgemm(inputs: int, outputs: int, kernel: int, zero_
 
 
 @pytest.mark.skipif(not FBGEMM, reason="needs torch built with fbgemm")
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor:UserWarning")
 def test_linear_equals_fbgemm() -> None:
     trained = QuantLayer(nn.Linear(500, 200), cap=math.inf, output=_output(0.0, 2.5))
     layer = IntegerLayer(trained, QuantSpec(scale=_float32(0.03)))

@@ -1,5 +1,24 @@
 """Quantize: integer codes for weights and activations, and the places of a network where codes can be changed."""
 
+from sparseflow.compress.quantize.integer import IntegerNet, Point, to_integer
+from sparseflow.compress.quantize.qat import calibrate, freeze_bn, freeze_observers, prepare_qat, quantizers
 from sparseflow.compress.quantize.sites import Site, Sites, find_sites
+from sparseflow.compress.quantize.spec import QuantConfig, QuantSpec, dequantize, quantize
 
-__all__ = ["Site", "Sites", "find_sites"]
+__all__ = [
+    "IntegerNet",
+    "Point",
+    "QuantConfig",
+    "QuantSpec",
+    "Site",
+    "Sites",
+    "calibrate",
+    "dequantize",
+    "find_sites",
+    "freeze_bn",
+    "freeze_observers",
+    "prepare_qat",
+    "quantize",
+    "quantizers",
+    "to_integer",
+]

@@ -44,7 +44,7 @@ def codes_of(x: Tensor, scale: Tensor, zero_point: Tensor, qmin: int, qmax: int)
 
     Source: Bengio et al., arXiv 1308.3432 (straight-through estimator); Jacob et al., CVPR 2018, section 3.
     """
-    found: Tensor = _Codes.apply(x, scale, zero_point, qmin, qmax)
+    found: Tensor = _Codes.apply(x, scale, zero_point, qmin, qmax)  # type: ignore[no-untyped-call]
     return found
 
 

@@ -1,7 +1,7 @@
 """Integer form of a quantisation-aware model: whole numbers from the first layer to the logits."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
@@ -94,6 +94,33 @@ class IntegerNet(nn.Module):
     def layers(self) -> dict[str, IntegerLayer]:
         """The convolutions and linear layers by dotted path in the graph."""
         return {name: m for name, m in self.graph.named_modules() if isinstance(m, IntegerLayer)}
+
+    @torch.no_grad()
+    def sum_errors(self, *inputs: Tensor) -> dict[str, float]:
+        """Return by layer how far its sums are from those in float64 on the same codes; 0 everywhere, or a fault.
+
+        A GPU's library may pick an algorithm that transforms codes (Winograd) or drops bits, which the bound on the
+        sums cannot rule out; this tells.
+        """
+        errors: dict[str, float] = {}
+
+        def compare(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+            def hook(layer: nn.Module, args: tuple[Tensor, ...]) -> None:
+                assert isinstance(layer, IntegerLayer)
+                exact = copy.copy(layer)
+                exact.sums_dtype = torch.float64
+                difference = (layer.sums(args[0]).double() - exact.sums(args[0]).double()).abs()
+                errors[name] = float(difference.max()) if difference.numel() else 0.0
+
+            return hook
+
+        hooks = [layer.register_forward_pre_hook(compare(name)) for name, layer in self.layers.items()]
+        try:
+            self(*inputs)
+        finally:
+            for handle in hooks:
+                handle.remove()
+        return errors
 
     def reference(self) -> "IntegerNet":
         """Return the same network with its sums in float64: slow, and exact on any device with any algorithm."""

@@ -166,7 +166,7 @@ class IntegerLayer(nn.Module):
         if self.weight.dim() == 2:
             return x[..., slice(*part)]
         groups = self.call["groups"]
-        grouped = x.unflatten(1, (groups, self.weight.shape[1]))
+        grouped = x.reshape(len(x), groups, self.weight.shape[1], *x.shape[2:])
         return grouped[:, :, slice(*part)].flatten(1, 2)
 
 

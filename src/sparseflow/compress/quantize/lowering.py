@@ -229,7 +229,7 @@ class _Lowering:
         if name in ("add", "iadd") and not node.kwargs:
             inputs = list(node.args)
         elif found == "join" and name in ("cat", "concat", "concatenate"):
-            inputs = list(node.args[0] if node.args else node.kwargs["tensors"])  # type: ignore[arg-type,call-overload]
+            inputs = list(node.args[0] if node.args else node.kwargs["tensors"])  # type: ignore[arg-type]
         elif found == "mean":
             inputs = [self.source(node)]
         if not inputs or not all(isinstance(n, fx.Node) and n in self.specs for n in inputs):
@@ -291,14 +291,14 @@ class _Lowering:
         rank = len(source.meta.get("shape") or ())
         given = node.args[1] if len(node.args) > 1 else None
         if name == "getitem":
-            whole = isinstance(given, tuple) and bool(given) and given[0] == slice(None)
-            return whole or (rank == 0 and isinstance(given, int))
+            whole = isinstance(given, tuple) and len(given) > 0 and given[0] == slice(None)
+            return bool(whole) or (rank == 0 and isinstance(given, int))
         if name in _SPLITS:
             dim = node.args[2] if len(node.args) > 2 else node.kwargs.get("dim", 0)
             return isinstance(dim, int) and dim % rank != 0
         if name == "permute":
             order = given if isinstance(given, tuple | list) else node.args[1:]
-            return bool(order) and order[0] == 0
+            return len(order) > 0 and bool(order[0] == 0)
         if name in ("transpose", "swapaxes"):
             axes = node.args[1:3]
             return len(axes) == 2 and all(isinstance(a, int) and a % rank != 0 for a in axes)

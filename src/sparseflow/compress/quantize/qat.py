@@ -57,7 +57,10 @@ class QuantLayer(nn.Module):
     ) -> None:
         super().__init__()
         self.layer, self.bn, self.cap, self.output, self.path = layer, bn, cap, output, path
-        self.weight = WeightFakeQuantize(config or QuantConfig(), layer.weight.shape[0])
+        device = layer.weight.device
+        if self.output is not None:
+            self.output.to(device)
+        self.weight = WeightFakeQuantize(config or QuantConfig(), layer.weight.shape[0]).to(device)
         self.bn_frozen = False
         self.weight.observe(layer.weight)
 
@@ -230,6 +233,7 @@ class _Preparer:
         if not self.chains:
             raise UnsupportedError("the model calls no convolution or linear layer as a module; nothing to quantise")
         self.inner = self.in_front_of_layers()
+        self.device = next(traced.parameters()).device
 
     def in_front_of_layers(self) -> set[fx.Node]:
         """Return the nodes whose values reach a layer; those of the others stay in float32."""
@@ -264,7 +268,7 @@ class _Preparer:
     def write_elsewhere(self, node: fx.Node) -> None:
         """Make an operation that overwrites its input write to a tensor of its own."""
         if node.op == "call_module" and writes_in_place(node, self.modules):
-            self.modules[str(node.target)].inplace = False  # type: ignore[assignment]
+            self.modules[str(node.target)].inplace = False
         elif node.target is operator.iadd:
             node.target = operator.add
         elif node.op == "call_method" and str(node.target) in ("add_", "relu_", "clamp_"):
@@ -288,7 +292,7 @@ class _Preparer:
         graph, name = self.traced.graph, self.free(f"{node.name}_quant")
         quantiser = FakeQuantize(self.config, node.name)
         quantiser.training = self.traced.training
-        self.traced.add_submodule(name, quantiser)
+        self.traced.add_submodule(name, quantiser.to(self.device))
         with graph.inserting_after(node):
             made = graph.call_module(name, (node,))
         made.meta["shape"] = self.shapes[node]
