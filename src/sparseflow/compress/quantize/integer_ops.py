@@ -132,11 +132,11 @@ class IntegerLayer(nn.Module):
         if sums.dtype == torch.int32 and self.bias_kind == "int32":
             total = (sums + bias.to(torch.int32)).float()
         else:
-            total = sums.float() + bias
+            total = sums.float().add_(bias)
         if self.target is None:
-            real = total * multiplier
+            real = total.mul_(multiplier)
             return real if self.cap is None else real.clamp(0.0, self.cap)
-        return requantize(total * multiplier, self.target, self.low, self.high)
+        return requantize(total.mul_(multiplier), self.target, self.low, self.high)
 
     def sums(self, codes: Tensor) -> Tensor:
         """Return Σ weight · (code − zero point): float32 if one part holds it, else int32."""
@@ -255,9 +255,16 @@ def bounds(target: QuantSpec | None, cap: float | None) -> tuple[int, int]:
 
 
 def requantize(steps: Tensor, target: QuantSpec, low: int, high: int) -> Tensor:
-    """Return clamp(round(steps) + zero_point, low, high), halves to even; `steps` are in units of the target."""
-    codes = torch.round(steps)
-    return (codes + target.zero_point if target.zero_point else codes).clamp(low, high)
+    """Return clamp(round(steps) + zero_point, low, high), halves to even.
+
+    Args:
+        steps: real numbers in units of the target; written over.
+        target: what the codes stand for.
+        low: smallest code.
+        high: largest code.
+    """
+    codes = steps.round_()
+    return (codes.add_(target.zero_point) if target.zero_point else codes).clamp_(low, high)
 
 
 def same_batch(values: Sequence[Tensor]) -> list[Tensor]:
