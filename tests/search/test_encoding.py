@@ -18,8 +18,9 @@ MIXED = Space(
 
 
 @pytest.mark.parametrize("space", [MIXED, ordered_codes(["a"], tmax=15)], ids=["mixed", "codes"])
-def test_every_member_comes_back(space):
-    encoding = Encoding(space)
+@pytest.mark.parametrize("relative", [False, True])
+def test_every_member_comes_back(space, relative):
+    encoding = Encoding(space, relative=relative)
     for params in space.enumerate():
         back = encoding.decode(encoding.encode(params))
         assert [(n, type(v), v) for n, v in back.items()] == [(n, type(v), v) for n, v in params.items()]
@@ -44,9 +45,10 @@ def test_a_logarithmic_axis():
     assert encoding.encode({"r": 10.0}) == pytest.approx([0.75])
 
 
-def test_points_of_the_cube_are_legal_codes():
+@pytest.mark.parametrize("relative", [False, True])
+def test_points_of_the_cube_are_legal_codes(relative):
     space = ordered_codes(["a", "b"])
-    encoding = Encoding(space)
+    encoding = Encoding(space, relative=relative)
     for i in range(300):
         point = [math.fmod(abs(math.sin(i * 37.7 + j)) * 7, 1.0) for j in range(8)]
         assert space.reasons(encoding.decode(point)) == []
@@ -58,6 +60,13 @@ def test_the_rest_stays_where_it_was():
     point = encoding.encode({"a.t1": 4, "a.t2": 20, "a.v1": 10, "a.v2": 30})
     point[0] = encoding.encode({"a.t1": 9, "a.t2": 20, "a.v1": 10, "a.v2": 30})[0]
     assert encoding.decode(point) == {"a.t1": 9, "a.t2": 20, "a.v1": 10, "a.v2": 30}
+
+
+def test_in_a_relative_encoding_those_after_move_along():
+    encoding = Encoding(ordered_codes(["a"]), relative=True)
+    assert encoding.decode([0.0, 0.0, 0.0, 0.0]) == {"a.t1": 2, "a.t2": 6, "a.v1": 3, "a.v2": 7}
+    assert encoding.decode([1.0, 0.0, 0.0, 0.0]) == {"a.t1": 10, "a.t2": 14, "a.v1": 11, "a.v2": 15}
+    assert encoding.decode([1.0, 1.0, 1.0, 1.0]) == {"a.t1": 10, "a.t2": 31, "a.v1": 30, "a.v2": 35}
 
 
 def test_what_has_no_axis_is_refused():
