@@ -80,6 +80,12 @@ def test_a_layer_with_a_forward_of_its_own_is_left() -> None:
     assert [name for name, *_ in _chains(Around().eval(), torch.rand(2, 4))] == ["fc"]
 
 
+def test_a_layer_with_hooks_is_left() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
+    model[0].register_forward_pre_hook(lambda module, args: None)
+    assert [name for name, *_ in _chains(model, torch.rand(2, 4))] == ["1"]
+
+
 class _Caps(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         return (

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from sparseflow.compress.quantize.integer import IntegerNet, to_integer
-from sparseflow.compress.quantize.qat import QuantLayer, prepare_qat, quantizers
+from sparseflow.compress.quantize.qat import QuantLayer, freeze_bn, freeze_observers, prepare_qat, quantizers
 from sparseflow.compress.quantize.sites import find_sites
+from sparseflow.compress.quantize.spec import QuantConfig
 from sparseflow.errors import ConfigError, DataError
 from sparseflow.nn import models
 from sparseflow.ops.triseg import tables
@@ -49,6 +50,38 @@ def test_codes_equal_those_of_the_trained_form(name: str) -> None:
         assert tuple(got[point].shape) == made.points[point].shape
     logits, expected = made(x), qat(x)
     assert (logits - expected).abs().max() <= 0.01 * expected.abs().max()
+
+
+@pytest.mark.parametrize("config", [QuantConfig(activation_max=255, weight_max=7), QuantConfig(activation_max=15)])
+def test_other_numbers_of_codes(config: QuantConfig) -> None:
+    model, x = net("residual")
+    qat = prepare_qat(model, x, config)
+    made, want = to_integer(qat), _qat_codes(qat, x)
+    for point, codes in made.codes(x).items():
+        assert (codes != want[point]).float().mean() <= 1e-3, point
+        assert codes.max() <= config.activation_max
+    assert made.codes(x)["x"].max() == config.activation_max
+    assert max(float(layer.weight.abs().max()) for layer in made.layers.values()) == config.weight_max
+
+
+def test_codes_are_equal_after_training_too() -> None:
+    model, x = net("residual", batch=16)
+    qat = prepare_qat(model, x).train()
+    optimizer = torch.optim.SGD(qat.parameters(), 0.05, momentum=0.9)
+    for step in range(8):
+        if step == 5:
+            freeze_observers(qat)
+            freeze_bn(qat)
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(qat(x + 0.1 * torch.randn_like(x)), torch.arange(16) % 10).backward()
+        optimizer.step()
+    made = to_integer(qat.eval())
+    want, got = _qat_codes(qat, x), made.codes(x)
+    for point in got:
+        difference = (got[point] - want[point]).abs()
+        assert difference.max() <= 1, point
+        assert (difference == 0).float().mean() >= 0.999, point
+    assert made(x).argmax(1).equal(qat(x).argmax(1))
 
 
 @pytest.mark.parametrize("name", list(NETS))

@@ -90,7 +90,8 @@ def relu_cap(node: fx.Node, modules: Mapping[str, nn.Module]) -> float | None:
 def find_chains(traced: fx.GraphModule, shapes: Shapes) -> list[Chain]:
     """Return every layer that can run on codes, in order of execution, with what fuses with it.
 
-    A normalisation or ReLU joins only if it alone reads the value in front of it. The normalisation stays a module
+    A layer whose forward is its own, or that hooks listen to, is left out. A normalisation or ReLU joins only if it
+    alone reads the value in front of it. The normalisation stays a module
     of its own, so that it can be trained and frozen.
 
     Args:
@@ -124,6 +125,8 @@ def _is_layer(node: fx.Node, modules: Mapping[str, nn.Module]) -> bool:
     if node.op != "call_module" or len(node.args) != 1 or node.kwargs or not isinstance(node.args[0], fx.Node):
         return False
     module = modules[str(node.target)]
+    if module._forward_hooks or module._forward_pre_hooks:
+        return False
     return any(isinstance(module, kind) and type(module).forward is fwd for kind, fwd in _FORWARDS.items())
 
 

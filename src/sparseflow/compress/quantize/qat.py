@@ -91,6 +91,7 @@ def prepare_qat(model: nn.Module, sample: Any, config: QuantConfig | None = None
     Each convolution or linear layer becomes a `QuantLayer` with what fuses with it; inputs, sums, concatenations,
     average pools and lone ReLUs get a `FakeQuantize` behind them; max-pools, reshapes and dropout stay as they are.
     Behind the last layer nothing is rounded unless the configuration asks for it. The ranges start from the sample.
+    Dropout by a function is traced in eval mode and stays off; `nn.Dropout` stays on in training mode.
 
     Args:
         model: any model that `sparseflow.trace.capture` can trace; left as it is.
@@ -153,7 +154,7 @@ def freeze_observers(model: nn.Module) -> None:
 
 
 def freeze_bn(model: nn.Module) -> None:
-    """Keep the statistics of every normalisation as they are from now on; its factor and shift still train."""
+    """Keep the statistics of the normalisation in every `QuantLayer` as they are; its factor and shift still train."""
     for module in model.modules():
         if isinstance(module, QuantLayer):
             module.bn_frozen = True
