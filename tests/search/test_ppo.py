@@ -19,7 +19,7 @@ def teach(searcher, evaluate, trials):
 
 
 def test_the_policy_moves_to_the_optimum_of_a_bowl():
-    searcher = PPO(WIDE, seed=0, settings=PPOSettings(lr=1e-2))
+    searcher = PPO(WIDE, seed=0)
     teach(searcher, smooth, 400)
     assert smooth(searcher.mode()) < 20
 

@@ -50,7 +50,7 @@ class PPOSettings:
     joint: bool = True
     episodes: int | None = 16
     update_timestep: int = 50
-    lr: float = 3e-3
+    lr: float = 1e-2
     clip: float = 0.2
     epochs: int = 4
     value_coef: float = 0.5
@@ -58,7 +58,7 @@ class PPOSettings:
     gamma: float = 0.99
     hidden: int = 64
     codes: int | None = None
-    spread: float | None = 0.1
+    spread: float | None = 0.03
 
     def __post_init__(self) -> None:
         """Check every number."""
@@ -131,7 +131,7 @@ class PPO(Learner[_Episode]):
         states: Mapping[str, Sequence[float]] | None = None,
         settings: PPOSettings | None = None,
     ) -> None:
-        super().__init__(space, seed=seed, start=start, tries=20)
+        super().__init__(space, seed=seed, start=start, tries=8)
         self.settings = s = settings or PPOSettings()
         heads = Heads(space, s.codes)
         self.layers, self._choices = heads.layers, heads.choices
