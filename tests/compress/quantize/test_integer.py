@@ -1,6 +1,7 @@
 """A whole network on codes: near its fake-quantised form, the same for candidates together and alone, without state."""
 
 import copy
+import pickle
 
 import pytest
 import torch
@@ -179,6 +180,25 @@ def test_sum_errors_show_a_layer_that_is_not_exact(monkeypatch: pytest.MonkeyPat
     run = layer.run
     monkeypatch.setattr(layer, "run", lambda a, w: run(a, w) + (a.dtype == torch.float32))
     assert {n for n, e in made.sum_errors(x).items() if e} == {"layer1.conv2"}
+
+
+@pytest.mark.parametrize("name", list(NETS))
+def test_a_trained_model_comes_back_from_a_file(name: str) -> None:
+    qat, made, x = _pair(name)
+    loaded = pickle.loads(pickle.dumps(qat))
+    assert loaded(x).equal(qat(x))
+    assert to_integer(loaded)(x).equal(made(x))
+
+
+@pytest.mark.parametrize("name", list(NETS))
+def test_comes_back_from_a_file(name: str) -> None:
+    _, made, x = _pair(name)
+    loaded = pickle.loads(pickle.dumps(made))
+    assert loaded.points == made.points
+    table = torch.arange(256).clamp(max=9).to(torch.uint8).repeat(2, 1)
+    changed = {p: table for p, point in made.points.items() if point.rectified}
+    assert loaded(x).equal(made(x))
+    assert loaded(x, tables=changed).equal(made(x, tables=changed))
 
 
 def test_state_and_copies() -> None:

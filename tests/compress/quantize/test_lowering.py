@@ -134,6 +134,7 @@ def test_needs_the_shapes_of_the_sample() -> None:
     qat = prepare_qat(Between(lambda x: x.mean((2, 3)), 4).eval(), torch.randn(3, 2, 6, 6))
     for node in qat.graph.nodes:
         node.meta.pop("shape", None)
+    del qat.sample_shapes
     with pytest.raises(UnsupportedError, match="shape is not known"):
         to_integer(qat)
 

@@ -157,5 +157,7 @@ def to_integer(qat: fx.GraphModule, *, bias: Bias = "float32", largest_code: int
     """
     device = next((p.device for p in qat.parameters()), torch.device("cpu"))
     # Scales are divided on the CPU, so that every device gets the same network to the bit.
-    graph, points = lower(copy.deepcopy(qat).cpu(), bias=bias, largest_code=largest_code)
+    copied = copy.deepcopy(qat).cpu()
+    vars(copied)["sample_shapes"] = getattr(qat, "sample_shapes", [])
+    graph, points = lower(copied, bias=bias, largest_code=largest_code)
     return IntegerNet(graph, points).to(device)

@@ -67,6 +67,13 @@ def rows(x: Tensor, rest: tuple[int, ...]) -> Tensor:
     return x.reshape(len(x), *rest)
 
 
+class CodesTracer(fx.Tracer):
+    """Traces the code of a graph on codes, as loading a pickled one does; its own functions are leaves."""
+
+    def __init__(self) -> None:
+        super().__init__(autowrap_functions=(edit_at, rows))
+
+
 def lower(qat: fx.GraphModule, *, bias: Bias, largest_code: int) -> tuple[fx.GraphModule, dict[str, Point]]:
     """Return a graph on codes, whose last argument maps points to edits, and its points in order of execution.
 
@@ -91,11 +98,20 @@ def _plain(name: str) -> str:
     return flat[:-2] if flat.endswith(("1d", "2d", "3d")) else flat
 
 
+def _sample_shapes(qat: fx.GraphModule) -> dict[fx.Node, tuple[int, ...] | None]:
+    """Return the shape of each node's value on the sample, as the nodes or the module remember it."""
+    nodes = list(qat.graph.nodes)
+    held: list[tuple[int, ...] | None] = getattr(qat, "sample_shapes", [])
+    held = held if len(held) == len(nodes) else [None] * len(nodes)
+    return {node: node.meta.get("shape", shape) for node, shape in zip(nodes, held, strict=True)}
+
+
 class _Lowering:
     def __init__(self, qat: fx.GraphModule, bias: Bias, largest_code: int) -> None:
         self.qat, self.bias, self.largest_code = qat, bias, largest_code
         self.modules: dict[str, nn.Module] = dict(qat.named_modules(remove_duplicate=False))
-        self.graph = fx.Graph()
+        self.shapes = _sample_shapes(qat)
+        self.graph = fx.Graph(tracer_cls=CodesTracer)
         self.root: dict[str, Any] = {}
         self.made: dict[fx.Node, fx.Node] = {}
         self.specs: dict[fx.Node, QuantSpec] = {}
@@ -173,7 +189,7 @@ class _Lowering:
         )
 
     def shape(self, node: fx.Node) -> tuple[int, ...]:
-        found = node.meta.get("shape")
+        found = self.shapes.get(node)
         if found is None:
             raise UnsupportedError(
                 f"{node.name}: its shape is not known; prepare the model anew with a sample and load its state"
@@ -288,7 +304,7 @@ class _Lowering:
 
     def keeps_images(self, node: fx.Node, source: fx.Node, name: str) -> bool:
         """Tell whether a function that moves values leaves the axis of the images alone."""
-        rank = len(source.meta.get("shape") or ())
+        rank = len(self.shapes.get(source) or ())
         given = node.args[1] if len(node.args) > 1 else None
         if name == "getitem":
             whole = isinstance(given, tuple) and len(given) > 0 and given[0] == slice(None)

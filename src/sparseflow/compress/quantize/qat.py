@@ -131,6 +131,8 @@ def prepare_qat(model: nn.Module, sample: Any, config: QuantConfig | None = None
                 "a module may change a value in place that another one reads: write it out of place"
             )
     calibrate(traced, [args])
+    # A pickled graph is traced anew, under other names; only the order of its nodes stays.
+    vars(traced)["sample_shapes"] = [node.meta.get("shape") for node in traced.graph.nodes]
     return traced
 
 
