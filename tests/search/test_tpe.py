@@ -1,4 +1,5 @@
 import logging
+import random
 import statistics
 
 import pytest
@@ -37,6 +38,16 @@ def test_what_it_did_not_ask_for_teaches_it_too():
     searcher.tell([(Trial(id=-1, params=p), Score(value=float(smooth(p)))) for p in told])
     assert searcher._study.best_value == 0.0
     assert searcher._study.best_params == told[0]
+
+
+def test_what_it_is_told_of_codes_is_what_it_would_draw():
+    searcher = TPE(CODES, seed=0)
+    rng = random.Random(0)
+    for _ in range(50):
+        params = CODES.sample(rng)
+        searcher.tell([(Trial(id=-1, params=params), Score(value=1.0))])
+        searcher._study.enqueue_trial(searcher._study.trials[-1].params)
+        assert searcher._suggest()[1] == params
 
 
 def test_failures_are_known_as_such():

@@ -1,7 +1,7 @@
 """Optuna's samplers behind ask and tell: tree-structured Parzen estimator and Gaussian process."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
@@ -31,7 +31,7 @@ class _Sampled(Learner[Any]):
         trial, out = self._study.ask(), dict[str, Value]()
         for p in self.space.parameters:
             if p.when is None or p.when(out):
-                out[p.name] = p.given(out).nearest(_suggested(trial, p))
+                out[p.name] = _suggested(trial, p, p.given(out).values())
         return trial, out
 
     def _learn(self, ticket: Any, params: dict[str, Value], outcome: Outcome) -> None:
@@ -46,7 +46,7 @@ class _Sampled(Learner[Any]):
         by_name = {p.name: p for p in self.space.parameters}
         self._study.add_trial(
             self._optuna.trial.create_trial(
-                params={n: _internal(by_name[n], v) for n, v in params.items()},
+                params={n: _kept(by_name[n], by_name[n].given(params).values(), v) for n, v in params.items()},
                 distributions={n: self._kinds[n] for n in params},
                 value=outcome.value,
             )
@@ -56,8 +56,8 @@ class _Sampled(Learner[Any]):
 class TPE(_Sampled):
     """Tree-structured Parzen estimator: draws where good trials are dense and bad ones are not.
 
-    Each parameter by itself; those that depend on others are drawn from their
-    widest range and moved to its end where they leave the present one.
+    Each parameter by itself; of one that depends on others, the place in the
+    range that they leave.
 
     Args:
         space: what may be tried.
@@ -133,20 +133,23 @@ def _distribution(p: Parameter, optuna: ModuleType) -> Any:
     return kinds.IntDistribution(0, len(values) - 1)
 
 
-def _internal(p: Parameter, value: Value) -> Value:
-    """Return the value that Optuna keeps: itself, or its place among the values in order."""
-    values = p.values()
-    return value if values is None or isinstance(p, Categorical) else index_of(values, value)
+def _kept(p: Parameter, left: Sequence[Value] | None, value: Value) -> Value:
+    """Return what Optuna keeps of a value: itself, or its place in the range left, on the scale of the widest."""
+    widest = p.values()
+    if widest is None or left is None or isinstance(p, Categorical):
+        return value
+    return int((index_of(left, value) + 0.5) / len(left) * len(widest))
 
 
-def _suggested(trial: Any, p: Parameter) -> Value:
-    values = p.values()
+def _suggested(trial: Any, p: Parameter, left: Sequence[Value] | None) -> Value:
+    widest = p.values()
     drawn: Value
     if isinstance(p, Categorical):
         drawn = trial.suggest_categorical(p.name, p.choices)
-    elif values is None:
+    elif widest is None or left is None:
         assert isinstance(p, LogFloat)
         drawn = trial.suggest_float(p.name, p.low, p.high, log=True)
     else:
-        drawn = values[trial.suggest_int(p.name, 0, len(values) - 1)]
+        place = (trial.suggest_int(p.name, 0, len(widest) - 1) + 0.5) / len(widest)
+        drawn = left[int(place * len(left))]
     return drawn
