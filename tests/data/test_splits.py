@@ -121,3 +121,31 @@ def test_cifar10s_constants_are_the_pages():
     images = data.cifar10_subset()
     assert [round(m, 4) for m in images.mean] == [0.4914, 0.4822, 0.4465]
     assert [round(s, 4) for s in images.std] == [0.2470, 0.2435, 0.2616]
+
+
+def test_the_shipped_images_are_divided_without_overlap_and_the_test_part_stays_sealed():
+    splits = data.subset_splits()
+    parts = [splits.train, splits.calib, splits.val]
+    assert [len(p) for p in parts] == [844, 256, 400]
+    assert splits.test.opened == ()
+    parts.append(splits.test.open("this test"))
+    rows = [row.numpy().tobytes() for part in parts for row in part.images]
+    shipped = [row.numpy().tobytes() for row in data.cifar10_subset().images]
+    assert sorted(rows) == sorted(shipped)
+    assert len(parts[-1]) == 500
+    assert parts[-1].labels.bincount().min() >= 40
+
+
+def test_splits_come_from_the_path_or_without_one_from_the_shipped_images(monkeypatch):
+    seen = []
+    monkeypatch.setattr(module, "cifar10", lambda path, split: seen.append((path, split)) or make(20000))
+    whole = data.open_splits("here")
+    assert [len(p) for p in (whole.train, whole.calib, whole.val)] == [12952, 2048, 5000]
+    assert seen == [("here", "train")]
+    few = data.open_splits("here", val=50, calib=20, seed=3, held_out=False)
+    assert [len(p) for p in (few.train, few.calib, few.val)] == [19950, 20, 50]
+    assert len(data.open_splits(val=10, calib=5).train) == 1485
+    with pytest.raises(ConfigError, match="take fewer"):
+        data.open_splits(val=1600)
+    with pytest.raises(ConfigError, match="at least 1"):
+        data.open_splits(val=0)

@@ -3,7 +3,7 @@
 from sparseflow.data.cifar10 import cifar10, cifar10_subset
 from sparseflow.data.fashion_mnist import fashion_mnist
 from sparseflow.data.images import ImageSet
-from sparseflow.data.splits import Sealed, Splits, cifar10_splits, split_train
+from sparseflow.data.splits import Sealed, Splits, cifar10_splits, open_splits, split_train, subset_splits
 from sparseflow.data.transforms import erase, rotate
 
 __all__ = [
@@ -15,6 +15,8 @@ __all__ = [
     "cifar10_subset",
     "erase",
     "fashion_mnist",
+    "open_splits",
     "rotate",
     "split_train",
+    "subset_splits",
 ]
