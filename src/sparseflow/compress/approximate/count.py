@@ -147,8 +147,9 @@ def code_shares(histogram: Tensor, codes: Tensor, *, mode: str = "pass") -> Tens
 
 def _windows(layer: IntegerLayer, like: Tensor) -> int:
     """Return how many outputs a channel has."""
-    one = layer.run(like[:1].to(layer.weight.dtype), layer.weight[: layer.call.get("groups", 1)])
-    return len(like) * one[0].numel() // max(layer.call.get("groups", 1), 1)
+    groups: int = layer.call.get("groups", 1)
+    one = layer.run(like[:1].to(layer.weight.dtype), layer.weight[:groups])
+    return len(like) * one[0].numel() // groups
 
 
 def _size(net: IntegerNet, site: Site) -> int:
