@@ -5,13 +5,19 @@ from sparseflow.report.files import prepare_folder, write_atomic
 from sparseflow.report.page import render, write_run
 from sparseflow.report.pictures import image_png, maps_png
 from sparseflow.report.run import Accuracy, Run, Sample, Stage, Variant
+from sparseflow.report.triseg import Curve, Finding, SiteView, TriSegRun
+from sparseflow.report.triseg_page import render_triseg, write_triseg
 from sparseflow.report.words import headline
 
 __all__ = [
     "Accuracy",
+    "Curve",
+    "Finding",
     "Run",
     "Sample",
+    "SiteView",
     "Stage",
+    "TriSegRun",
     "Variant",
     "describe",
     "headline",
@@ -19,6 +25,8 @@ __all__ = [
     "maps_png",
     "prepare_folder",
     "render",
+    "render_triseg",
     "write_atomic",
     "write_run",
+    "write_triseg",
 ]

@@ -12,7 +12,7 @@ from sparseflow.report import charts, words
 from sparseflow.report.files import prepare_folder, write_atomic
 from sparseflow.report.run import Run
 
-__all__ = ["render", "write_run"]
+__all__ = ["render", "template", "write_run"]
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -30,7 +30,7 @@ def render(run: Run) -> str:
     >>> "<title>tiny" in render(Run(title="tiny", report=Report(model="tiny", target="cpu")))
     True
     """
-    return _environment().get_template("page.html.j2").render(**_view(run))
+    return template("page.html.j2").render(**_view(run))
 
 
 def write_run(run: Run, folder: str | Path) -> tuple[Path, Path]:
@@ -55,6 +55,11 @@ def write_run(run: Run, folder: str | Path) -> tuple[Path, Path]:
     return write_atomic(path / "report.html", page), write_atomic(path / "report.json", data)
 
 
+def template(name: str) -> jinja2.Template:
+    """Return a page's template by file name; text is escaped in it."""
+    return _environment().get_template(name)
+
+
 @cache
 def _environment() -> jinja2.Environment:
     env = jinja2.Environment(
@@ -70,6 +75,7 @@ def _environment() -> jinja2.Environment:
         ratio=words.ratio,
         percent=words.percent,
         count=words.count,
+        joules=words.joules,
         uri=_data_uri,
     )
     return env

@@ -2,7 +2,7 @@
 
 from sparseflow.report.run import Run
 
-__all__ = ["count", "figure", "headline", "percent", "ratio", "seconds"]
+__all__ = ["count", "figure", "headline", "joules", "percent", "ratio", "seconds"]
 
 _NARROW = "\u202f"
 _PARITY = {
@@ -22,12 +22,17 @@ def seconds(value: float | None) -> str:
     >>> seconds(0.0123), seconds(4.56e-5), seconds(None)
     ('12.3\u202fms', '45.6\u202fµs', '–')
     """
-    if value is None:
-        return "–"
-    for scale, unit in ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs")):
-        if value >= scale:
-            return f"{_digits(value / scale)}{_NARROW}{unit}"
-    return f"{_digits(value / 1e-9)}{_NARROW}ns"
+    return "–" if value is None else _scaled(value, ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns")))
+
+
+def joules(value: float | None) -> str:
+    """Return an energy with three digits and a fitting unit.
+
+    >>> joules(1.52e-7), joules(3.0e-5)
+    ('152\u202fnJ', '30.0\u202fµJ')
+    """
+    units = ((1.0, "J"), (1e-3, "mJ"), (1e-6, "µJ"), (1e-9, "nJ"), (1e-12, "pJ"))
+    return "–" if value is None else _scaled(value, units)
 
 
 def ratio(value: float | None) -> str:
@@ -89,6 +94,11 @@ def _speed(value: float | None) -> str:
     if value >= 1.02:
         return f"{ratio(value)} faster"
     return "As fast as dense" if value >= 0.98 else f"{ratio(value)} the speed of dense"
+
+
+def _scaled(value: float, units: tuple[tuple[float, str], ...]) -> str:
+    scale, unit = next((u for u in units if value >= u[0]), units[-1])
+    return f"{_digits(value / scale)}{_NARROW}{unit}"
 
 
 def _digits(value: float) -> str:
