@@ -1,0 +1,169 @@
+import pytest
+import torch
+from torch import nn
+
+from sparseflow.compress.approximate.codes import clamp_codes, sample_codes
+from sparseflow.compress.approximate.finetune import SegmentedNet, segment_codes
+from sparseflow.compress.quantize import prepare_qat, quantizers, to_integer
+from sparseflow.errors import ConfigError
+from sparseflow.ops.triseg import tables
+
+MODES = ("pass", "clip")
+
+
+def codes_of(*row):
+    return torch.tensor(row)
+
+
+def linear_loss(q, g, codes, mode):
+    """Σ g·f(q) in float64, by the table."""
+    return float((g * tables(codes, mode)[q].double()).sum())
+
+
+def gradients(q, g, codes, mode, window):
+    x = q.double().requires_grad_()
+    real = codes[:4].double().requires_grad_()
+    (segment_codes(x, real, codes, mode=mode, window=window) * g).sum().backward()
+    return x.grad, real.grad
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_function_is_that_of_the_tables(mode):
+    q = torch.arange(256)
+    for codes in sample_codes([15, 35, 127, 255], 25, seed=0).flatten(0, 1):
+        got = segment_codes(q.float(), codes[:4].float(), codes, mode=mode)
+        assert torch.equal(got, tables(codes, mode)[q].float())
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("window", [1, 2, 3])
+def test_gradients_of_values_and_thresholds_are_differences_of_a_linear_loss(mode, window):
+    generator = torch.Generator().manual_seed(window)
+    q = torch.randint(0, 128, (4000,), generator=generator)
+    g = torch.randn(4000, generator=generator, dtype=torch.float64)
+    codes = codes_of(9, 16, 24, 31, 50)
+    _, real = gradients(q, g, codes, mode, window)
+    for column, step in ((0, window), (1, 1), (2, window), (3, 1)):
+        up, down = codes.clone(), codes.clone()
+        up[column] += step
+        down[column] -= step
+        slope = (linear_loss(q, g, up, mode) - linear_loss(q, g, down, mode)) / (2 * step)
+        torch.testing.assert_close(float(real[column]), slope, rtol=1e-5, atol=1e-4)
+
+
+def test_the_window_ends_at_zero_and_at_tmax():
+    q = torch.arange(0, 128).repeat(3)
+    g = torch.randn(len(q), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    codes = codes_of(1, 2, 19, 20, 20)
+    _, real = gradients(q, g, codes, "pass", 4)
+    up, down = codes.clone(), codes.clone()
+    up[0], down[0] = 5, 0
+    slope = (linear_loss(q, g, codes_of(5, 2, 19, 20, 20), "pass") - linear_loss(q, g, down, "pass")) / 5
+    torch.testing.assert_close(float(real[0]), slope, rtol=1e-5, atol=1e-4)
+    moved = (
+        linear_loss(q, g, codes_of(1, 2, 20, 20, 20), "pass") - linear_loss(q, g, codes_of(1, 2, 15, 20, 20), "pass")
+    ) / 5
+    torch.testing.assert_close(float(real[2]), moved, rtol=1e-5, atol=1e-4)
+
+
+def test_the_gradient_of_the_input_passes_but_where_the_function_is_flat_for_good():
+    q = torch.tensor([0, 5, 20, 50, 51, 127])
+    g = torch.arange(1.0, 7.0, dtype=torch.float64)
+    codes = codes_of(9, 16, 24, 31, 50)
+    assert torch.equal(gradients(q, g, codes, "pass", 1)[0], g)
+    assert gradients(q, g, codes, "clip", 1)[0].tolist() == [1.0, 2.0, 3.0, 4.0, 0.0, 0.0]
+    empty, real = gradients(q[:0], g[:0], codes, "pass", 1)
+    assert empty.numel() == 0
+    assert real.tolist() == [0.0] * 4
+
+
+def make(seed=0):
+    torch.manual_seed(seed)
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(8, 8, 3), nn.ReLU(),
+        nn.Flatten(), nn.Linear(8 * 25, 4),
+    )  # fmt: skip
+    return prepare_qat(net.train(), torch.randn(16, 3, 16, 16))
+
+
+POINTS = {"conv1": "_2", "conv2": "_5"}
+START = torch.tensor([[12, 20, 30, 45, 70], [5, 9, 14, 22, 40]])
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_integer_form_with_tables_computes_what_is_trained(mode):
+    qat = make()
+    net = SegmentedNet(qat, POINTS, START, mode=mode).eval()
+    x = torch.randn(32, 3, 16, 16)
+    with torch.no_grad():
+        trained = net(x)
+    integer = to_integer(net.release())
+    rows = dict(zip(POINTS.values(), tables(net.codes, mode).unsqueeze(1), strict=True))
+    changed = integer(x, tables=rows)
+    # A code at a threshold may round the other way: an image then moves, the rest agree to float32.
+    same = (trained - changed).abs().amax(1) < 1e-4
+    assert same.float().mean() > 0.8
+    assert not torch.allclose(changed, integer(x), atol=1e-2)
+    assert all(q.edit is None for q in quantizers(qat).values())
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_training_lowers_the_loss_against_the_exact_network_and_keeps_the_order(mode):
+    qat = make()
+    x = torch.randn(64, 3, 16, 16)
+    integer = to_integer(qat)
+    target = integer(x)
+    bad = torch.tensor([[1, 2, 3, 4, 70], [1, 2, 3, 4, 40]])
+    net = SegmentedNet(qat, POINTS, bad, mode=mode).eval()
+    for p in qat.parameters():
+        p.requires_grad_(False)
+    optimizer = torch.optim.Adam([net.real], lr=1.0)
+    losses = []
+    for _ in range(60):
+        loss = (net(x) - target).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        net.settle()
+        codes = net.codes
+        assert torch.equal(codes[:, 4], bad[:, 4])
+        losses.append(loss.item())
+    assert min(losses[-5:]) < 0.5 * losses[0]
+    assert not torch.equal(net.codes, bad)
+
+
+def test_settled_codes_are_in_order_from_anywhere():
+    net = SegmentedNet(make(), POINTS, START)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(200):
+        with torch.no_grad():
+            net.real.copy_((torch.rand(2, 4, generator=generator) - 0.3) * 200)
+        net.settle()
+        assert torch.equal(clamp_codes(net.codes), net.codes)
+        before = net.whole.clone()
+        net.settle()
+        assert torch.equal(net.whole, before)
+        assert (net.real - net.whole[:, :4]).abs().max() <= 1.5
+
+
+def test_weights_in_front_get_gradients_through_the_segments():
+    qat = make()
+    net = SegmentedNet(qat, POINTS, START)
+    net(torch.randn(8, 3, 16, 16)).square().sum().backward()
+    assert all(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in net.parameters())
+
+
+@pytest.mark.parametrize(
+    ("points", "codes", "settings", "why"),
+    [
+        ({"conv1": "nowhere"}, START[:1], {}, "rounds nothing at 'nowhere'"),
+        (POINTS, START[:1], {}, "codes are for 1 sites"),
+        (POINTS, START.flip(1), {}, "site conv1"),
+        (POINTS, START, {"mode": "saturate"}, "mode is 'saturate'"),
+        (POINTS, START, {"window": 0}, "window is 0"),
+        ({"conv1": "_2", "input": "input_1"}, START, {}, "only a ReLU has sites"),
+    ],
+)
+def test_what_cannot_be_is_refused(points, codes, settings, why):
+    with pytest.raises(ConfigError, match=why):
+        SegmentedNet(make(), points, codes, **settings)
