@@ -8,8 +8,10 @@ import torch.nn.functional as F
 from sparseflow.compress.quantize import calibrate, prepare_qat
 from sparseflow.data import ImageSet, Sealed, Splits
 from sparseflow.nn import models
+from sparseflow.nn.models import save_checkpoint
+from sparseflow.nn.models.checkpoint import round_half
 from sparseflow.recipes.triseg.checkpoint import Images, save_qat
-from sparseflow.recipes.triseg.teacher import QAT
+from sparseflow.recipes.triseg.teacher import FLOAT, QAT
 
 CLASSES = tuple("abcdefghij")
 IMAGES = Images(shape=(3, 32, 32), mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25), classes=CLASSES)
@@ -37,7 +39,7 @@ def splits(size: int = 64) -> Splits:
 
 
 def save_teacher(out: Path, *, model: str = "lenet5", steps: int = 30) -> Path:
-    """Train for a moment, quantise, and write the checkpoint of a network of the zoo into a folder."""
+    """Train for a moment, and write the checkpoints of a network of the zoo, in float32 and on codes, into a folder."""
     torch.manual_seed(0)
     net = models.build(model)
     data = images(256, seed=9)
@@ -48,6 +50,8 @@ def save_teacher(out: Path, *, model: str = "lenet5", steps: int = 30) -> Path:
         optimizer.zero_grad()
         F.cross_entropy(net(x[part]), data.labels[part]).backward()
         optimizer.step()
+    round_half(net.eval())
+    save_checkpoint(out / FLOAT.format(model=model), net.eval(), name=model, arguments={}, record={"val_accuracy": 0.5})
     qat = prepare_qat(net.eval(), x[:8])
     calibrate(qat, [x[:64]])
     path = out / QAT.format(model=model)

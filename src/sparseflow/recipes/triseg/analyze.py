@@ -24,6 +24,7 @@ from sparseflow.compress.approximate import (
     segment_error,
 )
 from sparseflow.compress.quantize import IntegerNet
+from sparseflow.compress.quantize.integer import Edit
 from sparseflow.data import ImageSet
 from sparseflow.data.splits import Splits, open_splits
 from sparseflow.errors import ConfigError, DataError
@@ -184,7 +185,12 @@ def collect(teacher: Teacher, images: ImageSet, batch_size: int = 128) -> Histog
 
 @torch.no_grad()
 def accuracy(
-    teacher: Teacher, images: ImageSet, codes: Mapping[str, Tensor] | None = None, *, batch_size: int = 128
+    teacher: Teacher,
+    images: ImageSet,
+    codes: Mapping[str, Tensor] | None = None,
+    *,
+    edits: Mapping[str, Edit] | None = None,
+    batch_size: int = 128,
 ) -> float:
     """Return the share of right answers, in percent.
 
@@ -192,12 +198,13 @@ def accuracy(
         teacher: the network.
         images: labelled images.
         codes: uint8 tables `[256]` by the node of a site; None or empty leaves the network as it is.
+        edits: functions on codes by the node of a site.
         batch_size: images of a batch.
     """
     given = {node: table[None] for node, table in (codes or {}).items()}
     right = 0
     for x, y in _batches(teacher, images, batch_size):
-        right += int((teacher.net(x, tables=given).argmax(1).cpu() == y).sum())
+        right += int((teacher.net(x, edits=edits, tables=given).argmax(1).cpu() == y).sum())
     return 100 * right / len(images)
 
 
