@@ -8,6 +8,7 @@ from sparseflow.nn import models
 from sparseflow.recipes.spike_bench.gpu import correct
 from sparseflow.recipes.spike_bench.gpu.correct import combinations, correct_stage
 from sparseflow.recipes.spike_bench.gpu.dense import enliven
+from sparseflow.recipes.spike_bench.gpu.layer_cases import Tally
 from sparseflow.recipes.spike_bench.gpu.nets import NetCase, images
 from sparseflow.recipes.spike_bench.gpu.settings import Budget, GpuBenchConfig
 
@@ -20,6 +21,15 @@ def test_int8_runs_on_the_kernel_that_has_it_only():
     config = GpuBenchConfig()
     assert combinations(config, ("int8",)) == [("cuda", "int8")]
     assert len(combinations(config, ("fp16", "exact", "int8"))) == 2 * len(config.kernels) + 1
+
+
+def test_exact_is_held_to_both_references_and_random_layers_count_a_current_once():
+    tally = Tally(steps=10, equal=5, clear=8, clear_wrong=1, float32_wrong=2, distinct=4, distinct_equal=4)
+    plain = correct._spike_checks("w", "exact", tally)
+    assert [(c.value, c.ok) for c in plain] == [(2, False), (1, False)]
+    assert [c.value for c in correct._spike_checks("w", "fp16", tally)] == [0.5]
+    assert [c.value for c in correct._spike_checks("w", "fp16", tally, once=True)] == [1.0]
+    assert not any(c.ok for c in correct._spike_checks("w", "exact", Tally()))
 
 
 @pytest.fixture

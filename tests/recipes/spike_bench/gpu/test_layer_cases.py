@@ -1,4 +1,6 @@
+import json
 import math
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -8,6 +10,7 @@ from sparseflow.ops.conv2d_spike.check import draw
 from sparseflow.ops.lif import LIFParams, lif
 from sparseflow.recipes.spike_bench.gpu import layer_cases
 from sparseflow.recipes.spike_bench.gpu.layer_cases import Tally, compare, layer_case, random_case
+from sparseflow.recipes.spike_bench.gpu.random_layers import draw_layer
 
 CPU = torch.device("cpu")
 
@@ -29,6 +32,49 @@ def test_a_potential_at_the_threshold_is_not_clear_then_or_later():
     tally = compare(x, torch.tensor([0.0, 0.0]).view(2, 1, 1), LIFParams(), None, "a")
     assert tally.steps - tally.equal == 1
     assert (tally.clear, tally.clear_wrong) == (0, 0)
+
+
+def test_spikes_are_held_against_float32_and_float64_each_by_its_own_potential():
+    params = LIFParams(kind="if", v_reset=None)
+    # Float32 sums are off by 4e-5 here, so its potential lies on the other side of the threshold.
+    x, single = torch.tensor([1.00002]).double().view(1, 1, 1), torch.tensor([0.99998]).view(1, 1, 1)
+    right, as_float32 = torch.ones(1, 1, 1), torch.zeros(1, 1, 1)
+    first = compare(x, right, params, None, "a", single)
+    assert (first.clear_wrong, first.float32_wrong, first.float32_own) == (0, 1, 1)
+    assert first.wrong == ("a: 0, 1",)
+    other = compare(x, as_float32, params, None, "b", single)
+    assert (other.clear_wrong, other.float32_wrong, other.float32_own) == (1, 0, 1)
+    assert compare(x, right, params, None, "c", x.float()).wrong == ()
+
+
+def test_neurons_with_the_same_currents_count_as_one():
+    # Channel 0 has one current in all six pixels, channel 1 another in each.
+    x = torch.stack([torch.full((6,), 0.7), torch.linspace(0.1, 3.0, 6)]).double().expand(4, 1, 2, 6).contiguous()
+    spikes = lif(x.flatten(0, 1), LIFParams(), steps=4)[0].view(4, 1, 2, 6)
+    spikes[2, 0, 0] = 1 - spikes[2, 0, 0]
+    tally = compare(x, spikes, LIFParams(), None, "a")
+    assert (tally.steps, tally.steps - tally.equal) == (48, 6)
+    assert (tally.distinct, tally.distinct - tally.distinct_equal) == (28, 1)
+    # One wrong pixel of six is as wrong as all: it cannot hide among its likes.
+    spikes[2, 0, 0, 1:] = 1 - spikes[2, 0, 0, 1:]
+    alone = compare(x, spikes, LIFParams(), None, "b")
+    assert (alone.distinct, alone.distinct - alone.distinct_equal) == (28, 1)
+    first = torch.arange(12.0).view(1, 2, 6) * 0.01
+    assert compare(x, spikes, LIFParams(), first, "c").distinct == 48
+
+
+def test_a_tally_comes_back_from_json():
+    tally = Tally(steps=3, equal=2, reasons=("r",), worst=(0.5, "w"), wrong=("seed 1",))
+    assert Tally.of(json.loads(json.dumps(asdict(tally)))) == tally
+    tally.add(tally)
+    assert (tally.steps, tally.wrong) == (6, ("seed 1", "seed 1"))
+
+
+@pytest.mark.parametrize("seed", [5, 23, 109, 239])
+def test_dense_float32_itself_is_never_unlike_float64_where_that_is_clear(seed):
+    small = replace(draw_layer(seed), samples=1, size=tuple(min(n, 20) for n in draw_layer(seed).size))
+    tally = random_case(small, "dense", "fp16", CPU)
+    assert (tally.ran, tally.float32_own, tally.float32_wrong, tally.clear_wrong) == (1, 0, 0, 0)
 
 
 @pytest.mark.parametrize("seed", range(10))

@@ -1,7 +1,8 @@
 """One layer on packed spikes against the same float32 layer run densely without rounding, in float64."""
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -21,35 +22,54 @@ __all__ = ["Tally", "compare", "layer_case", "random_case"]
 
 @dataclass(slots=True)
 class Tally:
-    """Spikes compared with dense float32.
+    """Spikes compared with dense ones.
 
     Args:
         steps: neuron-steps compared.
-        equal: of these, equal.
-        clear: of these, with a potential that was never within 1e-5 of the threshold.
-        clear_wrong: of the clear ones, different.
+        equal: of these, equal to those of float64.
+        clear: of these, with a float64 potential that was never within 1e-5 of the threshold.
+        clear_wrong: of the clear ones, different from float64's.
+        float32_wrong: different from those of dense float32, whose potential was never within 1e-5 of the threshold.
+        float32_own: of the clear ones, those in which dense float32 itself is unlike float64.
+        distinct: neuron-steps, where neurons of one case that get the same currents count as one.
+        distinct_equal: of these, equal in all of those neurons.
         ran: cases that ran.
         unsteady: cases with other bits on repeat.
         refused: cases that the kernel rejects.
         reasons: some of its reasons.
         worst: the lowest fraction of equal spikes of a case, and which.
+        wrong: some of the cases with spikes that count in `clear_wrong` or `float32_wrong`.
     """
 
     steps: int = 0
     equal: int = 0
     clear: int = 0
     clear_wrong: int = 0
+    float32_wrong: int = 0
+    float32_own: int = 0
+    distinct: int = 0
+    distinct_equal: int = 0
     ran: int = 0
     unsteady: int = 0
     refused: int = 0
     reasons: tuple[str, ...] = ()
     worst: tuple[float, str] = (1.0, "")
+    wrong: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, plain: Mapping[str, Any]) -> "Tally":
+        """Return the tally whose fields came as JSON, lists in place of tuples."""
+        given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in plain.items()}
+        return cls(**given)
 
     def add(self, other: "Tally") -> None:
         """Add the counts of another tally."""
-        for name in ("steps", "equal", "clear", "clear_wrong", "ran", "unsteady", "refused"):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for field in fields(self):
+            mine = getattr(self, field.name)
+            if isinstance(mine, int):
+                setattr(self, field.name, mine + getattr(other, field.name))
         self.reasons = tuple(dict.fromkeys((*self.reasons, *other.reasons)))[:8]
+        self.wrong = (*self.wrong, *other.wrong)[:16]
         self.worst = min(self.worst, other.worst)
 
     @property
@@ -57,43 +77,91 @@ class Tally:
         """Fraction of equal spikes; NaN of nothing."""
         return self.equal / self.steps if self.steps else math.nan
 
+    @property
+    def distinct_agreement(self) -> float:
+        """Fraction of equal spikes, neurons with the same currents as one; NaN of nothing."""
+        return self.distinct_equal / self.distinct if self.distinct else math.nan
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain data."""
         return {
             "neuron_steps": self.steps, "different": self.steps - self.equal, "agreement": self.agreement,
-            "clear_neuron_steps": self.clear, "clear_different": self.clear_wrong, "ran": self.ran,
+            "clear_neuron_steps": self.clear, "clear_different": self.clear_wrong,
+            "different_from_float32": self.float32_wrong, "float32_different_from_float64": self.float32_own,
+            "distinct_neuron_steps": self.distinct, "distinct_agreement": self.distinct_agreement, "ran": self.ran,
             "not_repeatable": self.unsteady, "refused": self.refused, "reasons": list(self.reasons),
-            "worst": list(self.worst),
+            "worst": list(self.worst), "wrong_in": list(self.wrong),
         }  # fmt: skip
 
 
-def compare(currents: Tensor, spikes: Tensor, params: LIFParams, v0: Tensor | None, label: str) -> Tally:
+def compare(
+    currents: Tensor, spikes: Tensor, params: LIFParams, v0: Tensor | None, label: str, single: Tensor | None = None
+) -> Tally:
     """Hold spikes against the neuron's own on dense currents.
 
+    Two references stand side by side: float64, which is the truth, and dense
+    float32, which a user has. Each has its own potentials h, and in each a
+    neuron is clear until |h - threshold| < 1e-5 for the first time.
+
     Args:
-        currents: float32 or float64 `[T, N, ...]`.
+        currents: float64 `[T, N, ...]`.
         spikes: `[T, N, ...]` floats of the kernel.
         params: constants of the neuron.
         v0: potential before the first step, or None.
         label: name of the case.
+        single: the same currents computed in float32; those of float64, rounded, if None.
     """
+    want, clear = _dense_spikes(currents, params, v0)
+    plain, plain_clear = _dense_spikes(currents.float() if single is None else single, params, v0)
+    got = spikes.flatten(1) != 0
+    other = got != want
+    index, count = _alike(currents, v0)
+    whole = torch.zeros(len(want), count, dtype=torch.int32, device=want.device).index_add_(1, index, other.int())
+    steps, equal = want.numel(), want.numel() - int(other.sum())
+    clear_wrong, float32_wrong = int((other & clear).sum()), int(((got != plain) & plain_clear).sum())
+    share = equal / steps if steps else 1.0
+    return Tally(
+        steps=steps,
+        equal=equal,
+        clear=int(clear.sum()),
+        clear_wrong=clear_wrong,
+        float32_wrong=float32_wrong,
+        float32_own=int(((plain != want) & clear).sum()),
+        distinct=whole.numel(),
+        distinct_equal=int((whole == 0).sum()),
+        ran=1,
+        worst=(share, label),
+        wrong=(f"{label}: {clear_wrong}, {float32_wrong}",) if clear_wrong or float32_wrong else (),
+    )
+
+
+def _dense_spikes(currents: Tensor, params: LIFParams, v0: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return spikes and whether they are clear, both `[T, neurons]`."""
     v = torch.full_like(currents[0], params.v_rest) if v0 is None else v0.to(currents.dtype)
     clear = torch.ones_like(v, dtype=torch.bool)
-    wrong = torch.zeros((), dtype=torch.int64, device=v.device)
-    sure, sure_wrong = wrong.clone(), wrong.clone()
-    for t in range(len(currents)):
-        h = charge(v, currents[t], params)
-        clear &= (h - params.v_threshold).abs() >= AMBIGUOUS
-        s = (h >= params.v_threshold).to(h)
-        other = s != spikes[t].to(h)
-        wrong += other.sum()
-        sure += clear.sum()
-        sure_wrong += (other & clear).sum()
-        v = discharge(h, s, params)
-    steps = currents.numel()
-    equal = steps - int(wrong)
-    share = equal / steps if steps else 1.0
-    return Tally(steps=steps, equal=equal, clear=int(sure), clear_wrong=int(sure_wrong), ran=1, worst=(share, label))
+    spikes, sure = [], []
+    for x in currents:
+        h = charge(v, x, params)
+        clear = clear & ((h - params.v_threshold).abs() >= AMBIGUOUS)
+        s = h >= params.v_threshold
+        v = discharge(h, s.to(h), params)
+        spikes.append(s.flatten())
+        sure.append(clear.flatten())
+    return torch.stack(spikes), torch.stack(sure)
+
+
+def _alike(currents: Tensor, v0: Tensor | None) -> tuple[Tensor, int]:
+    """Return for each neuron the number of its sequence of currents, and how many sequences there are.
+
+    Currents are the same up to 2^-36: sums of the same inputs in another order are.
+    """
+    rows = currents.double().flatten(1)
+    if v0 is not None:
+        rows = torch.cat([rows, v0.double().flatten()[None]])
+    whole = (rows * 2.0**36).round().to(torch.int64)
+    odd = torch.randint(2**62, (len(rows), 1), generator=torch.Generator().manual_seed(0)) * 2 + 1
+    found, index = torch.unique((whole * odd.to(rows.device)).sum(0), return_inverse=True)
+    return index, len(found)
 
 
 def random_case(case: Case, kernel: str, precision: str, device: torch.device) -> Tally:
@@ -158,17 +226,33 @@ def random_case(case: Case, kernel: str, precision: str, device: torch.device) -
         first, again = run(), run()
     except (UnsupportedError, ConfigError) as e:
         return Tally(refused=1, reasons=(str(e)[:160],))
-    geometry = ((case.geometry, xs[0], weights[0]), *((None, x, k) for x, k in zip(xs[1:], weights[1:], strict=True)))
-    with strict():
-        # In float64: the library's float32 products may be off by more than the 1e-5 that is judged here.
-        y = sum(F.conv2d(x.double(), k.double(), None, *(moves if g_ is not None else ())) for g_, x, k in geometry)
-    currents = torch.as_tensor(y) + (0.0 if bias is None else bias.view(1, -1, 1, 1))
-    currents = currents + (0.0 if identity is None else identity)
+    currents, single = (
+        _currents(xs, weights, moves, bias, identity, dtype) for dtype in (torch.float64, torch.float32)
+    )
     shape = (case.steps, case.samples, *currents.shape[1:])
     spikes = unpack_counts(first, case.out_channels, 1).reshape(shape)
-    tally = compare(currents.reshape(shape), spikes, case.params, v0, label)
+    tally = compare(currents.reshape(shape), spikes, case.params, v0, label, single.reshape(shape))
     tally.unsteady = int(not torch.equal(first, again))
     return tally
+
+
+def _currents(
+    xs: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    moves: Any,
+    bias: Tensor | None,
+    identity: Tensor | None,
+    dtype: torch.dtype,
+) -> Tensor:
+    """Return the currents of all sources; those after the first are read without a window."""
+    with strict(), torch.no_grad():
+        parts = [
+            F.conv2d(x.to(dtype), k.detach().to(dtype), None, *(moves if i == 0 else ()))
+            for i, (x, k) in enumerate(zip(xs, weights, strict=True))
+        ]
+    y = torch.stack(parts).sum(0) if len(parts) > 1 else parts[0]
+    y = y if bias is None else y + bias.detach().to(dtype).view(1, -1, 1, 1)
+    return y if identity is None else y + identity.to(dtype)
 
 
 def layer_case(
@@ -213,8 +297,9 @@ def layer_case(
         words = spike_layer([source], packed, steps=steps)[0]
     except (UnsupportedError, ConfigError) as e:
         return Tally(refused=1, reasons=(f"{label}: {e}"[:160],))
-    with strict(), torch.no_grad():
-        y = F.conv2d(flat.double(), weight.double(), None if bias is None else bias.detach().double(), *moves)
-    shape = (steps, samples, *y.shape[1:])
+    currents, single = (
+        _currents([flat], [weight], moves, bias, None, dtype) for dtype in (torch.float64, torch.float32)
+    )
+    shape = (steps, samples, *currents.shape[1:])
     spikes = unpack_counts(words, weight.shape[0], 1).reshape(shape)
-    return compare(y.reshape(shape), spikes, params, None, label)
+    return compare(currents.reshape(shape), spikes, params, None, label, single.reshape(shape))

@@ -95,14 +95,13 @@ def _serve(tasks: Tasks, process: "subprocess.Popen[str]", budget: Budget) -> No
             process.stdin.write(json.dumps(asdict(task)) + "\n")
             process.stdin.flush()
             made: dict[str, Any] = json.loads(process.stdout.readline())
+            found = Tally.of(made["tally"])
         except (OSError, ValueError):
             reason = "no time left" if budget.left() <= 0 else f"the process ended, status {process.poll()}"
             what = f"{task.path or 'random'} {task.seeds[0]}, {task.kernel}, {task.precision}"
             tasks.put(task, Tally(), {what: reason})
             break
-        tally = made["tally"]
-        tally |= {"reasons": tuple(tally["reasons"]), "worst": tuple(tally["worst"])}
-        tasks.put(task, Tally(**tally), made["errors"])
+        tasks.put(task, found, made["errors"])
     process.stdin.close()
 
 
