@@ -29,6 +29,8 @@ from sparseflow.data import ImageSet
 from sparseflow.data.splits import Splits, open_splits
 from sparseflow.errors import ConfigError, DataError
 from sparseflow.ops.triseg import CODES, NAMES, SegmentMap, tables
+from sparseflow.recipes.triseg.config import TrainConfig
+from sparseflow.recipes.triseg.fit import device_of
 from sparseflow.recipes.triseg.teacher import Teacher, load_teacher
 from sparseflow.report import prepare_folder, write_atomic
 
@@ -41,6 +43,8 @@ __all__ = [
     "analyze",
     "collect",
     "percentile_map",
+    "pick_images",
+    "teacher_of",
 ]
 
 PERCENTILES = (20, 40, 60, 80)
@@ -60,7 +64,7 @@ class AnalyzeConfig:
         batches: how many of them; None for all there are.
         split: "train", "calib", "val", or "test", which is then opened.
         seed: seed of the split.
-        device: "cpu" or "cuda".
+        device: "auto", "cpu" or "cuda".
         tmax: how tmax is chosen where no result file is given.
         config_path: a result file of a search; None takes percentiles.
         ignore_zeros: leave code 0 out of coverage.
@@ -69,14 +73,14 @@ class AnalyzeConfig:
         ConfigError: a number below 1, or no such split.
     """
 
-    model: str = "alexnet"
+    model: str = "vgg16"
     out: str = "outputs"
     data: str | None = None
     batch_size: int = 128
     batches: int | None = 20
     split: str = "train"
     seed: int = 0
-    device: str = "cpu"
+    device: str = "auto"
     tmax: TmaxRule = field(default_factory=TmaxRule)
     config_path: str | None = None
     ignore_zeros: bool = False
@@ -149,8 +153,17 @@ def analyze(kind: str, config: AnalyzeConfig, *, splits: Splits | None = None) -
     """
     if kind not in ANALYSES:
         raise ConfigError(f"no analysis {kind!r}; there are {', '.join(ANALYSES)}")
-    teacher = load_teacher(config.model, config.out, device=config.device)
-    return ANALYSES[kind](teacher, pick_images(config, splits, kind), config)
+    return ANALYSES[kind](teacher_of(config), pick_images(config, splits, kind), config)
+
+
+def teacher_of(config: AnalyzeConfig) -> Teacher:
+    """Return the network of a configuration on its device.
+
+    Raises:
+        ConfigError: no such network or device.
+        DataError: no checkpoint.
+    """
+    return load_teacher(config.model, config.out, device=device_of(TrainConfig(device=config.device)))
 
 
 def pick_images(config: AnalyzeConfig, splits: Splits | None, purpose: str) -> ImageSet:

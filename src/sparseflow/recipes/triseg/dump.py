@@ -13,11 +13,10 @@ from sparseflow.compress.quantize import Site
 from sparseflow.data import ImageSet, Splits
 from sparseflow.errors import ConfigError, DataError
 from sparseflow.ir.files import write_atomic
-from sparseflow.recipes.triseg.analyze import BUCKETS, AnalyzeConfig, accuracy, pick_images
+from sparseflow.recipes.triseg.analyze import BUCKETS, AnalyzeConfig, accuracy, pick_images, teacher_of
 from sparseflow.recipes.triseg.checkpoint import sites_of
 from sparseflow.recipes.triseg.config import TrainConfig
 from sparseflow.recipes.triseg.fit import accuracy as float_accuracy
-from sparseflow.recipes.triseg.teacher import load_teacher
 from sparseflow.recipes.triseg.train import float_file, read_float
 from sparseflow.trace import capture
 
@@ -137,9 +136,13 @@ def dump(
         tensors |= net.values(x := images.normalize(images.images))
         tensors["logits"] = net(x)
     else:
-        teacher = load_teacher(config.model, config.out, device=config.device)
+        teacher = teacher_of(config)
         name = teacher.name
-        x = replace(images, mean=teacher.images.mean, std=teacher.images.std).normalize(images.images)
+        x = (
+            replace(images, mean=teacher.images.mean, std=teacher.images.std)
+            .normalize(images.images)
+            .to(next(teacher.net.buffers()).device)
+        )
         codes = teacher.net.codes(x, points=teacher.points)
         tensors |= {site.tap: codes[site.node].to(torch.uint8) for site in teacher.sites}
         tensors["logits"] = teacher.net(x)
@@ -170,7 +173,7 @@ def edit(config: EditConfig, *, splits: Splits | None = None) -> dict[str, Any]:
         net.edits[site.node] = _zero(config, site, width)
         after = 100 * float_accuracy(net, images, torch.device("cpu"))
         return _told(config, name, images, before, after, [site.name])
-    teacher = load_teacher(config.look.model, config.look.out, device=config.look.device)
+    teacher = teacher_of(config.look)
     before = accuracy(teacher, images, batch_size=config.look.batch_size)
     if config.what == "buckets":
         changed = [site.name for site in teacher.sites]

@@ -1,0 +1,58 @@
+from dataclasses import dataclass, field
+
+import pytest
+
+from sparseflow.errors import ConfigError
+from sparseflow.recipes.settings import read_settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    name: str = "a"
+    epochs: int = 3
+    lr: float = 0.1
+    deep: bool = False
+    data: str | None = None
+    milestones: tuple[float, ...] = (0.5,)
+    more: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1:
+            raise ConfigError(f"epochs is {self.epochs}; expected more than 0")
+
+
+def test_a_file_gives_fields_and_what_is_given_overrides_it(tmp_path):
+    path = tmp_path / "s.yaml"
+    path.write_text("epochs: 7\nlr: 1\nmilestones: [0.3, 0.6]\nmore: {x: 1}\ndata: here\n")
+    want = Settings(epochs=9, lr=1, milestones=(0.3, 0.6), more={"x": 1}, data="here")
+    assert read_settings(Settings, path, epochs=9, name=None) == want
+    assert read_settings(Settings, None) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (None, "cannot read"),
+        ("a: [", "cannot read"),
+        ("- 1", "holds no settings"),
+        ("epoch: 3", "unknown settings epoch; known: name, epochs"),
+        ("epochs: many", "epochs is 'many'; expected a whole number"),
+        ("epochs: 2.5", "epochs is 2.5"),
+        ("lr: 1e-3", "lr is '1e-3'; expected a number"),
+        ("deep: 1", "deep is 1; expected true or false"),
+        ("name: 3", "expected a text"),
+        ("epochs: 0", "epochs is 0; expected more than 0"),
+    ],
+)
+def test_a_faulty_file_names_itself_and_the_setting(tmp_path, text, said):
+    path = tmp_path / "s.yaml"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(ConfigError, match=said) as e:
+        read_settings(Settings, path)
+    assert "s.yaml" in str(e.value)
+
+
+def test_a_field_that_does_not_exist_is_named():
+    with pytest.raises(ConfigError, match="depth"):
+        read_settings(Settings, None, depth=3)
