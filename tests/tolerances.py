@@ -23,6 +23,11 @@ RELATIVE: dict[tuple[str, torch.dtype], tuple[float, str]] = {
     ("lif", torch.float32): (1e-6, "the same operations in the same order as the reference; T=16 steps may fuse one"),
     ("lif", torch.float64): (0.0, "the reference itself"),
     ("triseg_dp", torch.float64): (1e-13, "differences of sums over 256 codes, 1e-16 each, of the largest sum"),
+    ("triseg_attention", torch.float64): (
+        1e-12,
+        "float64 on whole numbers, a few hundred roundings of 1e-16",
+    ),
+    ("triseg_reward", torch.float64): (1e-5, "what is asked; 100 times the attention's, and found below 1e-7"),
     ("lif_gradient", torch.float32): (1e-5, "T=16 products of factors near 1, each rounded at 6e-8"),
 }
 

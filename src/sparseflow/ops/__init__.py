@@ -4,6 +4,7 @@ from sparseflow.errors import ConfigError
 from sparseflow.ir import Layer, Target
 from sparseflow.ops import (
     conv2d_block,
+    conv2d_codes,
     conv2d_spike,
     fire,
     lif,
@@ -40,6 +41,7 @@ OPS: tuple[Op, ...] = (
     fire.OP,
     stem.OP,
     triseg.OP,
+    conv2d_codes.OP,
 )
 
 

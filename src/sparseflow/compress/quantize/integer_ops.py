@@ -126,9 +126,12 @@ class IntegerLayer(nn.Module):
 
     def forward(self, codes: Tensor) -> Tensor:
         """Return the codes of the output, or real numbers where `target` is None."""
+        return self.finish(self.sums(codes))
+
+    def finish(self, sums: Tensor) -> Tensor:
+        """Return what `forward` does, from the sums; float32 sums are written over."""
         shape = (-1, *[1] * (self.weight.dim() - 2))
         bias, multiplier = self.bias.view(shape), self.multiplier.view(shape)
-        sums = self.sums(codes)
         if sums.dtype == torch.int32 and self.bias_kind == "int32":
             total = (sums + bias.to(torch.int32)).float()
         else:
