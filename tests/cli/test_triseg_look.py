@@ -7,6 +7,7 @@ from sparseflow.cli import app
 from sparseflow.compress.approximate import TmaxRule
 from sparseflow.errors import ConfigError
 from sparseflow.recipes.triseg import analyze, dump
+from sparseflow.recipes.triseg import report as pages
 from tests.triseg_teachers import save_teacher
 
 
@@ -84,6 +85,22 @@ def test_edit_tells_both_accuracies(out, monkeypatch):
     assert (seen[0].look.split, seen[0].look.batches) == ("calib", None)
 
 
+def test_report_says_the_headline_and_where_the_page_is(monkeypatch):
+    seen = []
+    machine = {"name": "int8", "energy_j": 1e-5, "multiplies": 1e6, "level_multiplies": 0}
+    body = {"headline": "2.16 bits an activation", "files": ["p.html", "p.json"], "cost": {"machines": [machine]}}
+    monkeypatch.setattr(pages, "report", lambda config: seen.append(config) or body)
+    result = call("report", "r.json", "--search", "a.json", "--search", "b.json", "--split", "test", "--sensitivity")
+    assert result.exit_code == 0, result.output
+    assert seen == [
+        pages.ReportConfig(config_path="r.json", searches=("a.json", "b.json"), split="test", sensitivity=True)
+    ]
+    assert result.stdout.startswith("2.16 bits an activation\n")
+    assert "10 µJ an image" in result.stdout
+    assert "p.html" in result.stdout
+    assert json.loads(call("report", "r.json", "--json").stdout) == body
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -96,6 +113,7 @@ def test_edit_tells_both_accuracies(out, monkeypatch):
         (["sensitivity", "--config-path", "/no/r.json"], "/no/r.json"),
         (["variance", "--data", "/no/cifar"], "/no/cifar"),
         (["dump", "acts.npz"], "acts.npz"),
+        (["report", "/no/r.json"], "/no/r.json"),
     ],
 )
 def test_bad_input_is_named_in_one_line(out, arguments, message):

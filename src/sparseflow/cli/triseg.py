@@ -181,6 +181,7 @@ for look in (
     triseg_look.sensitivity,
     triseg_look.dump,
     triseg_look.edit,
+    triseg_look.report,
 ):
     app.command()(look)
 

@@ -11,7 +11,7 @@ from sparseflow.cli._group import positive, wide_console
 if TYPE_CHECKING:
     from sparseflow.recipes.triseg.analyze import Analysis, AnalyzeConfig
 
-__all__ = ["coverage", "dump", "edit", "percentiles", "sensitivity", "variance"]
+__all__ = ["coverage", "dump", "edit", "percentiles", "report", "sensitivity", "variance"]
 
 
 def variance(
@@ -191,6 +191,67 @@ def edit(
         f"{told['model']} ({told['network']}), {told['images']} {told['split']} images: {told['acc_baseline']:.2f} %, "
         f"with {what} {told['acc_modified']:.2f} %, drop {told['acc_drop']:.2f}"
     )
+
+
+def report(
+    config_path: Annotated[str, typer.Argument(metavar="RESULT.json", help="A result.", show_default=False)],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="Network, or the checkpoint that fine-tuning wrote for its result.", show_default="as in the result"
+        ),
+    ] = None,
+    search: Annotated[
+        list[str] | None, typer.Option(help="JSON of a search; may be repeated.", show_default=False)
+    ] = None,
+    data: options.Data = None,
+    out: options.Out = None,
+    folder: Annotated[str | None, typer.Option(help="Where to.", show_default="{out}/reports/{result}")] = None,
+    split: options.Split = None,
+    images: Annotated[
+        int | None, typer.Option(callback=positive, help="Images to judge on.", show_default=False)
+    ] = None,
+    batch_size: options.BatchSize = None,
+    sensitivity: Annotated[
+        bool, typer.Option("--sensitivity", help="Measure each layer's own drop too; takes a while.")
+    ] = False,
+    energy: Annotated[
+        str | None, typer.Option(metavar="TABLE.yaml", help="Energies of your technology.", show_default="45 nm")
+    ] = None,
+    device: options.Device = None,
+    seed: options.Seed = None,
+    json_: options.Json = False,
+) -> None:
+    """Draw a result on one page: codes with their segments, the search, accuracy against bits, cost in hardware.
+
+    The cost is counted, not estimated: bits and multiplies where layers read the codes, beside an INT8 machine and
+    one that skips zeros.
+
+    **Examples**
+
+    - `sparseflow triseg report outputs/tri_ppo_int_codes/alexnet_exp1.json`
+    - `sparseflow triseg report r.json --model outputs/alexnet_finetuned_pass_seed0.safetensors --split test`
+    """
+    import json
+
+    from sparseflow.recipes.settings import read_settings
+    from sparseflow.recipes.triseg.report import ReportConfig
+    from sparseflow.recipes.triseg.report import report as run
+
+    config = read_settings(
+        ReportConfig, None, config_path=config_path, model=model, searches=tuple(search) if search else None,
+        data=data, out=out, folder=folder, split=split, images=images, batch_size=batch_size,
+        sensitivity=sensitivity, energy=energy, device=device, seed=seed,
+    )  # fmt: skip
+    body = run(config)
+    if json_:
+        typer.echo(json.dumps(body, indent=2, ensure_ascii=False))
+        return
+    typer.echo(body["headline"])
+    for machine in body["cost"]["machines"]:
+        typer.echo(f"  {machine['name']:22} {machine['energy_j'] * 1e6:8.3g} µJ an image, "
+                   f"{machine['multiplies'] + machine['level_multiplies']:12,.0f} multiplies")  # fmt: skip
+    typer.echo(f"report  {body['files'][0]}")
 
 
 def _tmax(mode: str, fixed: int, percentile: float, offset: int) -> Any:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from sparseflow.compress.approximate.count import code_shares, cost_of, pair_counts
+from sparseflow.compress.approximate.count import code_shares, cost_of, pair_counts, stored_bits
 from sparseflow.compress.approximate.flow import follow
 from sparseflow.compress.quantize import find_sites, prepare_qat, to_integer
 from sparseflow.errors import ConfigError, DataError
@@ -119,6 +119,16 @@ def test_batches_add_up_and_order_does_not_matter():
     assert cost_of(integer, sites, codes, [x[2:], x[:2]]).to_dict() == whole.to_dict()
     assert whole.images == 4
     assert whole.made == 4 * (8 * 8 * 8 + 12 * 4 * 4 + 20)
+
+
+@pytest.mark.parametrize("name", sorted(NETS))
+@pytest.mark.parametrize("mode", ["pass", "clip"])
+def test_bits_alone_are_those_of_the_whole_count(name, mode):
+    integer, sites, x = made(name)
+    codes = torch.tensor([CODES] * len(sites))
+    want = cost_of(integer, sites, codes, [x], mode=mode).bits_per_activation
+    assert stored_bits(integer, sites, codes, x, mode=mode) == want
+    assert 2 <= want < 10
 
 
 def test_no_images_are_refused():

@@ -18,7 +18,7 @@ from sparseflow.compress.quantize.sites import Site
 from sparseflow.errors import ConfigError, DataError
 from sparseflow.ops.triseg import CODES, NAMES
 
-__all__ = ["code_shares", "cost_of", "pair_counts"]
+__all__ = ["code_shares", "cost_of", "pair_counts", "stored_bits"]
 
 
 def pair_counts(layer: IntegerLayer, masks: Sequence[Tensor]) -> list[int]:
@@ -110,6 +110,28 @@ def cost_of(
         mode=mode,
         table=EnergyTable.load() if table is None else table,
     )
+
+
+def stored_bits(net: IntegerNet, sites: Sequence[Site], codes: Tensor, images: Tensor, *, mode: str = "pass") -> float:
+    """Return `TriSegCost.bits_per_activation` alone, which takes one forward.
+
+    Args:
+        net: the network without changes.
+        sites: the L sites.
+        codes: int64 `[L, 5]`.
+        images: `[N, C, H, W]`, normalised.
+        mode: "pass" or "clip".
+
+    Raises:
+        ConfigError: as `cost_of`.
+    """
+    read = {r.source: r for r in follow(net, sites, codes, images, mode=mode) if r.sites}
+    tags = [torch.bincount(r.tags.flatten().to(torch.int64), minlength=ESCAPE + 1).tolist() for r in read.values()]
+    stored = tuple(
+        Stored(name=r.source, sites=r.sites, elements=(n[0], n[1], n[2], n[3]), exact_nonzero=0)
+        for r, n in zip(read.values(), tags, strict=True)
+    )
+    return TriSegCost(images=len(images), readers=(), stored=stored, made=0, mode=mode).bits_per_activation
 
 
 def code_shares(histogram: Tensor, codes: Tensor, *, mode: str = "pass") -> Tensor:

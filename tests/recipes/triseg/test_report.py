@@ -1,0 +1,150 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from sparseflow.compress.approximate import Metrics, TriSegResult, cost_of
+from sparseflow.errors import ConfigError, DataError
+from sparseflow.ops.triseg import tables
+from sparseflow.recipes.triseg.analyze import accuracy
+from sparseflow.recipes.triseg.report import ReportConfig, curves_of, report
+from sparseflow.recipes.triseg.teacher import load_teacher
+from tests.triseg_teachers import save_teacher, splits
+
+SITES = ("conv1", "conv2", "fc1", "fc2")
+CODES = [[3, 6, 12, 20, 40], [4, 9, 15, 30, 60], [2, 5, 9, 20, 50], [2, 5, 9, 20, 50]]
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("outputs")
+    save_teacher(folder)
+    return folder
+
+
+def result(folder, *, names=SITES, model="lenet5", overflow="pass", codes=CODES):
+    found = TriSegResult.of(
+        names, torch.tensor(codes), backend="fbgemm", model=model, selection="constrained-best (drop=1.0% <= 2.0%)",
+        metrics=Metrics.of(50.0, 49.0), overflow=overflow, split="val",
+    )  # fmt: skip
+    return str(found.write(folder / "r.json"))
+
+
+def search(folder, **changed):
+    body = {
+        "method": "dp+cma",
+        "histories": {"dp+cma": [[1, -3.0], [10, -1.0]], "random": [[[1, -9.0], [10, -5.0]], [[1, -7.0], [10, -6.0]]]},
+        "finalists": [{"codes": CODES, "reward": -1.0, "accuracy": 48.0}],
+        **changed,
+    }
+    path = folder / "search.json"
+    path.write_text(json.dumps(body))
+    return str(path)
+
+
+def test_the_page_holds_what_was_measured(out, tmp_path):
+    parts = splits()
+    config = ReportConfig(
+        config_path=result(tmp_path), searches=(search(tmp_path),), out=str(out), folder=str(tmp_path / "page"),
+        sensitivity=True, counted=40, batch_size=24,
+    )  # fmt: skip
+    body = report(config, splits=parts)
+    teacher = load_teacher("lenet5", out)
+    made = dict(zip(teacher.points, tables(torch.tensor(CODES)), strict=True))
+    assert body["acc_teacher"] == accuracy(teacher, parts.val)
+    assert body["acc_student"] == accuracy(teacher, parts.val, made)
+    x = (parts.calib.images[:40].float() / 255 - 0.5) / 0.25
+    cost = cost_of(teacher.net, teacher.sites, torch.tensor(CODES), [x]).to_dict()
+    for key in ("bits_per_activation", "multiplies_avoided", "machines", "readers"):
+        assert json.dumps(body["cost"][key]) == json.dumps(cost[key])
+    assert [s["name"] for s in body["sites"]] == list(SITES)
+    for site, node in zip(body["sites"], teacher.points, strict=True):
+        alone = accuracy(teacher, parts.val, {node: made[node]})
+        assert site["drop"] == pytest.approx(body["acc_teacher"] - alone)
+        assert sum(site["shares"]) == pytest.approx(1)
+        assert site["bits"] == pytest.approx(2 + 8 * site["shares"][3])
+    assert sum(body["sites"][0]["counts"]) == 40 * teacher.net.codes(x)[teacher.points[0]][0].numel()
+    assert [f["kind"] for f in body["findings"]] == ["teacher", "finalist", "chosen"]
+    assert body["findings"][1]["accuracy"] == 48.0
+    assert [(c["name"], c["ours"], c["seeds"]) for c in body["curves"]] == [("dp+cma", True, 1), ("random", False, 2)]
+    assert parts.test.opened == ()
+    page, data = (Path(f).read_text(encoding="utf-8") for f in body["files"])
+    assert "Codes of conv1 with their segments" in page
+    assert json.loads(data)["model"] == "lenet5"
+
+
+def test_test_images_are_opened_only_if_asked(out, tmp_path):
+    parts = splits()
+    body = report(ReportConfig(config_path=result(tmp_path), out=str(out), split="test", images=10), splits=parts)
+    assert (body["split"], body["images"]) == ("test", 10)
+    assert parts.test.opened == ("report",)
+    assert (out / "reports" / "r" / "report.html").is_file()
+
+
+def test_a_clipped_result_has_two_bits(out, tmp_path):
+    path = result(tmp_path, overflow="clip")
+    body = report(ReportConfig(config_path=path, out=str(out), folder=str(tmp_path)), splits=splits())
+    assert body["cost"]["bits_per_activation"] == 2
+    assert body["overflow"] == "clip"
+
+
+def test_curves_are_medians_of_staircases():
+    body = {
+        "method": "a",
+        "histories": {"a": [[[1, -4.0], [5, -2.0]], [[2, -3.0], [4, -1.0], [6, -1.5]], [[1, -9.0], [6, -8.0]]]},
+    }
+    (curve,) = curves_of([body])
+    assert curve.points == ((2, -4.0), (4, -4.0), (5, -2.0), (6, -2.0))
+    assert curve.low == (-9.0, -9.0, -9.0, -8.0)
+    assert curve.high == (-3.0, -1.0, -1.0, -1.0)
+    assert curve.ours
+    assert curves_of([{"histories": {}}]) == ()
+    assert curves_of([{"histories": {"none": []}}]) == ()
+
+
+def test_runs_of_one_method_in_several_files_are_seeds_of_one_curve():
+    files = [{"method": "a", "histories": {"a": [[1, -2.0]]}}, {"method": "a", "histories": {"a": [[1, -1.0]]}}]
+    (curve,) = curves_of(files)
+    assert (curve.seeds, curve.points) == (2, ((1, -1.5),))
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"histories": {"a": [[1, "x"]]}}, "history of 'a'"),
+        ({"finalists": [{"codes": [[1, 2, 3, 4, 5]], "accuracy": 1.0}]}, "finalist 1 of a search does not fit lenet5"),
+        ({"finalists": [{"accuracy": 1.0}]}, "finalist 1"),
+    ],
+)
+def test_a_search_that_does_not_fit_is_named(out, tmp_path, changed, said):
+    config = ReportConfig(config_path=result(tmp_path), searches=(search(tmp_path, **changed),), out=str(out))
+    with pytest.raises(DataError, match=said):
+        report(config, splits=splits())
+
+
+def test_bad_files_are_named(out, tmp_path):
+    good = result(tmp_path)
+    with pytest.raises(DataError, match=r"no\.json"):
+        report(ReportConfig(config_path=str(tmp_path / "no.json"), out=str(out)), splits=splits())
+    (tmp_path / "s.json").write_text("{}")
+    with pytest.raises(DataError, match=r"s\.json holds neither"):
+        report(ReportConfig(config_path=good, searches=(str(tmp_path / "s.json"),), out=str(out)), splits=splits())
+    with pytest.raises(DataError, match=r"cannot read the search .*none\.json"):
+        report(ReportConfig(config_path=good, searches=(str(tmp_path / "none.json"),), out=str(out)), splits=splits())
+    with pytest.raises(ConfigError, match=r"t\.yaml"):
+        report(ReportConfig(config_path=good, energy=str(tmp_path / "t.yaml"), out=str(out)), splits=splits())
+    with pytest.raises(ConfigError, match="split is 'dev'"):
+        ReportConfig(config_path=good, split="dev")
+    with pytest.raises(ConfigError, match="counted is 0"):
+        ReportConfig(config_path=good, counted=0)
+    other = result(tmp_path, names=("conv1", "conv2", "fc1", "fc3"))
+    with pytest.raises(DataError, match=r"r\.json: layer 'fc3' is no site"):
+        report(ReportConfig(config_path=other, out=str(out)), splits=splits())
+
+
+def test_the_command_repeats_the_page():
+    config = ReportConfig(config_path="a b.json", split="test", searches=("s.json",), sensitivity=True)
+    assert config.command == (
+        "sparseflow triseg report 'a b.json' --out outputs --split test --search s.json --sensitivity"
+    )
