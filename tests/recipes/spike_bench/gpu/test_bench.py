@@ -7,6 +7,7 @@ from sparseflow.errors import ConfigError
 from sparseflow.recipes.checks import Check
 from sparseflow.recipes.spike_bench.gpu import bench
 from sparseflow.recipes.spike_bench.gpu.bench import RUNNERS, bench_gpu
+from sparseflow.recipes.spike_bench.gpu.record import Enough
 from sparseflow.recipes.spike_bench.gpu.settings import STAGES, GpuBenchConfig
 
 
@@ -47,6 +48,21 @@ def test_an_interrupted_call_keeps_what_it_knows(monkeypatch, tmp_path):
     saved = json.loads(out.read_text())
     assert set(saved["stages"]) == {"blocks", "seed"}
     assert [c["ok"] for c in saved["stages"]["seed"]["checks"]] == [True, False]
+
+
+def test_an_interruption_after_all_that_counts_fails_no_check(monkeypatch, tmp_path):
+    def late(*_, result):
+        good(result=result)
+        raise Enough("beside")
+
+    monkeypatch.setattr(bench, "RUNNERS", {**dict.fromkeys(STAGES, good), "seed": late})
+    out = tmp_path / "r.json"
+    with pytest.raises(KeyboardInterrupt):
+        bench_gpu(GpuBenchConfig(device="cpu", out=str(out)))
+    saved = json.loads(out.read_text())
+    assert set(saved["stages"]) == {"blocks", "seed"}
+    assert [c["ok"] for c in saved["stages"]["seed"]["checks"]] == [True]
+    assert saved["stages"]["seed"]["errors"] == {"seed": "beside"}
 
 
 def test_calls_complete_one_record(monkeypatch, tmp_path):

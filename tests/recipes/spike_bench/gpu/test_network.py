@@ -11,6 +11,7 @@ from sparseflow.recipes.spike_bench.gpu import network
 from sparseflow.recipes.spike_bench.gpu.dense import enliven
 from sparseflow.recipes.spike_bench.gpu.nets import Claim, NetCase, images
 from sparseflow.recipes.spike_bench.gpu.network import network_stage
+from sparseflow.recipes.spike_bench.gpu.record import Enough, StageResult
 from sparseflow.recipes.spike_bench.gpu.settings import Budget, GpuBenchConfig
 
 CPU = torch.device("cpu")
@@ -100,3 +101,20 @@ def test_a_forward_that_waits_fails_a_check(case, monkeypatch):
     monkeypatch.setattr(network, "waits", lambda *_: ["cudaStreamSynchronize"])
     result = network_stage(CONFIG, Budget(60.0), CPU, batches=(1,), cases=[case])
     assert not next(c for c in result.checks if "wait" in c.name).ok
+
+
+def test_an_interruption_in_what_stands_beside_keeps_the_stage(case, monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(network, "_beside", stop)
+    result = StageResult()
+    with pytest.raises(Enough):
+        network_stage(CONFIG, Budget(60.0), CPU, batches=(3,), cases=[case], result=result)
+    assert len(result.rows) == 1
+    assert any("over the best dense" in c.name for c in result.checks)
+
+
+def test_what_stands_beside_is_not_begun_without_time(case):
+    result = network_stage(CONFIG, Budget(0.0), CPU, batches=(1,), cases=[case])
+    assert result.rows[1]["refused"] == "not run: no time left"

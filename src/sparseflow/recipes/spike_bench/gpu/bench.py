@@ -16,7 +16,7 @@ from sparseflow.recipes.spike_bench.gpu.correct import correct_stage
 from sparseflow.recipes.spike_bench.gpu.coverage import coverage_stage
 from sparseflow.recipes.spike_bench.gpu.memory import memory_stage
 from sparseflow.recipes.spike_bench.gpu.network import network_stage
-from sparseflow.recipes.spike_bench.gpu.record import Record, StageResult
+from sparseflow.recipes.spike_bench.gpu.record import Enough, Record, StageResult
 from sparseflow.recipes.spike_bench.gpu.seed import seed_stage
 from sparseflow.recipes.spike_bench.gpu.settings import (
     PROTOCOL,
@@ -90,6 +90,9 @@ def bench_gpu(config: GpuBenchConfig, *, say: Callable[[str], None] = lambda _: 
         began, result, stopped = time.perf_counter(), StageResult(), False
         try:
             RUNNERS[stage](config, started.share(SHARES[stage], rest), device, result=result)
+        except Enough as e:
+            stopped = True
+            result.errors[stage] = str(e)
         except (Exception, KeyboardInterrupt) as e:
             stopped = isinstance(e, KeyboardInterrupt)
             result.errors |= {stage: f"{type(e).__name__}: {e}", "trace": traceback.format_exc()[-3000:]}

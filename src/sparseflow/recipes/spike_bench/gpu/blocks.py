@@ -27,8 +27,8 @@ from sparseflow.recipes.spike_bench.gpu.settings import (
 from sparseflow.recipes.spike_bench.layers import geomean
 
 __all__ = [
-    "CASES", "DENSITIES", "Block", "BlockCase", "Ours", "agreement", "blocks_stage", "figures_of", "geomean_of",
-    "make_block", "our_side", "quote", "quoted", "spikes",
+    "CASES", "DENSITIES", "Block", "BlockCase", "Ours", "agreement", "blocks_stage", "dense_block", "figures_of",
+    "geomean_of", "make_block", "our_side", "quote", "quoted", "spikes",
 ]  # fmt: skip
 
 DENSITIES = (0.10, 0.01, 0.0)
@@ -155,6 +155,16 @@ def make_block(case: BlockCase, seed: int, device: torch.device, params: LIFPara
         bn.running_var.copy_(y.var((0, 2, 3)))
         folded = torch.nn.utils.fuse_conv_bn_eval(conv, bn)
     return Block(conv=conv, bn=bn, folded=folded, params=params or LIFParams())
+
+
+def dense_block(case: BlockCase, block: Block, inputs: Sequence[Tensor]) -> Dense:
+    """Return the forward of a block as its rivals run it."""
+
+    def theirs() -> tuple[nn.Module, list[Tensor]]:
+        shape = (case.steps, case.batch, *case.shape[1:])
+        return spikingjelly_block(block.conv, block.bn, block.params), [x.view(shape) for x in inputs]
+
+    return Dense(module=DenseBlock(block.folded, block.params, case.steps), inputs=inputs, spikingjelly=theirs)
 
 
 def our_side(
@@ -314,11 +324,7 @@ def _one(
     block = make_block(case, config.seed, device)
     inputs = [spikes(case, DENSITIES[0], config.seed + k, device) for k in range(sets)]
 
-    def theirs() -> tuple[nn.Module, list[Tensor]]:
-        shape = (case.steps, case.batch, *case.shape[1:])
-        return spikingjelly_block(block.conv, block.bn, block.params), [x.view(shape) for x in inputs]
-
-    dense = Dense(module=DenseBlock(block.folded, block.params, case.steps), inputs=inputs, spikingjelly=theirs)
+    dense = dense_block(case, block, inputs)
     ours = our_side(case, block, inputs, config, device)
     equal = agreement(case, block, inputs[0], ours.run()[0])
     quick: dict[str, Any] = {"dtypes": ("fp16",), "layouts": ("channels_last",), "refine": 0} if config.quick else {}

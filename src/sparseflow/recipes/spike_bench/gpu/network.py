@@ -24,7 +24,7 @@ from sparseflow.recipes.spike_bench.gpu.nets import (
     optimized,
     spikingjelly_net,
 )
-from sparseflow.recipes.spike_bench.gpu.record import Figure, StageResult
+from sparseflow.recipes.spike_bench.gpu.record import Enough, Figure, StageResult
 from sparseflow.recipes.spike_bench.gpu.rivals import (
     Choice,
     Dense,
@@ -44,7 +44,7 @@ from sparseflow.recipes.spike_bench.gpu.settings import (
     versions,
 )
 
-__all__ = ["BATCHES", "BESIDE", "network_stage"]
+__all__ = ["BATCHES", "BESIDE", "dense_network", "network_stage"]
 
 BATCHES = (32, 1)
 Beside = Callable[[str, Budget], dict[str, Any]]
@@ -108,10 +108,13 @@ def network_stage(
         name = f"{claim.builder}: timed with trained weights"
         result.checks.append(Check(show="2", name=name, value=trained, unit="networks", rule=">=", bound=1))
     # Last, since no check hangs on them.
-    for precision in [p for p in BESIDE if p != config.precision]:
-        for beside in later:
-            with fast_dense():
-                result.rows.append(beside(precision, budget))
+    try:
+        for precision in [p for p in BESIDE if p != config.precision]:
+            for beside in later:
+                with fast_dense():
+                    result.rows.append(beside(precision, budget))
+    except KeyboardInterrupt as e:
+        raise Enough("interrupted in what stands beside") from e
     return result
 
 
@@ -233,6 +236,8 @@ def _beside(
     row: dict[str, Any] = {
         "network": f"{case.name}, {precision}", "batch": len(x), "trained": case.trained, "precision": precision,
     }  # fmt: skip
+    if budget.left() <= 0:
+        return {**row, "refused": "not run: no time left"}
     try:
         with time_limit(budget.left() + GRACE_S):
             fast, report = optimized(case.model, x, precision)
@@ -267,13 +272,18 @@ def _calls(net: nn.Module, x: Tensor) -> Any:
     return run
 
 
-def _choice(case: NetCase, x: Tensor, config: GpuBenchConfig, budget: Budget, device: torch.device) -> Choice:
+def dense_network(case: NetCase, x: Tensor) -> Dense:
+    """Return the forward of a network as its rivals run it."""
     steps = getattr(getattr(case.model, "repeat", None), "steps", 4)
 
     def theirs() -> tuple[nn.Module, list[Tensor]]:
         return spikingjelly_net(case), [x.unsqueeze(0).expand(int(steps), *x.shape).contiguous()]
 
-    dense = Dense(module=plain_network(case.model), inputs=[x], spikingjelly=theirs)
+    return Dense(module=plain_network(case.model), inputs=[x], spikingjelly=theirs)
+
+
+def _choice(case: NetCase, x: Tensor, config: GpuBenchConfig, budget: Budget, device: torch.device) -> Choice:
+    dense = dense_network(case, x)
     if config.quick:
         return choose(
             dense, device, budget, dtypes=("fp16",), layouts=("channels_last",), rounds=5, refine=0,

@@ -11,9 +11,13 @@ from sparseflow.errors import ConfigError, DataError
 from sparseflow.recipes.checks import Check
 from sparseflow.report.files import prepare_folder, write_atomic
 
-__all__ = ["Figure", "Record", "StageResult", "plain"]
+__all__ = ["Enough", "Figure", "Record", "StageResult", "plain"]
 
 Stages = dict[str, dict[str, Any]]
+
+
+class Enough(KeyboardInterrupt):
+    """An interruption after all that a check of the stage hangs on: the stage counts as run to its end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

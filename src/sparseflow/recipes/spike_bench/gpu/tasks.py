@@ -4,9 +4,9 @@ import json
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 
@@ -14,7 +14,9 @@ from sparseflow.ir.env import inherited
 from sparseflow.recipes.spike_bench.gpu.layer_cases import Tally
 from sparseflow.recipes.spike_bench.gpu.settings import Budget
 
-__all__ = ["Task", "Tasks", "answer", "share_out"]
+__all__ = ["Task", "Tasks", "answer", "hand_out", "share_out"]
+
+T = TypeVar("T")
 
 Runner = Callable[["Task", torch.device], tuple[Tally, dict[str, str]]]
 
@@ -62,19 +64,60 @@ def share_out(tasks: Tasks, run: Runner, budget: Budget, device: torch.device, p
         while budget.left() > 0 and (task := tasks.take()) is not None:
             tasks.put(task, *run(task, device))
         return
+
+    def put(task: Task, made: Any, reason: str) -> None:
+        if reason:
+            tasks.put(
+                task, Tally(), {f"{task.path or 'random'} {task.seeds[0]}, {task.kernel}, {task.precision}": reason}
+            )
+        else:
+            tasks.put(task, Tally.of(made["tally"]), made["errors"])
+
     code = f"from {__spec__.name} import answer; from {run.__module__} import {run.__name__} as run; answer(run)"
     env = inherited(OMP_NUM_THREADS="1", TORCHINDUCTOR_COMPILE_THREADS="1")
+    hand_out([sys.executable, "-c", code, str(device)], tasks.take, asdict, put, budget, processes, env)
+
+
+def hand_out(
+    command: Sequence[str],
+    take: Callable[[], T | None],
+    ask: Callable[[T], Any],
+    put: Callable[[T, Any, str], None],
+    budget: Budget,
+    processes: int,
+    env: dict[str, str],
+) -> None:
+    """Let processes answer questions, one line of JSON each, until there are none or the time is up.
+
+    Args:
+        command: starts a process that answers every line of its standard input by one of its output.
+        take: returns what comes next, or None if there is nothing; called by several threads.
+        ask: returns the question as plain data.
+        put: takes what was asked, the answer, and why there is none, else an empty text; called by several threads.
+        budget: time.
+        processes: how many.
+        env: their environment.
+    """
     running = [
-        subprocess.Popen(
-            [sys.executable, "-c", code, str(device)],
-            env=env,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        subprocess.Popen(list(command), env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         for _ in range(processes)
     ]
-    hands = [threading.Thread(target=_serve, args=(tasks, process, budget), daemon=True) for process in running]
+
+    def serve(process: "subprocess.Popen[str]") -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        while budget.left() > 0 and (task := take()) is not None:
+            try:
+                process.stdin.write(json.dumps(ask(task)) + "\n")
+                process.stdin.flush()
+                made = json.loads(process.stdout.readline())
+            except (OSError, ValueError):
+                put(task, None, "no time left" if budget.left() <= 0 else f"the process ended, status {process.poll()}")
+                break
+            put(task, made, "")
+        process.stdin.close()
+
+    hands = [threading.Thread(target=serve, args=(process,), daemon=True) for process in running]
     for hand in hands:
         hand.start()
     for hand in hands:
@@ -85,24 +128,6 @@ def share_out(tasks: Tasks, run: Runner, budget: Budget, device: torch.device, p
         process.wait()
     for hand in hands:
         hand.join(5.0)
-
-
-def _serve(tasks: Tasks, process: "subprocess.Popen[str]", budget: Budget) -> None:
-    assert process.stdin is not None
-    assert process.stdout is not None
-    while budget.left() > 0 and (task := tasks.take()) is not None:
-        try:
-            process.stdin.write(json.dumps(asdict(task)) + "\n")
-            process.stdin.flush()
-            made: dict[str, Any] = json.loads(process.stdout.readline())
-            found = Tally.of(made["tally"])
-        except (OSError, ValueError):
-            reason = "no time left" if budget.left() <= 0 else f"the process ended, status {process.poll()}"
-            what = f"{task.path or 'random'} {task.seeds[0]}, {task.kernel}, {task.precision}"
-            tasks.put(task, Tally(), {what: reason})
-            break
-        tasks.put(task, found, made["errors"])
-    process.stdin.close()
 
 
 def answer(run: Runner) -> None:
