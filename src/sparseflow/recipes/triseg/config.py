@@ -1,0 +1,254 @@
+"""Settings of the trainings: a network in float32, then on fake-quantised codes, then with approximated codes."""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sparseflow.errors import ConfigError
+from sparseflow.recipes.triseg.checkpoint import network_name
+
+__all__ = ["FinetuneConfig", "QatConfig", "TrainConfig", "check_choice"]
+
+_NOT_THE_RUN = ("out", "data", "device", "compile")
+
+
+def check_choice(config: object, name: str, allowed: tuple[str, ...]) -> None:
+    """Refuse a field that has none of the allowed values.
+
+    Raises:
+        ConfigError: says which field, and what is allowed.
+    """
+    value = getattr(config, name)
+    if value not in allowed:
+        raise ConfigError(f"{name} is {value!r}; expected one of {', '.join(allowed)}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainConfig:
+    """Training in float32; the defaults are the recipe of the earlier project.
+
+    Args:
+        model: a network of the zoo, or `file.py:function` of the user.
+        model_args: arguments of its builder.
+        data: folder of CIFAR-10, as `sparseflow.data.cifar10` takes it; None for the images that ship.
+        out: folder of the checkpoints; the run's own files lie in `runs/` below it.
+        epochs: passes over the training images.
+        minutes: train for so long instead, compilation included; rates follow the clock.
+        batch_size: images a step.
+        optimizer: "sgd" or "adamw".
+        lr: learning rate at its peak.
+        momentum: of SGD.
+        nesterov: Nesterov's form of it.
+        weight_decay: on weights of two or more dimensions.
+        schedule: "step" multiplies the rate by `gamma` at each milestone, "cosine" lets it fall to zero.
+        milestones: shares of the run.
+        gamma: factor at each milestone.
+        warmup: share of the run in which the rate rises from zero.
+        clip: largest norm of the gradient, which is scaled down to it; 0 for none.
+        label_smoothing: share of the target spread over all classes.
+        crop_padding: random crop after padding by so many pixels; 0 for none.
+        flip: mirror half of the images.
+        degrees: largest angle of a random rotation; 0 for none.
+        erasing: share of the images of which a random rectangle is blanked.
+        teacher: checkpoint on codes whose logits are learned too; None for none.
+        kd_weight: share of the loss that those logits have.
+        kd_t: temperature of both logits there.
+        precision: "auto" for the fastest that the stage bears on CUDA and float32 elsewhere, "bfloat16", "tf32" or
+            "float32".
+        compile: compile the network for training.
+        device: "auto", "cpu" or "cuda".
+        seed: seed of weights, order, augmentation and dropout.
+        val: images for the choice of the epoch; None for the default of `open_splits`.
+        calib: images for calibration; likewise.
+        held_out: whether those are left out of the training.
+        split_seed: seed of the division.
+        eval_every: epochs between evaluations; the last is always evaluated, and the best kept.
+        train_limit: use only the first so many training images.
+
+    Raises:
+        ConfigError: a value out of range.
+    """
+
+    model: str = "vgg16"
+    model_args: dict[str, Any] = field(default_factory=dict)
+    data: str | None = None
+    out: str = "outputs"
+    epochs: int = 20
+    minutes: float | None = None
+    batch_size: int = 128
+    optimizer: str = "sgd"
+    lr: float = 0.01
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: float = 1e-3
+    schedule: str = "step"
+    milestones: tuple[float, ...] = (0.3, 0.6)
+    gamma: float = 0.1
+    warmup: float = 0.0
+    clip: float = 0.0
+    label_smoothing: float = 0.0
+    crop_padding: int = 4
+    flip: bool = True
+    degrees: float = 15.0
+    erasing: float = 0.5
+    teacher: str | None = None
+    kd_weight: float = 0.9
+    kd_t: float = 4.0
+    precision: str = "auto"
+    compile: bool = False
+    device: str = "auto"
+    seed: int = 0
+    val: int | None = None
+    calib: int | None = None
+    held_out: bool = True
+    split_seed: int = 0
+    eval_every: int = 1
+    train_limit: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the fields."""
+        check_choice(self, "optimizer", ("sgd", "adamw"))
+        check_choice(self, "schedule", ("step", "cosine"))
+        check_choice(self, "precision", ("auto", "bfloat16", "tf32", "float32"))
+        check_choice(self, "device", ("auto", "cpu", "cuda"))
+        for name in ("epochs", "batch_size", "lr", "gamma", "kd_t", "eval_every"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"{name} is {getattr(self, name)}; expected more than 0")
+        for name in ("weight_decay", "clip", "crop_padding", "degrees"):
+            if not getattr(self, name) >= 0:
+                raise ConfigError(f"{name} is {getattr(self, name)}; expected 0 or more")
+        for name in ("momentum", "warmup", "label_smoothing"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; expected 0 to below 1")
+        for name in ("erasing", "kd_weight"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; expected 0 to 1")
+        if self.nesterov and self.momentum == 0:
+            raise ConfigError("nesterov needs a momentum above 0")
+        if self.minutes is not None and not self.minutes > 0:
+            raise ConfigError(f"minutes is {self.minutes}; expected more than 0, or nothing")
+        if list(self.milestones) != sorted(self.milestones) or not all(0 < m <= 1 for m in self.milestones):
+            raise ConfigError(f"milestones are {self.milestones}; expected shares of the run, in order")
+
+    @property
+    def name(self) -> str:
+        """Name of the network in file names."""
+        return network_name(self.model)
+
+    @property
+    def stage(self) -> str:
+        """Name of the stage in the run's folder."""
+        return "float"
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the run's own files."""
+        return Path(self.out) / "runs" / f"{self.name}_{self.stage}_seed{self.seed}"
+
+    def to_dict(self, *, all: bool = False) -> dict[str, Any]:
+        """Return the settings as JSON values; without `all` those alone that make a run another one."""
+        body = asdict(self)
+        return body if all else {k: v for k, v in body.items() if k not in _NOT_THE_RUN}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QatConfig(TrainConfig):
+    """Quantisation-aware training; the defaults are the recipe of the earlier project.
+
+    Args:
+        start: checkpoint in float32 to start from; None for that of `train_float` in `out`.
+        freeze_at: share of the run from which ranges of codes and statistics of norms stay as they are.
+        warmup_float_epochs: epochs at the start in which ranges are watched, but nothing is rounded.
+        averaging: share of a new batch in the moving average of the ranges.
+        calib_batches: batches of calibration images that set the ranges before the first step.
+
+    Raises:
+        ConfigError: a value out of range.
+    """
+
+    epochs: int = 10
+    lr: float = 1e-3
+    weight_decay: float = 5e-4
+    milestones: tuple[float, ...] = (0.5, 0.75)
+    start: str | None = None
+    freeze_at: float = 0.6
+    warmup_float_epochs: float = 2.0
+    averaging: float = 0.01
+    calib_batches: int = 8
+
+    def __post_init__(self) -> None:
+        """Check the fields."""
+        TrainConfig.__post_init__(self)
+        if not 0 <= self.freeze_at < 1:
+            raise ConfigError(f"freeze_at is {self.freeze_at}; expected 0 to below 1, so that frozen codes are trained")
+        if not 0 <= self.warmup_float_epochs < self.epochs:
+            raise ConfigError(
+                f"warmup_float_epochs is {self.warmup_float_epochs} of {self.epochs} epochs; expected fewer, so that "
+                "some train on codes"
+            )
+        if not 0 < self.averaging <= 1:
+            raise ConfigError(f"averaging is {self.averaging}; expected more than 0, at most 1")
+        if self.calib_batches < 1:
+            raise ConfigError(f"calib_batches is {self.calib_batches}; expected at least 1")
+
+    @property
+    def stage(self) -> str:
+        """Name of the stage in the run's folder."""
+        return "qat"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinetuneConfig(TrainConfig):
+    """Training of weights, values and thresholds once the activations take three codes.
+
+    The network on codes is its own teacher: `kd_weight` of the loss compares with its logits before the change.
+
+    Args:
+        config_path: result of a search to start from; None starts from the optimum of the Fisher-weighted histograms.
+        mode: "pass" leaves codes beyond tmax; "saturate" gives them v2, a quantiser of 2 bits.
+        result_file: name of the result below `tri_ppo_int_codes/` of `out`; None names network, mode and seed.
+        code_lr: rate of values and thresholds at its peak, about codes a step with "adamw".
+        code_share: share of the run in which those are trained; then they stay, and the weights settle.
+        window: half width in codes over which the gradient of a threshold is taken.
+        freeze_at: share of the run from which statistics of norms stay as they are.
+        calib_batches: batches of calibration images for the histograms.
+
+    Raises:
+        ConfigError: a value out of range.
+    """
+
+    epochs: int = 5
+    optimizer: str = "adamw"
+    lr: float = 1e-3
+    weight_decay: float = 1e-4
+    schedule: str = "cosine"
+    degrees: float = 0.0
+    erasing: float = 0.0
+    kd_weight: float = 0.7
+    kd_t: float = 2.0
+    config_path: str | None = None
+    mode: str = "pass"
+    result_file: str | None = None
+    code_lr: float = 0.05
+    code_share: float = 0.6
+    window: int = 2
+    freeze_at: float = 0.7
+    calib_batches: int = 16
+
+    def __post_init__(self) -> None:
+        """Check the fields."""
+        TrainConfig.__post_init__(self)
+        check_choice(self, "mode", ("pass", "saturate"))
+        for name in ("code_share", "freeze_at"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; expected 0 to 1")
+        if not self.code_lr >= 0:
+            raise ConfigError(f"code_lr is {self.code_lr}; expected 0 or more")
+        for name in ("window", "calib_batches"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; expected at least 1")
+
+    @property
+    def stage(self) -> str:
+        """Name of the stage in the run's folder."""
+        return f"finetuned_{self.mode}"

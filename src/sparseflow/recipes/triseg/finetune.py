@@ -1,0 +1,169 @@
+"""Fine-tune a network whose activations take three codes: weights, values and thresholds together."""
+
+import time
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sparseflow.compress.approximate import Metrics, TmaxRule, TriSegResult, optimal_codes
+from sparseflow.compress.approximate.finetune import SegmentedNet
+from sparseflow.compress.approximate.fisher import code_histograms
+from sparseflow.compress.approximate.result import FOLDER
+from sparseflow.compress.quantize import IntegerNet, freeze_bn, to_integer
+from sparseflow.data import ImageSet
+from sparseflow.ops.triseg import tables
+from sparseflow.recipes.triseg.checkpoint import QatNet, build_network, read_qat, save_qat
+from sparseflow.recipes.triseg.config import FinetuneConfig
+from sparseflow.recipes.triseg.fit import accuracy, device_of, fit, layout_of
+from sparseflow.recipes.triseg.teacher import find_qat
+from sparseflow.recipes.triseg.train import description, splits_of, training_images
+
+__all__ = ["FINETUNED", "finetune_triseg", "start_codes", "student_accuracy"]
+
+FINETUNED = "{model}_finetuned_{mode}_seed{seed}.safetensors"
+
+
+def finetune_triseg(config: FinetuneConfig, *, progress: bool = True) -> dict[str, Any]:
+    """Fine-tune, or go on, and write `{model}_finetuned_{mode}_seed{seed}.safetensors` and its result.
+
+    The integer network before the change is the teacher. The epoch is chosen on `val`; test images are not read.
+
+    Args:
+        config: what to do.
+        progress: show a progress bar.
+
+    Returns:
+        The record: files, codes, accuracies of the teacher and of the student before and after on `val`, settings,
+        device, versions, commit.
+
+    Raises:
+        ConfigError: no such network or device, or the run in the folder has other settings.
+        DataError: images, checkpoint, result or saved state cannot be read.
+        MeasurementError: the loss is no longer finite.
+    """
+    began = time.perf_counter()
+    device = device_of(config)
+    splits = splits_of(config)
+    train = training_images(config, splits)
+    path = find_qat(config.model, config.out)
+    builder = (lambda **given: build_network(config.model, given)) if ":" in config.model else None
+    found = read_qat(path, builder=builder)
+    graph = found.graph.to(device=device, memory_format=layout_of(device))  # type: ignore[call-overload]
+    teacher = to_integer(graph)
+    points = {site.name: site.node for site in found.sites if site.node in teacher.points}
+    mode = "clip" if config.mode == "saturate" else "pass"
+    codes = start_codes(config, found, points, splits.calib, device)
+    acc_teacher = accuracy(teacher, splits.val, device)
+    acc_frozen = student_accuracy(teacher, points, codes, mode, splits.val, device)
+    net = SegmentedNet(graph, points, codes, mode=mode, window=config.window)
+    saved = Path(config.out) / FINETUNED.format(model=config.name, mode=config.mode, seed=config.seed)
+    result_file = config.result_file or f"{config.name}_finetuned_{config.mode}_seed{config.seed}.json"
+    result_path = Path(config.out) / FOLDER / result_file
+
+    def before_epoch(done: float) -> None:
+        net.real.requires_grad_(done < config.code_share)
+        if done >= config.freeze_at:
+            freeze_bn(graph)
+
+    def after_step(_: float) -> None:
+        net.settle()
+
+    def write(val: float) -> dict[str, Any]:
+        record = description(config, device, began) | {
+            "codes": dict(zip(points, net.codes.tolist(), strict=True)),
+            "overflow": mode,
+            "acc_teacher": acc_teacher,
+            "acc_frozen": acc_frozen,
+            "acc_student": val,
+            "val_images": len(splits.val),
+            "from": str(path),
+        }
+        save_qat(
+            saved, graph, model=found.model, arguments=found.arguments, images=found.images, record=record,
+        )  # fmt: skip
+        return record
+
+    def keep(_: nn.Module, line: dict[str, Any]) -> None:
+        write(line["val"])
+
+    def guide(x: Tensor) -> Tensor:
+        with torch.autocast(device.type, enabled=False):
+            said: Tensor = teacher(x)
+            return said
+
+    lines = fit(
+        net, config, train, splits.val, codes=[net.real], code_lr=config.code_lr, guide=guide,
+        before_epoch=before_epoch, after_step=after_step, kept=keep,
+        progress=progress,
+    )  # fmt: skip
+    graph = net.release()
+    student = student_accuracy(to_integer(graph), points, net.codes, mode, splits.val, device)
+    record = write(student)
+    result = TriSegResult.of(
+        tuple(points),
+        net.codes,
+        backend="fbgemm",
+        model=config.name,
+        selection=f"finetuned ({config.mode}, seed {config.seed}, {len(lines)} epochs)",
+        metrics=Metrics.of(100 * acc_teacher, 100 * student),
+        overflow=mode,
+        split="val",
+    )
+    result.write(result_path)
+    return record | {"file": str(saved), "result": str(result_path), "epochs": len(lines), "history": lines}
+
+
+def start_codes(
+    config: FinetuneConfig, found: QatNet, points: dict[str, str], calib: ImageSet, device: torch.device
+) -> Tensor:
+    """Return the codes to start from: those of a search, or the optimum of the Fisher-weighted histograms.
+
+    Args:
+        config: names the result of the search, if there is one.
+        found: the network.
+        points: the quantiser of each site by its name.
+        calib: images for the histograms.
+        device: where the network is.
+
+    Returns:
+        Int64 `[L, 5]`.
+
+    Raises:
+        DataError: the result is missing or does not fit the network.
+    """
+    if config.config_path is not None:
+        return TriSegResult.read(config.config_path, names=tuple(points), model=config.name).codes(tuple(points))
+    batches = (x.to(device) for x, _ in islice(calib.batches(config.batch_size), config.calib_batches))
+    histograms = code_histograms(found.graph, points, batches, seed=config.seed)
+    mode = "clip" if config.mode == "saturate" else "pass"
+    return optimal_codes(histograms.fisher, tmax=TmaxRule()(histograms.counts), mode=mode).codes
+
+
+def student_accuracy(
+    net: IntegerNet, points: dict[str, str], codes: Tensor, mode: str, images: ImageSet, device: torch.device
+) -> float:
+    """Return the accuracy of an integer network with the tables of one configuration.
+
+    Args:
+        net: without tables.
+        points: the point of each site by its name, in the order of `codes`.
+        codes: int64 `[L, 5]`.
+        mode: "pass" or "clip".
+        images: the set.
+        device: where the network is.
+    """
+    rows = dict(zip(points.values(), tables(codes, mode).to(device).unsqueeze(1), strict=True))
+    return accuracy(_Student(net, rows), images, device)
+
+
+class _Student(nn.Module):
+    def __init__(self, net: IntegerNet, rows: dict[str, Tensor]) -> None:
+        super().__init__()
+        self.net, self.rows = net, rows
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.net(x, tables=self.rows)
+        return logits

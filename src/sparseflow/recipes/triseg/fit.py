@@ -1,0 +1,289 @@
+"""The loop that all trainings share: augmented batches, a clock, evaluations, and the best weights kept."""
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from sparseflow.data import ImageSet
+from sparseflow.errors import ConfigError, MeasurementError
+from sparseflow.ir.files import write_atomic
+from sparseflow.recipes.augment import augmented
+from sparseflow.recipes.train_state import resume, save_state
+from sparseflow.recipes.triseg.config import TrainConfig
+
+__all__ = ["accuracy", "device_of", "distilled", "fit", "layout_of", "rate"]
+
+Guide = Callable[[Tensor], Tensor | None]
+"""From images to the logits of a teacher; None while it has none."""
+
+_EVAL_BATCH = 500
+
+
+def device_of(config: TrainConfig) -> torch.device:
+    """Return the device that a configuration names.
+
+    Raises:
+        ConfigError: it is CUDA, which torch does not see.
+    """
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device is 'cuda', but torch sees no CUDA device; use 'cpu' or 'auto'")
+    return torch.device("cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def layout_of(device: torch.device) -> torch.memory_format:
+    """Return the layout of images in which a device convolves fastest."""
+    return torch.channels_last if device.type == "cuda" else torch.contiguous_format
+
+
+def rate(config: TrainConfig, done: float) -> float:
+    """Return the learning rate as a share of its peak, once the share `done` of the run lies behind.
+
+    >>> [round(rate(TrainConfig(), done), 4) for done in (0.0, 0.3, 0.9)]
+    [1.0, 0.1, 0.01]
+    """
+    if done < config.warmup:
+        return done / config.warmup + 1e-3
+    if config.schedule == "step":
+        return config.gamma ** sum(done >= m for m in config.milestones)
+    return 0.5 * (1 + math.cos(math.pi * (done - config.warmup) / (1 - config.warmup)))
+
+
+def distilled(logits: Tensor, teacher: Tensor, t: float) -> Tensor:
+    """Return T²·KL(softmax(teacher / T) ‖ softmax(logits / T)), the mean over the images.
+
+    Args:
+        logits: `[N, classes]` of the student.
+        teacher: `[N, classes]`.
+        t: temperature T.
+
+    Source: Hinton et al., arXiv 1503.02531.
+    """
+    student, other = F.log_softmax(logits / t, 1), F.log_softmax(teacher / t, 1)
+    return F.kl_div(student, other, reduction="batchmean", log_target=True) * t * t
+
+
+@torch.no_grad()
+def accuracy(model: nn.Module, images: ImageSet, device: torch.device, *, batch_size: int = _EVAL_BATCH) -> float:
+    """Return the share of images whose largest logit is that of their class, in eval mode.
+
+    Args:
+        model: from normalised images to logits.
+        images: the set.
+        device: where the model is.
+        batch_size: images a call.
+    """
+    training = model.training
+    model.eval()
+    hits = torch.zeros((), dtype=torch.int64, device=device)
+    for start in range(0, len(images), batch_size):
+        x = images.normalize(images.images[start : start + batch_size].to(device))
+        y = images.labels[start : start + batch_size].to(device)
+        hits += (model(x.contiguous(memory_format=layout_of(device))).argmax(1) == y).sum()
+    model.train(training)
+    return int(hits) / len(images)
+
+
+def fit(
+    model: nn.Module,
+    config: TrainConfig,
+    train: ImageSet,
+    val: ImageSet,
+    *,
+    half: bool = False,
+    codes: Iterable[nn.Parameter] = (),
+    code_lr: float = 0.0,
+    guide: Guide | None = None,
+    before_epoch: Callable[[float], None] | None = None,
+    after_step: Callable[[float], None] | None = None,
+    may_keep: Callable[[float], bool] | None = None,
+    kept: Callable[[nn.Module, dict[str, Any]], None] | None = None,
+    progress: bool = True,
+) -> list[dict[str, Any]]:
+    """Train a model and leave it with the weights that did best on `val`.
+
+    The state is saved after every epoch in `config.folder`, whole or not at all, and a run with the same settings
+    goes on from there; a run by `minutes` starts afresh. The best weights are written whenever they are beaten.
+
+    Args:
+        model: on its device; trained in place.
+        config: how.
+        train: images to train on.
+        val: images that decide which epoch is kept.
+        half: whether "auto" precision on CUDA is bfloat16; else it is TF32.
+        codes: parameters in units of codes, which are trained at a rate of their own.
+        code_lr: that rate, at its peak.
+        guide: what `config.kd_weight` of the loss learns from.
+        before_epoch: told the share that is done before an epoch.
+        after_step: told the share that is done after a step, as to move codes back into their order.
+        may_keep: tells from the share that is done whether an epoch's weights may be kept; any if None.
+        kept: called with the model, in eval mode, whenever an epoch was the best, and the epoch's line.
+        progress: show a progress bar.
+
+    Returns:
+        One line an epoch: loss, accuracies, seconds.
+
+    Raises:
+        ConfigError: the run in the folder has other settings.
+        DataError: its saved state is damaged.
+        MeasurementError: the loss is no longer finite.
+    """
+    began = time.perf_counter()
+    device = next(model.parameters()).device
+    config.folder.mkdir(parents=True, exist_ok=True)
+    optimizer = _optimizer(config, model, list(codes), code_lr)
+    identity = json.dumps({"stage": config.stage} | config.to_dict(), sort_keys=True)
+    epoch = resume(config.folder, identity, model, optimizer) if config.minutes is None else 0
+    lines = _lines(config, epoch)
+    call = torch.compile(model, dynamic=False) if config.compile else model
+    pixels, labels = train.images.to(device), train.labels.to(device)
+    size = min(config.batch_size, len(train))
+    steps = max(1, len(train) // size)
+    total = config.epochs * steps
+    best = max((line["val"] for line in lines if line.get("kept")), default=-1.0)
+    bar = tqdm(total=total, initial=epoch * steps, disable=None if progress else True, unit="step", desc=config.stage)
+
+    def done(step: int) -> float:
+        if config.minutes is None:
+            return min(1.0, step / total)
+        return min(1.0, (time.perf_counter() - began) / (60 * config.minutes))
+
+    with bar, _precision(config, device, half) as cast, torch.random.fork_rng(devices=_cuda(device)):
+        share = done(epoch * steps)
+        while share < 1:
+            tick = time.perf_counter()
+            torch.manual_seed(config.seed * 1_000_003 + epoch)
+            if before_epoch is not None:
+                before_epoch(share)
+            model.train()
+            sums = torch.zeros(2, device=device)
+            seen = 0
+            for x, y in _batches(config, train, pixels, labels, epoch, size):
+                lr = rate(config, share)
+                for group in optimizer.param_groups:
+                    group["lr"] = lr * group["peak"]
+                x = x.contiguous(memory_format=layout_of(device))
+                with cast():
+                    logits = call(x).float()
+                    said = None if guide is None else guide(x)
+                loss = F.cross_entropy(logits, y, label_smoothing=config.label_smoothing)
+                if said is not None:
+                    loss = torch.lerp(loss, distilled(logits, said.float(), config.kd_t), config.kd_weight)
+                optimizer.zero_grad(set_to_none=True)
+                torch.autograd.backward(loss)
+                if config.clip:
+                    nn.utils.clip_grad_norm_(model.parameters(), config.clip)
+                optimizer.step()
+                with torch.no_grad():
+                    sums += torch.stack([loss.detach(), (logits.argmax(1) == y).float().mean()])
+                seen += 1
+                share = done(epoch * steps + seen)
+                if after_step is not None:
+                    after_step(share)
+                bar.update()
+                if share >= 1:
+                    break
+            epoch += 1
+            mean, hits = (sums / seen).tolist()
+            if not math.isfinite(mean):
+                raise MeasurementError(f"the loss is {mean} in epoch {epoch - 1}; lower lr={config.lr}")
+            line: dict[str, Any] = {
+                "epoch": epoch - 1,
+                "done": share,
+                "lr": lr * config.lr,
+                "loss": mean,
+                "train": hits,
+            }
+            if epoch % config.eval_every == 0 or share >= 1:
+                with cast():
+                    line["val"] = accuracy(model, val, device)
+                line["kept"] = line["val"] >= best and (may_keep is None or may_keep(share))
+                if line["kept"]:
+                    best = line["val"]
+                    _write_best(config, model)
+                    if kept is not None:
+                        kept(model.eval(), line)
+                bar.set_postfix(loss=f"{mean:.3f}", val=f"{line['val']:.4f}")
+            line["seconds"] = time.perf_counter() - tick
+            lines.append(line)
+            with (config.folder / "metrics.jsonl").open("a" if len(lines) > 1 else "w", encoding="utf-8") as f:
+                f.write(json.dumps(line) + "\n")
+            if config.minutes is None:
+                save_state(config.folder, identity, model, optimizer, epoch)
+    if best >= 0:
+        model.load_state_dict({k: v.to(device) for k, v in load_file(config.folder / "best.safetensors").items()})
+    model.eval()
+    return lines
+
+
+def _optimizer(
+    config: TrainConfig, model: nn.Module, codes: list[nn.Parameter], code_lr: float
+) -> torch.optim.Optimizer:
+    apart = {id(p) for p in codes}
+    weights = [p for p in model.parameters() if p.requires_grad and id(p) not in apart]
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in weights if p.ndim > 1], "weight_decay": config.weight_decay, "peak": config.lr},
+        {"params": [p for p in weights if p.ndim <= 1], "weight_decay": 0.0, "peak": config.lr},
+        {"params": codes, "weight_decay": 0.0, "peak": code_lr},
+    ]
+    groups = [group for group in groups if group["params"]]
+    fused = weights[0].is_cuda or None
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=config.lr, fused=fused)
+    return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov, fused=fused)
+
+
+def _batches(
+    config: TrainConfig, images: ImageSet, pixels: Tensor, labels: Tensor, epoch: int, size: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    return augmented(
+        images,
+        pixels,
+        labels,
+        batch_size=size,
+        seed=config.seed * 1_000_003 + epoch,
+        crop_padding=config.crop_padding,
+        flip=config.flip,
+        degrees=config.degrees,
+        erasing=config.erasing,
+    )
+
+
+def _lines(config: TrainConfig, epoch: int) -> list[dict[str, Any]]:
+    metrics = config.folder / "metrics.jsonl"
+    if not epoch:
+        (config.folder / "best.safetensors").unlink(missing_ok=True)
+        return []
+    return [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()[:epoch]]
+
+
+def _write_best(config: TrainConfig, model: nn.Module) -> None:
+    tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
+    write_atomic(config.folder / "best.safetensors", save(tensors))
+
+
+def _cuda(device: torch.device) -> list[torch.device]:
+    return [device] if device.type == "cuda" else []
+
+
+@contextmanager
+def _precision(config: TrainConfig, device: torch.device, half: bool) -> Iterator[Callable[[], Any]]:
+    """Multiply as the configuration says inside the block, which gets what to wrap calls of the network in."""
+    chosen = config.precision
+    if chosen == "auto":
+        chosen = "float32" if device.type != "cuda" else "bfloat16" if half else "tf32"
+    before = (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = chosen != "float32"
+    try:
+        yield partial(torch.autocast, device.type, torch.bfloat16) if chosen == "bfloat16" else nullcontext
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before

@@ -1,0 +1,79 @@
+import pytest
+import torch
+
+from sparseflow.compress.approximate import TriSegResult, check_codes
+from sparseflow.compress.quantize import calibrate, prepare_qat, to_integer
+from sparseflow.errors import DataError
+from sparseflow.nn import models
+from sparseflow.recipes.triseg.checkpoint import read_qat, save_qat
+from sparseflow.recipes.triseg.config import FinetuneConfig
+from sparseflow.recipes.triseg.finetune import finetune_triseg, student_accuracy
+from sparseflow.recipes.triseg.teacher import QAT, load_teacher
+from sparseflow.recipes.triseg.train import images_of, splits_of
+
+NAMES = ("conv1", "conv2", "fc1", "fc2")
+
+
+def config(tmp_path, **more):
+    settings = {"model": "lenet5", "out": str(tmp_path), "epochs": 2, "batch_size": 64, "train_limit": 192, "val": 100}
+    return FinetuneConfig(**(settings | {"calib": 64, "device": "cpu", "lr": 2e-3} | more))
+
+
+def start(tmp_path):
+    torch.manual_seed(0)
+    splits = splits_of(config(tmp_path))
+    x = splits.calib.normalize(splits.calib.images)
+    qat = prepare_qat(models.build("lenet5"), x[:8])
+    calibrate(qat, [x])
+    save_qat(
+        tmp_path / QAT.format(model="lenet5"), qat, model="lenet5", arguments={}, images=images_of(splits.train),
+        record={},
+    )  # fmt: skip
+    return to_integer(qat)
+
+
+@pytest.mark.parametrize("mode", ["pass", "saturate"])
+def test_files_hold_the_student_of_the_record(tmp_path, mode):
+    start(tmp_path)
+    c = config(tmp_path, mode=mode)
+    record = finetune_triseg(c, progress=False)
+    overflow = "clip" if mode == "saturate" else "pass"
+    result = TriSegResult.read(record["result"], names=NAMES, model="lenet5")
+    assert (result.overflow, result.split) == (overflow, "val")
+    codes = check_codes(result.codes(NAMES), names=NAMES)
+    assert dict(zip(NAMES, codes.tolist(), strict=True)) == record["codes"]
+    student = load_teacher(record["file"])
+    points = dict(zip(student.names, student.points, strict=True))
+    got = student_accuracy(student.net, points, codes, overflow, splits_of(c).val, torch.device("cpu"))
+    assert got == record["acc_student"]
+    assert result.metrics.acc_student == pytest.approx(100 * got)
+    assert read_qat(record["file"]).record["codes"] == record["codes"]
+    assert record["history"][-1]["loss"] < record["history"][0]["loss"]
+    again = finetune_triseg(c, progress=False)
+    assert again["codes"] == record["codes"]
+
+
+def test_a_search_gives_the_codes_to_start_from(tmp_path):
+    start(tmp_path)
+    first = finetune_triseg(config(tmp_path, epochs=1), progress=False)
+    codes = torch.tensor([[3, 9, 14, 22, 40]] * 4)
+    TriSegResult.of(
+        NAMES, codes, backend="fbgemm", model="lenet5", selection="by hand",
+        metrics=TriSegResult.read(first["result"]).metrics,
+    ).write(tmp_path / "mine.json")  # fmt: skip
+    c = config(tmp_path, epochs=1, seed=1, config_path=str(tmp_path / "mine.json"), code_share=0.0)
+    assert list(finetune_triseg(c, progress=False)["codes"].values()) == codes.tolist()
+
+
+def test_seeds_write_files_of_their_own(tmp_path):
+    start(tmp_path)
+    files = {finetune_triseg(config(tmp_path, epochs=1, seed=s), progress=False)["file"] for s in (0, 1)}
+    assert len(files) == 2
+
+
+def test_missing_files_are_named(tmp_path):
+    with pytest.raises(DataError, match=r"lenet5_qat_preconvert\.safetensors"):
+        finetune_triseg(config(tmp_path), progress=False)
+    start(tmp_path)
+    with pytest.raises(DataError, match=r"gone\.json"):
+        finetune_triseg(config(tmp_path, config_path=str(tmp_path / "gone.json")), progress=False)
