@@ -1,9 +1,11 @@
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
 from sparseflow.errors import ConfigError
 from sparseflow.recipes.settings import read_settings
+from sparseflow.recipes.triseg.config import FinetuneConfig, QatConfig, TrainConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,3 +58,14 @@ def test_a_faulty_file_names_itself_and_the_setting(tmp_path, text, said):
 def test_a_field_that_does_not_exist_is_named():
     with pytest.raises(ConfigError, match="depth"):
         read_settings(Settings, None, depth=3)
+
+
+@pytest.mark.parametrize(
+    "path", sorted((Path(__file__).parents[2] / "configs").glob("triseg_*.yaml")), ids=lambda p: p.stem
+)
+def test_every_configuration_of_the_project_is_one(path):
+    kinds = {"float": TrainConfig, "qat": QatConfig, "finetune": FinetuneConfig}
+    settings = read_settings(kinds[path.stem.rpartition("_")[2]], path)
+    assert settings != type(settings)()
+    if path.stem.count("_") == 2:
+        assert settings.model == path.stem.split("_")[1]
