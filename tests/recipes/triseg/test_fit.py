@@ -119,6 +119,20 @@ def test_epochs_that_may_not_be_kept_are_not(tmp_path):
     assert any(line["kept"] for line in lines[2:])
 
 
+def test_mixed_batches_hold_both_images_and_labels(tmp_path):
+    x, y = images(6).normalize(images(6).images), images(6).labels
+    mixed, other, own = module._mixed(config(tmp_path, mixup=1.0), x, y)
+    assert 0 < own < 1
+    rest = (mixed - own * x) / (1 - own)
+    nearest = torch.cdist(rest.flatten(1), x.flatten(1)).argmin(1)
+    assert sorted(nearest.tolist()) == list(range(6))
+    assert torch.equal(y[nearest], other)
+    assert module._mixed(config(tmp_path), x, y)[2] == 1.0
+    net = model()
+    fit(net, config(tmp_path, mixup=0.5, epochs=8), images(), images(30, 1), progress=False)
+    assert accuracy(net, images(30, 1), torch.device("cpu")) > 0.8
+
+
 def test_codes_have_a_rate_of_their_own(tmp_path):
     net = model()
     code = nn.Parameter(torch.zeros(3))

@@ -50,6 +50,8 @@ class TrainConfig:
         flip: mirror half of the images.
         degrees: largest angle of a random rotation; 0 for none.
         erasing: share of the images of which a random rectangle is blanked.
+        mixup: mix each batch with itself in another order, the share of an image drawn from Beta(mixup, mixup); 0 for
+            none.
         teacher: checkpoint on codes whose logits are learned too; None for none.
         kd_weight: share of the loss that those logits have.
         kd_t: temperature of both logits there.
@@ -91,6 +93,7 @@ class TrainConfig:
     flip: bool = True
     degrees: float = 15.0
     erasing: float = 0.5
+    mixup: float = 0.0
     teacher: str | None = None
     kd_weight: float = 0.9
     kd_t: float = 4.0
@@ -114,7 +117,7 @@ class TrainConfig:
         for name in ("epochs", "batch_size", "lr", "gamma", "kd_t", "eval_every"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected more than 0")
-        for name in ("weight_decay", "clip", "crop_padding", "degrees"):
+        for name in ("weight_decay", "clip", "crop_padding", "degrees", "mixup"):
             if not getattr(self, name) >= 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected 0 or more")
         for name in ("momentum", "warmup", "label_smoothing"):

@@ -171,11 +171,14 @@ def fit(
                 lr = rate(config, share)
                 for group in optimizer.param_groups:
                     group["lr"] = lr * group["peak"]
+                x, other, own = _mixed(config, x, y)
                 x = x.contiguous(memory_format=layout_of(device))
                 with cast():
                     logits = call(x).float()
                     said = None if guide is None else guide(x)
                 loss = F.cross_entropy(logits, y, label_smoothing=config.label_smoothing)
+                if own < 1:
+                    loss = torch.lerp(F.cross_entropy(logits, other, label_smoothing=config.label_smoothing), loss, own)
                 if said is not None:
                     loss = torch.lerp(loss, distilled(logits, said.float(), config.kd_t), config.kd_weight)
                 optimizer.zero_grad(set_to_none=True)
@@ -256,6 +259,18 @@ def _batches(
         degrees=config.degrees,
         erasing=config.erasing,
     )
+
+
+def _mixed(config: TrainConfig, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, float]:
+    """Return a batch mixed with itself in another order, the labels of that, and the share of the first images.
+
+    Source: Zhang et al., mixup, ICLR 2018.
+    """
+    if not config.mixup:
+        return x, y, 1.0
+    own = float(torch.distributions.Beta(config.mixup, config.mixup).sample())
+    order = torch.randperm(len(x), device=x.device)
+    return torch.lerp(x[order], x, own), y[order], own
 
 
 def _lines(config: TrainConfig, epoch: int) -> list[dict[str, Any]]:
