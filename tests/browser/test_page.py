@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from sparseflow.report import write_run
+from sparseflow.report import write_run, write_triseg
+from tests.report.triseg_run import made_triseg
 
 webdriver = pytest.importorskip("selenium.webdriver")
 
@@ -175,3 +176,24 @@ def test_nothing_is_wider_than_the_window(opened, width):
     out = "return [...document.querySelectorAll('h1, h2, p, .card, .bar-row, .figure, .node')].filter(e => "
     out += "e.getBoundingClientRect().right > innerWidth + 1).map(e => e.outerHTML.slice(0, 80))"
     assert opened.execute_script(out) == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_of_an_approximated_network_is_drawn_and_read(browser, tmp_path, scheme):
+    run = made_triseg()
+    _see(browser, scheme=scheme, width=1280)
+    browser.get_log("browser")
+    browser.get(write_triseg(run, tmp_path)[0].as_uri())
+    assert browser.get_log("browser") == []
+    assert len(_all(browser, "svg.codes")) == len(run.sites)
+    bars = sum(sum(n > 0 for n in site.counts[1:]) for site in run.sites)
+    assert len(_all(browser, "svg.codes rect:not(.band)")) == bars
+    assert len(_all(browser, "svg.plane polyline")) == len(run.curves)
+    assert len(_all(browser, "svg.plane circle")) == len(run.findings) - 1
+    assert [c.text for c in _all(browser, "#layers tbody code")] == [site.name for site in run.sites]
+    for text, front, back in browser.execute_script(_COLOURS, "h1, h2, h3, p, td, th, figcaption, .soft, .figure"):
+        high, low = sorted((_luminance(front), _luminance(back)), reverse=True)
+        assert (high + 0.05) / (low + 0.05) >= 4.5, f"{text!r} is {front} on {back}"
+    for width in (400, 1280):
+        _see(browser, scheme=scheme, width=width)
+        assert browser.execute_script("return document.documentElement.scrollWidth") <= width

@@ -1,0 +1,32 @@
+import typer.main
+
+from sparseflow.cli import triseg
+
+COMMANDS = typer.main.get_command(triseg.app).commands
+
+
+def flags(command):
+    return {flag for parameter in COMMANDS[command].params for flag in parameter.opts}
+
+
+def test_every_option_says_what_it_does():
+    for name, command in COMMANDS.items():
+        assert command.help, name
+        for parameter in command.params:
+            assert getattr(parameter, "help", None), f"{name} {parameter.opts}"
+
+
+def test_the_flags_of_the_earlier_project_are_there():
+    wanted = {
+        "train-float": {"--model", "--data", "--out", "--epochs", "--lr", "--batch-size"},
+        "train-qat": {"--qat-epochs", "--qat-lr", "--warmup-float-epochs", "--calib-batches", "--batch-size"},
+        "finetune": {"--kd-T", "--alpha", "--calib-batches", "--config-path"},
+        "coverage": {"--coverage-ignore-zeros", "--tmax-mode", "--tmax-fixed", "--tmax-percentile", "--tmax-offset"},
+        "sensitivity": {"--config-path", "--model"},
+    }
+    for command, expected in wanted.items():
+        assert expected <= flags(command), command
+
+
+def test_every_table_can_be_had_as_json():
+    assert {name for name in COMMANDS if "--json" not in flags(name)} == {"dump"}
