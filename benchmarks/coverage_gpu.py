@@ -11,6 +11,7 @@ from spikingjelly.activation_based import functional
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
+from sparseflow.compress.sparsify.rivals import channels_last
 from sparseflow.recipes.spike_bench.gpu.rivals import captured
 
 __all__ = ["locked", "rivals"]
@@ -64,7 +65,7 @@ def rivals(model: nn.Module, sample: Tensor, *, compile: bool) -> tuple[dict[str
 def _ready(model: nn.Module, sample: Tensor, mode: str, dtype: torch.dtype) -> Callable[[], Any]:
     """Prepare one form; it takes and gives float32, as the optimised network does."""
     functional.reset_net(model)
-    net = copy.deepcopy(model).to(dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    net = channels_last(copy.deepcopy(model).to(dtype))
     forward: Any = torch.compile(net, dynamic=False) if mode == "compile" else net
 
     def run() -> Any:

@@ -1,10 +1,14 @@
 """The one-line door."""
 
+from typing import Any
+
+import pytest
 import torch
 
 import sparseflow
 from sparseflow.api import optimize
 from sparseflow.compress import Effort
+from sparseflow.errors import ConfigError
 from sparseflow.hardware import load_target
 from sparseflow.ir import Report
 from tests.spiking_nets import chain
@@ -38,8 +42,17 @@ def test_a_store_by_path(tmp_path) -> None:  # type: ignore[no-untyped-def]
     assert (tmp_path / "records.sqlite").exists()
 
 
-def test_a_gpu_target_leaves_the_model_dense() -> None:
+def test_nothing_is_measured_for_a_gpu_on_a_cpu() -> None:
     model, x = chain()
-    made, report = optimize(model, x, target="h200", report=True, effort=QUICK)
-    assert type(made) is type(model)
-    assert any("CPUs" in r.reason for r in report.refusals)
+    with pytest.raises(ConfigError, match="lies on the CPU"):
+        optimize(model, x, target="h200", effort=QUICK)
+
+
+@pytest.mark.parametrize(
+    ("given", "hint"), [("csnn", "build\\('csnn'\\)"), (None, "Module$"), (torch.ones(1), "Tensor")]
+)
+def test_what_is_no_model_is_refused(given: Any, hint: str) -> None:
+    with pytest.raises(ConfigError, match=hint):
+        optimize(given, torch.ones(1))
+    with pytest.raises(ConfigError, match="cannot optimize"):
+        optimize(given)

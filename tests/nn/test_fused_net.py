@@ -117,3 +117,12 @@ def test_attributes_and_methods_of_the_model_stay_in_reach() -> None:
     assert copy.deepcopy(net).resets == 1
     with pytest.raises(AttributeError, match="_Named"):
         _ = net.nowhere
+
+
+def test_a_graph_of_one_shape_leaves_others_to_the_model() -> None:
+    net = FusedNet(nn.Sequential(nn.Linear(2, 2)), _Ones(), shapes=((3, 2),)).eval()
+    x = torch.randn(3, 2)
+    assert torch.equal(net(x), _Ones()(x))
+    for other in (torch.randn(4, 2), torch.randn(1, 3, 2)):
+        assert torch.equal(net(other), net.plain(other))
+    assert torch.equal(net(torch.zeros(3, 2)), _Ones()(x))

@@ -228,3 +228,29 @@ def test_keyword_arguments_run_layer_by_layer(graphs: list[fake_cuda_graph.FakeG
     assert any(isinstance(m, SpikeLayerBlock) for m in net.graph.modules())
     torch.testing.assert_close(net(x=x), model(x))
     assert not graphs
+
+
+@torch.no_grad()
+def test_other_shapes_than_those_of_the_graph_run_the_model(graphs: list[fake_cuda_graph.FakeGraph]) -> None:
+    net, model, x = make(shapes=((2, 3, 8, 8),))
+    torch.testing.assert_close(net(x), model(x))
+    assert len(graphs) == 1
+    for other in (torch.randn(1, 3, 8, 8), torch.randn(2, 3, 4, 4)):
+        with pytest.raises(ConfigError, match="reset"):
+            net(other)
+        reset_net(net)
+        reset_net(model)
+        assert torch.equal(net(other), model(other))
+    assert len(graphs) == 1
+
+
+@torch.no_grad()
+def test_states_of_half_precision_do_not_reach_the_model(graphs: list[fake_cuda_graph.FakeGraph]) -> None:
+    net, _, x = make(keep=True, shapes=((2, 3, 8, 8),))
+    net(x)
+    for neuron, _ in net._neurons:
+        neuron.v = neuron.v.half()
+    other = torch.randn(2, 3, 8, 8).requires_grad_()
+    with torch.enable_grad():
+        assert net(other).dtype == torch.float32
+    assert all(neuron.v.dtype == torch.float32 for neuron, _ in net._neurons)

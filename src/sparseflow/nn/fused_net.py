@@ -28,6 +28,8 @@ class FusedNet(nn.Module):
     Args:
         model: the model; its modules become those of this one.
         graph: the fused graph over the same modules.
+        shapes: shapes of the tensors that the graph holds for; on others the model's own forward
+            runs. None where it holds for all.
 
     >>> net = FusedNet(nn.Sequential(nn.Linear(2, 1)), nn.Identity()).eval()
     >>> sorted(net.state_dict())
@@ -36,8 +38,11 @@ class FusedNet(nn.Module):
 
     _fits = True
 
-    def __init__(self, model: nn.Module, graph: nn.Module) -> None:
+    def __init__(
+        self, model: nn.Module, graph: nn.Module, *, shapes: tuple[tuple[int, ...], ...] | None = None
+    ) -> None:
         super().__init__()
+        self._shapes = shapes
         for name in ("_modules", "_parameters", "_buffers", "_non_persistent_buffers_set"):
             self.__dict__[name] = model.__dict__[name]
         # In tuples, so that they are no children: the state dict stays the model's.
@@ -52,8 +57,16 @@ class FusedNet(nn.Module):
         """Return what the model returns."""
         if self.training or not self._fits or (torch.is_grad_enabled() and asks_for_gradient(args, kwargs)):
             return self._plain[0](*args, **kwargs)
+        if not self._holds_for(args, kwargs):
+            return self._plain[0](*args, **kwargs)
         with torch.no_grad():
             return self._graph[0](*args, **kwargs)
+
+    def _holds_for(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """Tell whether the graph is that of inputs of these shapes."""
+        if self._shapes is None:
+            return True
+        return self._shapes == tuple(tuple(a.shape) for a in tree_leaves((args, kwargs)) if isinstance(a, Tensor))
 
     @property
     def graph(self) -> nn.Module:

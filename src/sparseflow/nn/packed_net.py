@@ -80,6 +80,7 @@ class PackedNet(FusedNet):
         keep_state: carry the state from call to call.
         capture: capture CUDA graphs; False where the graph holds state that a replay would miss.
         tf32: let float32 convolutions multiply in TF32.
+        shapes: as for `FusedNet`: on inputs of other shapes the model's own forward runs.
     """
 
     def __init__(
@@ -91,8 +92,9 @@ class PackedNet(FusedNet):
         keep_state: bool = False,
         capture: bool = True,
         tf32: bool = True,
+        shapes: tuple[tuple[int, ...], ...] | None = None,
     ) -> None:
-        super().__init__(model, graph)
+        super().__init__(model, graph, shapes=shapes)
         self._neurons = tuple(neurons)
         self.keep_state, self.capture, self.tf32 = keep_state, capture, tf32
         self._runtime = _Runtime()
@@ -117,16 +119,19 @@ class PackedNet(FusedNet):
             ConfigError: the neurons were not reset since the last call (`keep_state` off).
         """
         if self.training or (torch.is_grad_enabled() and asks_for_gradient(args, kwargs)):
-            return self._plain[0](*args, **kwargs)
+            return self._by_model(args, kwargs)
         if torch.compiler.is_compiling():
             with torch.no_grad():
-                return self._graph[0](*args, **kwargs)
+                return (self._graph[0] if self._holds_for(args, kwargs) else self._plain[0])(*args, **kwargs)
         self._look_up()
         if not self.keep_state:
             for holder, rest in self._runtime.slots:
                 v = holder["v"]
                 if isinstance(v, Tensor) or v is SPENT or v != rest:
                     refuse_spent()
+        if not self._holds_for(args, kwargs):
+            with torch.no_grad():
+                return self._by_model(args, kwargs)
         made = self._replayed(args) if self.capture and not kwargs and self._can_capture(args) else None
         if made is None:
             with torch.no_grad(), self._settings():
@@ -135,6 +140,14 @@ class PackedNet(FusedNet):
             for holder, _ in self._runtime.slots:
                 holder["v"] = SPENT
         return made
+
+    def _by_model(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run the model's own forward, on states in the type that it computes in."""
+        for neuron, _ in self._neurons:
+            v: Any = neuron.v
+            if isinstance(v, Tensor) and v.dtype in (torch.float16, torch.bfloat16):
+                neuron.v = v.float()
+        return self._plain[0](*args, **kwargs)
 
     def _look_up(self) -> None:
         """Find where the state and the weights live; attribute access of modules is too slow for every call."""

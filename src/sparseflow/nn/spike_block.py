@@ -271,6 +271,9 @@ class NeuronBlock(nn.Module):
             flat = flat.float()
         features = self.packed and flat.dim() == 2
         flat = flat[:, :, None, None] if features else flat
+        # Tokens `[..., C, L]` are packed as L rows of one pixel.
+        tokens = self.packed and flat.dim() == 3
+        flat = flat[..., None] if tokens else flat
         samples = flat.shape[0] if repeat else flat.shape[0] // steps
         v0 = m.read((samples, *flat.shape[1:]))
         if not self.packed:
@@ -278,7 +281,7 @@ class NeuronBlock(nn.Module):
             m.write(v, False)
             return spikes.view(*lead, *flat.shape[1:])
         words, v = lif_pack(flat, params, steps=steps, v0=v0, repeat=repeat)
-        m.write(v, features)
+        m.write(v.squeeze(-1) if tokens and v is not None else v, features)
         return Spikes(words, flat.shape[1], lead, features)
 
     def extra_repr(self) -> str:

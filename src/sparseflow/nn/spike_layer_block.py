@@ -51,10 +51,13 @@ class Part:
         self.layer = layer
         self.bn, self.fold, self.size, self.padding, self.planes = bn, fold, size, padding, planes
         self.linear = isinstance(layer, nn.Linear)
+        # A convolution of single tokens `[..., C, L]` sees them as L rows of one pixel.
+        self.tokens = isinstance(layer, nn.Conv1d)
         # A map of spikes in front of a linear layer is one pixel with many words: channels first, then pixels.
         self.joins = self.linear and planes == 1 and size != (1, 1)
-        self.stride = (1, 1) if self.linear else _pair(self.layer.stride)
-        self.dilation = (1, 1) if self.linear else _pair(self.layer.dilation)
+        plain = self.linear or self.tokens
+        self.stride = (1, 1) if plain else _pair(self.layer.stride)
+        self.dilation = (1, 1) if plain else _pair(self.layer.dilation)
         self.groups = 1 if self.linear else int(self.layer.groups)
 
     def behind(self) -> list[Tensor | None]:
@@ -70,6 +73,8 @@ class Part:
         weight, bias = self.layer.weight.detach(), self.layer.bias
         if self.linear:
             weight = weight.reshape(weight.shape[0], -1, *self.size)
+        if self.tokens:
+            weight = weight[..., None]
         if self.bn is not None and self.fold is not None:
             weight, bias = self.fold(weight, bias, self.bn)
         return weight.float(), None if bias is None else bias.detach().float()
@@ -87,7 +92,7 @@ class Part:
         if self.joins:
             words = words.reshape(words.shape[0], 1, 1, -1)
             return Source(words, words.shape[-1] * WORD)
-        kernel = self.size if self.linear else _pair(self.layer.kernel_size)
+        kernel = self.size if self.linear else (1, 1) if self.tokens else _pair(self.layer.kernel_size)
         return Source(words, spikes.channels, spikes.planes, kernel, self.stride, self.padding, self.dilation)
 
     def convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -208,7 +213,7 @@ class SpikeLayerBlock(_Stamped):
         )
         if m is None:
             return self._shaped(y, spikes)
-        m.write(v, self.linear)
+        m.write(self._kept(v), self.linear)
         return Spikes(y, self.out_channels, spikes.lead, self.linear, self.out_planes)
 
     def _by_library(self, inputs: Sequence[Spikes], identity: Spikes | None, add: Spikes | None) -> Spikes | Tensor:
@@ -231,14 +236,19 @@ class SpikeLayerBlock(_Stamped):
             total = total.float()
         v0 = m.read((total.shape[0] // steps, *total.shape[1:]))
         words, v = lif_pack(total, m.refresh(), steps=steps, v0=v0)
-        m.write(v, self.linear)
+        m.write(self._kept(v), self.linear)
         made = Spikes(words, self.out_channels, spikes.lead, self.linear)
         return made if add is None else packed.add(made, add, self.out_planes)
+
+    def _kept(self, v: Tensor | None) -> Tensor | None:
+        return v.squeeze(-1) if self.parts[0].tokens and v is not None else v
 
     def _steps(self, spikes: Spikes) -> int:
         return spikes.lead[0] if self._membrane is not None and self._membrane.steps_in_lead else 1
 
     def _shaped(self, y: Tensor, spikes: Spikes) -> Tensor:
+        if self.parts[0].tokens:
+            return y.flatten(1).view(*spikes.lead, y.shape[1], -1)
         return y.reshape(*spikes.lead, -1) if self.linear else y.view(*spikes.lead, *y.shape[1:])
 
     def _state_shape(self, source: Source, steps: int) -> tuple[int, ...]:
@@ -294,6 +304,10 @@ class FloatBlock(_Stamped):
         part = self.parts[0]
         if part.linear:
             return F.linear(x.to(self.dtype), weight.flatten(1), bias)
+        if part.tokens:
+            # One product of matrices a step and image, in the layout that comes.
+            y = torch.matmul(weight.flatten(1), x.to(self.dtype))
+            return y if bias is None else y + bias[:, None]
         flat = x.flatten(0, 1) if x.dim() == 5 else x
         y = part.convolve(flat.to(self.dtype, memory_format=torch.channels_last), weight, bias)
         return y.view(*x.shape[:2], *y.shape[1:]) if x.dim() == 5 else y

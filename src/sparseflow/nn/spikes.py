@@ -9,7 +9,7 @@ from torch import Tensor
 from sparseflow.errors import ConfigError
 from sparseflow.ops.lif import or_pool2d, pack_spikes, unpack_spikes
 
-__all__ = ["Spikes", "add", "average", "flatten", "pack", "pool", "reshape", "shape", "unpack"]
+__all__ = ["Spikes", "add", "average", "flatten", "pack", "pool", "regrid", "reshape", "shape", "unpack"]
 
 Pair = tuple[int, int]
 
@@ -115,6 +115,27 @@ def average(spikes: Spikes) -> Tensor:
     half = torch.float16 if spikes.words.is_cuda else torch.float32
     x = unpack(spikes._replace(flat=False), half)
     return x.mean((-2, -1), keepdim=True, dtype=torch.float32)
+
+
+def regrid(spikes: Spikes, height: int, width: int) -> Spikes:
+    """View the pixels in rows of another length, as tokens or back; none is moved.
+
+    Args:
+        spikes: what to view.
+        height: new rows.
+        width: new columns; both together the old number of pixels.
+
+    Raises:
+        ConfigError: there would be another number of pixels.
+
+    >>> import torch
+    >>> shape(regrid(pack(torch.zeros(4, 2, 3, 8, 8)), 64, 1))
+    (4, 2, 3, 64, 1)
+    """
+    m, h, w, words = spikes.words.shape
+    if h * w != height * width:
+        raise ConfigError(f"{h}x{w} pixels cannot be viewed as {height}x{width}")
+    return spikes._replace(words=spikes.words.reshape(m, height, width, words), flat=False)
 
 
 def reshape(spikes: Spikes, *sizes: int) -> Spikes:

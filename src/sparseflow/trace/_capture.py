@@ -11,6 +11,7 @@ from torch.utils._pytree import tree_map_only
 from sparseflow.errors import CaptureError, ConfigError, DataError
 from sparseflow.trace._leaf_tracer import describe_difference, edges_of_calls, edges_of_graph, leaf_trace
 from sparseflow.trace._record import Recorder
+from sparseflow.trace._shape_tracer import shape_trace
 from sparseflow.trace._state import one_at_a_time, quiet
 from sparseflow.trace._tensors import tensors_in
 from sparseflow.trace.graph import Call, Capture, Node
@@ -27,7 +28,9 @@ def capture(model: nn.Module, sample: Any) -> Capture:
     The edges are recorded from the tensors that the calls really exchanged. A
     symbolic trace with neurons as leaves is added as `graph_module` when it gives
     bit-equal outputs, at a second call on the state of the first one too, and has
-    the same edges; else `how` is "record" and a note says why. The model runs in eval
+    the same edges; else `how` is "record" and a note says why. Where Python branches
+    on shapes, the trace follows the sample: the graph then holds for inputs of the
+    sample's shapes alone, and `fixed_shapes` is set. The model runs in eval
     mode without gradient, from fresh neuron state; modes, state, buffers and random
     numbers are put back.
 
@@ -55,10 +58,16 @@ def capture(model: nn.Module, sample: Any) -> Capture:
     calls, notes = tuple(recorder.calls), list(recorder.notes)
     notes += _module_notes(model, recorder)
     graph_module: fx.GraphModule | None = None
+    fixed = False
     try:
-        graph_module = _traced(model, args, kwargs, outputs, again, calls)
-    except CaptureError as e:
-        notes.append(f"no traced graph: {e}")
+        graph_module = _traced(model, args, kwargs, outputs, again, calls, fixed=False)
+    except CaptureError as generic:
+        try:
+            graph_module, fixed = _traced(model, args, kwargs, outputs, again, calls, fixed=True), True
+            shapes = ", ".join(str(tuple(t.shape)) for t in tensors_in((args, kwargs)))
+            notes.append(f"the traced graph holds for inputs of shape {shapes} only: {generic}")
+        except CaptureError as e:
+            notes.append(f"no traced graph: {generic}; {e}")
     nodes = _fold(calls)
     notes += [f"{n.name} runs at several places of the model" for n in nodes if n.shared and n.kind == "module"]
     return Capture(
@@ -70,6 +79,7 @@ def capture(model: nn.Module, sample: Any) -> Capture:
         notes=tuple(dict.fromkeys(notes)),
         sample_shapes=tuple(tuple(t.shape) for t in tensors_in((args, kwargs))),
         writes_sample=wrote,
+        fixed_shapes=fixed,
     )
 
 
@@ -156,10 +166,22 @@ def _traced(
     expected: list[torch.Tensor],
     again: list[torch.Tensor] | None,
     calls: tuple[Call, ...],
+    *,
+    fixed: bool,
 ) -> fx.GraphModule:
-    """Return the symbolic trace of the model, checked against what was recorded."""
+    """Return the symbolic trace of the model, checked against what was recorded.
+
+    Args:
+        model: see `capture`.
+        args: positional arguments.
+        kwargs: keyword arguments.
+        expected: outputs that were recorded.
+        again: outputs of a second call, or None if the model takes none.
+        calls: what was recorded.
+        fixed: trace along the sample, for its shapes alone.
+    """
     with quiet(model):
-        traced = leaf_trace(model)
+        traced = shape_trace(model, *_fresh(args, kwargs)) if fixed else leaf_trace(model)
     with quiet(model):
         try:
             fresh_args, fresh_kwargs = _fresh(args, kwargs)

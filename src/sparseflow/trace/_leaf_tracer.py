@@ -8,10 +8,26 @@ from sparseflow.errors import CaptureError
 from sparseflow.trace._record import is_leaf
 from sparseflow.trace.graph import Call
 
-_NO_TENSOR_ATTRIBUTES = frozenset({"shape", "ndim", "dtype", "device", "layout", "is_cuda", "training"})
-_NO_TENSOR_METHODS = frozenset({"size", "dim", "numel", "nelement", "stride", "element_size", "ndimension"})
+NO_TENSOR_ATTRIBUTES = frozenset(
+    {"shape", "ndim", "dtype", "device", "layout", "is_cuda", "is_sparse", "is_quantized", "requires_grad", "training"}
+)
+NO_TENSOR_METHODS = frozenset(
+    {
+        "size", "dim", "numel", "nelement", "stride", "element_size", "ndimension", "is_floating_point", "is_complex",
+        "is_contiguous", "storage_offset", "get_device",
+    }
+)  # fmt: skip
 
-__all__ = ["LeafTracer", "edges_of_calls", "edges_of_graph", "leaf_trace", "reads_no_values"]
+__all__ = [
+    "NO_TENSOR_ATTRIBUTES",
+    "NO_TENSOR_METHODS",
+    "LeafTracer",
+    "as_module",
+    "edges_of_calls",
+    "edges_of_graph",
+    "leaf_trace",
+    "reads_no_values",
+]
 
 Edges = frozenset[tuple[str, str]]
 
@@ -34,14 +50,18 @@ def leaf_trace(model: nn.Module) -> fx.GraphModule:
         CaptureError: the model's Python reads values or shapes of tensors.
     """
     try:
-        graph = LeafTracer().trace(model)
-        for node in [n for n in graph.nodes if n.op == "call_module" and n.args]:
-            if type(model.get_submodule(str(node.target))) is nn.Identity:
-                node.replace_all_uses_with(node.args[0])
-                graph.erase_node(node)
-        return fx.GraphModule(model, graph)
+        return as_module(model, LeafTracer().trace(model))
     except Exception as e:
         raise CaptureError(f"symbolic trace of {type(model).__name__} failed: {type(e).__name__}: {e}") from e
+
+
+def as_module(model: nn.Module, graph: fx.Graph) -> fx.GraphModule:
+    """Return a module that runs a traced graph of a model, without its identities."""
+    for node in [n for n in graph.nodes if n.op == "call_module" and n.args]:
+        if type(model.get_submodule(str(node.target))) is nn.Identity:
+            node.replace_all_uses_with(node.args[0])
+            graph.erase_node(node)
+    return fx.GraphModule(model, graph)
 
 
 def edges_of_graph(graph: fx.Graph) -> Edges:
@@ -64,8 +84,8 @@ def edges_of_graph(graph: fx.Graph) -> Edges:
 def reads_no_values(node: fx.Node) -> bool:
     """Tell whether a node asks a tensor for its shape or type, which is no edge between tensors."""
     if node.op == "call_method":
-        return node.target in _NO_TENSOR_METHODS
-    return node.target is getattr and len(node.args) > 1 and node.args[1] in _NO_TENSOR_ATTRIBUTES
+        return node.target in NO_TENSOR_METHODS
+    return node.target is getattr and len(node.args) > 1 and node.args[1] in NO_TENSOR_ATTRIBUTES
 
 
 def edges_of_calls(calls: tuple[Call, ...]) -> Edges:

@@ -121,6 +121,7 @@ class Capture:
         notes: what the user should know, one sentence each.
         sample_shapes: shapes of the tensors of the sample.
         writes_sample: the model wrote into its input, so that a second run on it would see another one.
+        fixed_shapes: the traced graph holds for inputs of `sample_shapes` only.
     """
 
     how: str
@@ -131,6 +132,7 @@ class Capture:
     notes: tuple[str, ...] = ()
     sample_shapes: tuple[tuple[int, ...], ...] = ()
     writes_sample: bool = False
+    fixed_shapes: bool = False
     _index: dict[str, Node] = field(default_factory=dict, repr=False)
     _users: dict[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
 

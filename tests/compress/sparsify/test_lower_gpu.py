@@ -15,6 +15,7 @@ from sparseflow.errors import UnsupportedError
 from sparseflow.nn import spikes as packed
 from sparseflow.nn.functional import reset_net
 from sparseflow.nn.models import build
+from sparseflow.nn.neurons import LIFNode
 from sparseflow.nn.spike_block import NeuronBlock
 from sparseflow.nn.spike_layer_block import SpikeLayerBlock
 from sparseflow.nn.stem_block import StemBlock
@@ -183,3 +184,65 @@ def test_a_lowered_graph_can_be_pickled() -> None:
     loaded = pickle.loads(pickle.dumps(lowered.graph_module))
     with torch.no_grad(), quiet(model), quiet(loaded):
         torch.testing.assert_close(loaded(x), lowered.graph_module(x), rtol=0, atol=0)
+
+
+class _Fold(nn.Sequential):
+    """Layers of torch on a sequence, steps and batch merged around them, as SpikingJelly's container."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+
+
+class _Attends(nn.Module):
+    """A transformer's block on tokens: pointwise convolutions, spikes times spikes, counts as residuals."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = _Fold(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8))
+        self.first, self.qkv_sn, self.attn_sn, self.out_sn, self.mlp_sn = (LIFNode(step_mode="m") for _ in range(5))
+        self.more = _Fold(nn.Conv2d(8, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8))
+        self.more_sn = LIFNode(step_mode="m")
+        self.qkv = _Fold(nn.Conv1d(8, 24, 1), nn.BatchNorm1d(24))
+        self.proj = _Fold(nn.Conv1d(8, 8, 1), nn.BatchNorm1d(8))
+        self.mlp = _Fold(nn.Conv1d(8, 8, 1, bias=False))
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.first(self.embed(x.unsqueeze(0).repeat(3, 1, 1, 1, 1)))
+        x = x + self.more_sn(self.more(x))
+        steps, batch, channels, height, width = x.shape
+        tokens = x.flatten(3)
+        q, k, v = self.qkv_sn(self.qkv(tokens)).chunk(3, dim=2)
+        y = self.attn_sn(v @ k.transpose(-2, -1) @ q * 0.25)
+        tokens = tokens + self.out_sn(self.proj(y))
+        tokens = tokens + self.mlp(self.mlp_sn(tokens))
+        return self.head(tokens.reshape(steps, batch, channels, height, width).mean((-2, -1)).mean(0))
+
+
+@pytest.mark.parametrize("kernel", ["dense", "library"])
+def test_tokens_stay_packed(kernel: str) -> None:
+    torch.manual_seed(3)
+    x = 2 * torch.randn(2, 3, 6, 5)
+    lowered = check(alive(_Attends(), x), x, kernel)
+    blocks = layers(lowered)
+    assert set(blocks) == {"more_sn", "qkv_sn", "out_sn", "mlp_0"}
+    assert blocks["qkv_sn"].parts[0].planes == blocks["more_sn"].out_planes == 2
+    assert blocks["out_sn"].out_planes == 2
+    assert blocks["mlp_0"].parts[0].tokens
+    targets = [n.target for n in lowered.graph_module.graph.nodes if n.op == "call_function"]
+    assert targets.count(packed.regrid) == 1
+    assert packed.pack not in targets
+
+
+@pytest.mark.parametrize("name", ["ms_resnet18", "spikformer_cifar10", "maxformer_cifar"])
+def test_spikingjelly_s_networks_that_branch_on_shapes(name: str) -> None:
+    pytest.importorskip("spikingjelly")
+    if not install():
+        pytest.skip("torchvision is not installed")
+    from benchmarks.spikingjelly_models import BUILDERS
+
+    builder = next(b for b in BUILDERS if b.name == name)
+    model, x = builder.make(), builder.sample()
+    lowered = lower(model, x, kernel="library")
+    assert len(layers(lowered)) >= 16
+    assert judge_lowered(compare_lowered(lowered, (x,), dict(model.named_modules())), "fp16") is None

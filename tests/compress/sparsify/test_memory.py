@@ -50,6 +50,18 @@ def test_without_a_store() -> None:
     assert memory.recall(layer, ("dense",)) is None
 
 
+def test_without_a_store_packed_layers_are_remembered_for_one_run() -> None:
+    memory = Memory(None, load_target("h200"))
+    model, x = chain()
+    layer = trace(model, x).layer("features.4")
+    form = f"{PACKED}fp16 on a GPU"
+    memory.keep(layer, {"cuda": 1.0, "event": 2.0}, form)
+    assert memory.recall(layer, ("cuda", "event"), form) == {"cuda": 1.0, "event": 2.0}
+    assert memory.recall(layer, ("cuda", "small"), form) is None
+    assert memory.recall(layer, ("cuda",), f"{form}, gated") is None
+    assert Memory(None, load_target("h200")).recall(layer, ("cuda",), form) is None
+
+
 def test_packed_layers_follow_the_text_of_their_own_kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     texts: list[list[str]] = []
 

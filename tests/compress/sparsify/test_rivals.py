@@ -2,10 +2,12 @@
 
 import pytest
 import torch
+from torch import nn
 
-from sparseflow.compress.sparsify.rivals import DenseForm, block_twin
+from sparseflow.compress.sparsify.rivals import DenseForm, block_twin, channels_last
 from sparseflow.nn.block_conv import BlockConv2d
 from sparseflow.nn.functional import reset_net
+from sparseflow.nn.neurons import LIFNode
 from tests.spiking_nets import chain
 
 
@@ -41,3 +43,33 @@ def test_convolutions_by_blocks_follow_the_weights_too() -> None:
 def test_a_block_twin_shares_the_parameters() -> None:
     model, _ = chain()
     assert block_twin(model, "features.8", 4).weight is model.get_submodule("features.8").weight
+
+
+@torch.no_grad()
+def test_states_are_carried_on_demand() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), LIFNode(), nn.Conv2d(8, 4, 3), LIFNode()).eval()
+    x = torch.randn(2, 3, 8, 8)
+    want = [model(x) for _ in range(3)]
+    reset_net(model)
+    form = DenseForm(model, torch.float32, neurons=[m for m in model if isinstance(m, LIFNode)])
+    for y in want:
+        torch.testing.assert_close(form(x), y)
+    reset_net(model)
+    torch.testing.assert_close(form(x), want[0])
+    reset_net(model)
+    half = DenseForm(model, torch.bfloat16, neurons=[model[1], model[3]])
+    half(x)
+    half(x)
+    # Our neurons keep their potential in float32 whatever the currents are.
+    assert half._twin[0][0].weight.dtype == torch.bfloat16
+    assert model[1].v.dtype == torch.float32
+    model[1].v = model[1].v.half()
+    assert half(x).dtype == torch.float32
+
+
+@torch.no_grad()
+def test_weights_of_videos_have_no_such_layout() -> None:
+    model = nn.Sequential(nn.Conv2d(2, 3, 3), nn.Conv3d(3, 1, 1))
+    assert channels_last(model) is model
+    assert model[0].weight.is_contiguous(memory_format=torch.channels_last)
+    assert model[1].weight.is_contiguous()

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from sparseflow.compress.sparsify.runs import all_quiet, from_rest, has_state
+from sparseflow.compress.sparsify.runs import all_quiet, from_rest, has_state, holds_more, resting_potential
 from sparseflow.nn.neurons import LIFNode
 
 
@@ -37,3 +37,24 @@ def test_all_models_are_restored() -> None:
         for m in models:
             m(torch.ones(2))
     assert all(m.training and m.sn.v == 0.0 for m in models)
+
+
+class MemoryModule(nn.Module):
+    """Named as SpikingJelly's."""
+
+
+class _Traced(MemoryModule):
+    def __init__(self, rest: object, trace: object) -> None:
+        super().__init__()
+        self._memories = {"v": rest, "trace": trace}
+        self._memories_rv = {"v": rest, "trace": None}
+
+
+def test_what_a_neuron_rests_at_and_holds() -> None:
+    assert resting_potential(LIFNode(v_reset=0.25)) == 0.25
+    assert resting_potential(nn.ReLU()) is None
+    assert resting_potential(_Traced(0.5, None)) == 0.5
+    assert resting_potential(_Traced(torch.zeros(1), None)) is None
+    assert not holds_more(_Traced(0.0, None))
+    assert holds_more(_Traced(0.0, torch.zeros(2)))
+    assert not holds_more(LIFNode())

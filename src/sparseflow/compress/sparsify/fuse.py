@@ -19,7 +19,9 @@ from sparseflow.trace import neuron_params
 
 __all__ = ["Fused", "carried_map", "flat_axes", "fuse", "map_of_sizes", "neuron_constants", "view_sizes"]
 
-_LEAVES = (packed.add, packed.average, packed.flatten, packed.pack, packed.pool, packed.reshape, packed.unpack)
+_LEAVES = (
+    packed.add, packed.average, packed.flatten, packed.pack, packed.pool, packed.regrid, packed.reshape, packed.unpack,
+)  # fmt: skip
 _SAME = ("contiguous", "detach")
 _VIEWS = ("view", "reshape", "flatten")
 Map = tuple[int, int, int]

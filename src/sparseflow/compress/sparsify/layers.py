@@ -8,9 +8,25 @@ from sparseflow.errors import UnsupportedError
 from sparseflow.nn.sparse_conv import SparseConv2d
 from sparseflow.nn.sparse_linear import SparseLinear
 
-__all__ = ["refuse_layer", "sparse_layer"]
+__all__ = ["is_pointwise", "refuse_layer", "sparse_layer"]
 
 _HOME = ("torch.", "sparseflow.", "spikingjelly.")
+
+
+def is_pointwise(module: nn.Module) -> bool:
+    """Tell whether a layer is a convolution of one token at a time, `[..., C, L]` to `[..., K, L]`: a linear layer.
+
+    >>> is_pointwise(nn.Conv1d(2, 3, 1)), is_pointwise(nn.Conv1d(2, 3, 3))
+    (True, False)
+    """
+    if not isinstance(module, nn.Conv1d) or not type(module).__module__.startswith(_HOME):
+        return False
+    window = (module.kernel_size, module.stride, module.dilation, module.groups)
+    plain = window == ((1,), (1,), (1,), 1) and module.padding in ((0,), "same", "valid")
+    listens = module._forward_hooks or module._forward_pre_hooks or parametrize.is_parametrized(module)
+    return bool(
+        plain and not listens and not any(True for _ in module.children()) and module.weight.dtype == torch.float32
+    )
 
 
 def refuse_layer(module: nn.Module) -> str | None:

@@ -31,6 +31,13 @@ __all__ = ["Policy", "lower_gpu"]
 
 MAX_PLANES = 4
 _IN_HALF = (nn.AvgPool2d, nn.MaxPool2d, nn.AdaptiveAvgPool2d, nn.Flatten, nn.Identity, nn.Dropout, nn.ReLU)
+_IN_HALF_TOO = frozenset(
+    {
+        "view", "reshape", "flatten", "unflatten", "unsqueeze", "squeeze", "transpose", "permute", "expand", "chunk",
+        "getitem", "contiguous", "matmul", "mul", "sum",
+    }
+)  # fmt: skip
+_VIEWS = ("view", "reshape", "flatten")
 Map = tuple[int, int, int]
 
 
@@ -81,9 +88,9 @@ def lower_gpu(
         traced: from `sparseflow.trace.capture`; left as it is, its modules are shared.
         facts: from `observe`.
         policy: how to compute.
-        regions: from `find_regions`; found anew if None.
+        regions: from `find_regions` with `tokens`; found anew if None.
     """
-    found = find_regions(traced, facts) if regions is None else regions
+    found = find_regions(traced, facts, tokens=True) if regions is None else regions
     return _Lowering(traced, facts, found, policy).run()
 
 
@@ -98,6 +105,7 @@ class _Lowering:
         self.traced, self.facts, self.regions, self.policy = traced, facts, dict(regions), policy
         self.modules: dict[str, nn.Module] = dict(traced.named_modules())
         self.maps: dict[fx.Node, Map] = {}
+        self.tokens: set[fx.Node] = set()
         self.tops: dict[fx.Node, int] = {}
         self.wanted: set[fx.Node] = set()
         self.plans: dict[fx.Node, _Plan] = {}
@@ -140,17 +148,24 @@ class _Lowering:
         if region is not None:
             if region.neuron is not None:
                 rest = shape[2 if self.multi_step(region) else 1 :]
-                self.note(node, map_of_sizes(rest) if len(rest) in (1, 3) else None, 1)
+                if len(rest) == 2 and self.multi_step(region):
+                    self.note_tokens(node, rest, 1)
+                else:
+                    self.note(node, map_of_sizes(rest) if len(rest) in (1, 3) else None, 1)
             return
         pair = self.summands(node)
         if pair is not None:
             top = sum(self.tops[n] for n in pair)
             if top < 2**MAX_PLANES and self.maps[pair[0]] == self.maps[pair[1]]:
                 self.note(node, self.maps[pair[0]], top)
+                self.tokens.update({node} if pair[0] in self.tokens else ())
             return
         source = node.args[0] if node.args else None
         if isinstance(source, fx.Node) and source in self.maps:
-            self.note(node, carried_map(self.modules, self.facts, node, self.maps[source]), self.tops[source])
+            if self.regrids(node, source):
+                self.note_tokens(node, shape[2:], self.tops[source])
+            elif source not in self.tokens:
+                self.note(node, carried_map(self.modules, self.facts, node, self.maps[source]), self.tops[source])
         elif node.op == "call_module":
             module = self.modules[str(node.target)]
             if emits_bits(module, self.facts[node]) and len(shape) in (4, 5):
@@ -159,6 +174,27 @@ class _Lowering:
     def note(self, node: fx.Node, sizes: Map | None, top: int) -> None:
         if sizes is not None:
             self.maps[node], self.tops[node] = sizes, top
+
+    def note_tokens(self, node: fx.Node, rest: tuple[int, ...], top: int) -> None:
+        """Note the map of steps of `[C, L]` tokens, or of pixels again."""
+        if len(rest) == 2:
+            self.tokens.add(node)
+        self.note(node, (rest[0], rest[1], 1) if len(rest) == 2 else map_of_sizes(rest), top)
+
+    def regrids(self, node: fx.Node, source: fx.Node) -> bool:
+        """Tell whether a node views pixels as tokens, or tokens as pixels or as they are."""
+        name = getattr(node.target, "__name__", str(node.target))
+        if node.op not in ("call_function", "call_method") or name not in (*_VIEWS, "contiguous") or node.kwargs:
+            return False
+        before, shape = self.facts[source].shape or (), self.facts[node].shape or ()
+        if len(before) < 4 or before[:3] != shape[:3] or not self.multi_lead(source):
+            return False
+        return len(shape) == 4 or (source in self.tokens and len(shape) == 5)
+
+    def multi_lead(self, source: fx.Node) -> bool:
+        """Tell whether the first two axes of a packed node are steps and batch."""
+        shape = self.facts[source].shape or ()
+        return source in self.tokens or (len(shape) == 5 and shape[2:] == self.maps[source])
 
     def summands(self, node: fx.Node) -> tuple[fx.Node, fx.Node] | None:
         """Return the two packed operands of a plain addition of one shape."""
@@ -201,7 +237,7 @@ class _Lowering:
 
     def is_conv(self, region: Region) -> bool:
         assert region.layer is not None
-        return isinstance(self.modules[str(region.layer.target)], nn.Conv2d)
+        return isinstance(self.modules[str(region.layer.target)], nn.Conv2d | nn.Conv1d)
 
     def multi_step(self, region: Region) -> bool:
         assert region.neuron is not None
@@ -214,6 +250,10 @@ class _Lowering:
         channels, height, width = self.maps[region.source]
         module = self.modules[str(region.layer.target)]
         shape = self.facts[region.source].shape or ()
+        if isinstance(module, nn.Conv1d):
+            return region.source in self.tokens and module.in_channels == channels
+        if region.source in self.tokens:
+            return False
         if isinstance(module, nn.Conv2d):
             return len(shape) in (4, 5) and module.in_channels == channels and module.groups == 1
         assert isinstance(module, nn.Linear)
@@ -273,24 +313,29 @@ class _Lowering:
             return False
         if node.op == "call_module":
             return isinstance(self.modules[str(node.target)], _IN_HALF)
-        return is_add(node)
+        return is_add(node) or getattr(node.target, "__name__", str(node.target)) in _IN_HALF_TOO
 
     def as_float(self, node: fx.Node) -> fx.Node:
         if node not in self.floats:
             if node in self.halves:
                 self.floats[node] = self.graph.call_method("float", (self.halves[node],))
             else:
-                self.floats[node] = self.graph.call_function(packed.unpack, (self.words[node],))
+                self.floats[node] = self.unpacked(node, torch.float32)
         return self.floats[node]
 
     def as_half(self, node: fx.Node) -> fx.Node:
         """Return the value in the policy's type."""
         if node not in self.halves:
             if node in self.words:
-                self.halves[node] = self.graph.call_function(packed.unpack, (self.words[node], self.policy.floats))
+                self.halves[node] = self.unpacked(node, self.policy.floats)
             else:
                 return self.floats[node]
         return self.halves[node]
+
+    def unpacked(self, node: fx.Node, dtype: torch.dtype) -> fx.Node:
+        """Emit the floats that packed spikes stand for."""
+        made = self.graph.call_function(packed.unpack, (self.words[node], dtype))
+        return self.graph.call_method("squeeze", (made, -1)) if node in self.tokens else made
 
     def emit_sum(self, node: fx.Node) -> fx.Node:
         pair = self.summands(node)
@@ -305,6 +350,8 @@ class _Lowering:
         assert isinstance(source, fx.Node)
         words = self.words[source]
         module = self.modules[str(node.target)] if node.op == "call_module" else None
+        if self.regrids(node, source):
+            return self.graph.call_function(packed.regrid, (words, *self.maps[node][1:]))
         if isinstance(module, nn.MaxPool2d):
             return self.graph.call_function(packed.pool, (words, module.kernel_size, module.stride, module.padding))
         if isinstance(module, nn.Flatten):

@@ -24,12 +24,14 @@ class Memory:
     """Kernel times by layer, kernel, target and thread count.
 
     Args:
-        store: where they live; None remembers nothing.
+        store: where they live; None remembers nothing but packed layers, for as long as this object lives: a deep
+            network repeats its layers.
         target: the device they hold for.
     """
 
     def __init__(self, store: Store | None, target: Target) -> None:
         self.store, self.target = store, target
+        self._here: dict[Key, float] = {}
 
     def key(self, layer: Layer, kernel: str, form: str) -> Key:
         """Return the key of one time."""
@@ -44,7 +46,7 @@ class Memory:
     def recall(self, layer: Layer, kernels: tuple[str, ...], form: str = "") -> dict[str, float] | None:
         """Return seconds by kernel if every one of them was timed before, else None."""
         if self.store is None:
-            return None
+            return self._recall_here(layer, kernels, form)
         times: dict[str, float] = {}
         for kernel in kernels:
             known = self.store.find(self.key(layer, kernel, form))
@@ -56,6 +58,8 @@ class Memory:
     def keep(self, layer: Layer, times: dict[str, float], form: str = "") -> None:
         """Store what was timed; a store that refuses is passed over, since times can be measured again."""
         if self.store is None:
+            if form.startswith(PACKED):
+                self._here |= {self.key(layer, kernel, form): seconds for kernel, seconds in times.items()}
             return
         records = [
             Record(
@@ -71,6 +75,13 @@ class Memory:
             self.store.extend(records)
         except RecordError:
             self.store = None
+
+    def _recall_here(self, layer: Layer, kernels: tuple[str, ...], form: str) -> dict[str, float] | None:
+        if not form.startswith(PACKED):
+            return None
+        keys = {kernel: self.key(layer, kernel, form) for kernel in kernels}
+        known = {kernel: self._here[key] for kernel, key in keys.items() if key in self._here}
+        return known if len(known) == len(kernels) else None
 
 
 @cache

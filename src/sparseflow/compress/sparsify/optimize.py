@@ -87,6 +87,11 @@ def optimize_spiking(
                 target=target, policy=policy, fuse=fuse, margin=margin, precision=precision, keep_state=keep_state
             )
             return optimize_gpu(base, sample, settings, Memory(store, target), effort or Effort(), report)
+        if target.kind != "cpu":
+            raise ConfigError(
+                f"target {target.name!r} is a {target.kind} and the model lies on the CPU, where nothing can be "
+                "measured for it; move model and sample to the device, or leave the target out"
+            )
         job = _Job(base, sample, target, policy, fuse, margin, Memory(store, target), effort or Effort())
         return job.run(report)
 
@@ -266,8 +271,6 @@ class _Job:
         if not self.fuse or self.policy == "block":
             return None
         try:
-            if self.target.kind != "cpu":
-                raise UnsupportedError(f"fused blocks run on CPUs; target {self.target.name!r} is a {self.target.kind}")
             return self.fuse_and_time()
         except UnsupportedError as e:
             self.refusals.append(Refusal(layer="", what="fuse", reason=str(e)))
@@ -286,7 +289,7 @@ class _Job:
             timed = time_blocks(
                 fused, self.args, modules, self.sites, self.workload, self.effort, self.memory, margin=self.margin
             )
-        made = FusedNet(model, fused.graph_module)
+        made = FusedNet(model, fused.graph_module, shapes=self.found.sample_shapes if self.found.fixed_shapes else None)
         with quiet(made):
             polish(fused, self.forward(made), timed, self.effort)
         with quiet(model):

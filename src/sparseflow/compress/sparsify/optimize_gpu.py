@@ -12,7 +12,8 @@ from torch.utils._pytree import tree_leaves
 
 from sparseflow.compress.sparsify.apply import FUSED, arguments
 from sparseflow.compress.sparsify.block_gpu import block_layers, time_block_layers
-from sparseflow.compress.sparsify.fuse import Fused, neuron_constants
+from sparseflow.compress.sparsify.compiled import CompiledGraph, glue
+from sparseflow.compress.sparsify.fuse import Fused
 from sparseflow.compress.sparsify.lower_gpu import Policy, lower_gpu
 from sparseflow.compress.sparsify.memory import Memory
 from sparseflow.compress.sparsify.parity import Parity, compare_outputs
@@ -20,7 +21,14 @@ from sparseflow.compress.sparsify.parity_gpu import compare_lowered, judge_lower
 from sparseflow.compress.sparsify.regions import find_regions, observe
 from sparseflow.compress.sparsify.replace import replace_modules
 from sparseflow.compress.sparsify.rivals import DenseForm, block_twin
-from sparseflow.compress.sparsify.runs import all_quiet, cloned, from_rest, has_state
+from sparseflow.compress.sparsify.runs import (
+    all_quiet,
+    cloned,
+    from_rest,
+    has_state,
+    holds_more,
+    resting_potential,
+)
 from sparseflow.compress.sparsify.tune import Effort, Timed
 from sparseflow.compress.sparsify.tune_gpu import GATED, KERNELS_CPU, KERNELS_GPU, time_lowered
 from sparseflow.cost import measure
@@ -29,7 +37,7 @@ from sparseflow.ir import Decision, Layer, LayerReport, Plan, Refusal, Report, T
 from sparseflow.nn.packed_net import PackedNet
 from sparseflow.nn.spike_layer_block import SpikeLayerBlock
 from sparseflow.nn.stem_block import StemBlock
-from sparseflow.trace import capture, neuron_params
+from sparseflow.trace import capture
 from sparseflow.trace._state import quiet, reset_state
 from sparseflow.trace.workload import to_workload
 
@@ -39,6 +47,9 @@ PRECISIONS = ("fp16", "exact", "int8")
 # Given up in this order where a network's spikes differ too often.
 _ROUNDS_CURRENTS = ("library",)
 _ROUNDS_WEIGHTS = ("int8", "gated int8")
+_COMPILED = "packed compiled"
+# Nodes between packed layers that each cost a launch of their own; fewer are not worth the time to compile.
+_MUCH_GLUE = 4
 _FORCED = {"always": "packed", "block": "block"}
 
 
@@ -77,7 +88,14 @@ def check_precision(precision: str) -> str:
 
 
 def on_cuda(model: nn.Module, sample: Any) -> bool:
-    """Tell whether a model, or a sample of a model without weights, lies on a CUDA device."""
+    """Tell whether a model, or a sample of a model without weights, lies on a CUDA device.
+
+    Raises:
+        ConfigError: what was given is no module.
+    """
+    if not isinstance(model, nn.Module):
+        hint = f"; sparseflow.nn.models.build({model!r}) makes one of ours" if isinstance(model, str) else ""
+        raise ConfigError(f"cannot optimize a {type(model).__name__}; give a torch.nn.Module{hint}")
     tensors = [*model.parameters(), *model.buffers()] or [t for t in tree_leaves(sample) if isinstance(t, Tensor)]
     return any(t.is_cuda for t in tensors)
 
@@ -107,7 +125,7 @@ class _GpuJob:
         self.cuda = any(isinstance(a, Tensor) and a.is_cuda for a in self.given)
         self.refusals: list[Refusal] = []
         self.fallbacks = list(self.found.notes)
-        single = [m for m in base.modules() if (neuron_params(m) or {}).get("step_mode") == "s"]
+        single = [m for m in base.modules() if has_state(m) and getattr(m, "step_mode", None) == "s"]
         # A network of single steps is called once a step: its state is what carries it through a sequence.
         self.keep = bool(single) if settings.keep_state is None else settings.keep_state
         if not self.keep:
@@ -122,8 +140,9 @@ class _GpuJob:
     def run(self, report: Report) -> tuple[nn.Module, Report]:
         with quiet(self.base), plain_convolutions():
             expected = self.base(*self.args)
+            self.foreign = [m for m in self.base.modules() if has_state(m) and self.keeps_more(m)]
         forms = {"dense": _Form(name="dense", model=self.base)}
-        for form in (self.blocks(),) if self.settings.policy == "block" else (self.packed(), *self.rivals()):
+        for form in (self.blocks(),) if self.settings.policy == "block" else self.candidates():
             if form is not None:
                 checked = self.checked(form, expected)
                 if checked is not None:
@@ -143,6 +162,23 @@ class _GpuJob:
             parity={**chosen.parity.figures(), "mismatch": chosen.parity.mismatch},
             precision=self.settings.precision,
         )
+
+    def candidates(self) -> Iterator[_Form | None]:
+        """Yield the forms to race, the packed ones first."""
+        packed = self.packed()
+        yield packed
+        if packed is not None:
+            yield self.packed_compiled(packed)
+        yield from self.rivals()
+
+    def packed_compiled(self, packed: _Form) -> _Form | None:
+        """Return the packed form with what runs between its layers fused by inductor, if there is much of it."""
+        assert isinstance(packed.model, PackedNet)
+        graph = packed.model.graph
+        if not self.cuda or self.keep or glue(graph) < _MUCH_GLUE or self.effort.compile_s <= 0:
+            return None
+        made = self.net(CompiledGraph(graph), self.settings.precision)
+        return replace(packed, name=_COMPILED, model=made)
 
     def packed(self) -> _Form | None:
         """Return the model as packed layers, or None with a refusal."""
@@ -193,7 +229,7 @@ class _GpuJob:
             raise UnsupportedError(next(iter(reasons), "no traced graph"))
         with quiet(self.base):
             facts = observe(traced, self.args)
-        regions = find_regions(traced, facts)
+        regions = find_regions(traced, facts, tokens=True)
         precision = self.settings.precision
         kernels = KERNELS_GPU if self.cuda else KERNELS_CPU
         lowered = lower_gpu(traced, facts, Policy(precision=precision, kernel=kernels[0]), regions)
@@ -233,16 +269,29 @@ class _GpuJob:
         blocks = [b for b in graph.modules() if getattr(b, "_membrane", None) is not None]
         mine = {id(b._membrane.neuron) for b in blocks}  # type: ignore[union-attr]
         if isinstance(graph, DenseForm):
-            mine = {id(m) for m in self.base.modules() if neuron_params(m) is not None and hasattr(m, "v")}
-        neurons = [(m, neuron_constants(m).v_rest) for m in self.base.modules() if id(m) in mine]
+            mine = {id(m) for m in self.base.modules() if has_state(m)} - {id(m) for m in self.foreign}
+        neurons = [
+            (m, rest) for m in self.base.modules() if id(m) in mine and (rest := resting_potential(m)) is not None
+        ]
         inside = graph.modules() if not isinstance(graph, DenseForm) else self.base.modules()
         foreign = [type(m).__name__ for m in inside if id(m) not in mine and has_state(m)]
         if foreign:
             note = f"no CUDA graph: {', '.join(sorted(set(foreign)))} keeps a state of its own"
             self.fallbacks += [] if note in self.fallbacks else [note]
+        fixed = self.found.fixed_shapes and not isinstance(graph, DenseForm)
         return PackedNet(
-            self.base, graph, neurons, keep_state=self.keep, capture=not foreign, tf32=precision != "exact"
+            self.base,
+            graph,
+            neurons,
+            keep_state=self.keep,
+            capture=not foreign,
+            tf32=precision != "exact",
+            shapes=self.found.sample_shapes if fixed else None,
         )
+
+    def keeps_more(self, module: nn.Module) -> bool:
+        """Tell whether a state is more than a potential, so that only the module itself can carry it on."""
+        return resting_potential(module) is None or holds_more(module)
 
     def rows(self, lowered: Fused, timed: dict[str, Timed]) -> tuple[tuple[LayerReport, ...], dict[str, Decision]]:
         rows: list[LayerReport] = []
@@ -278,12 +327,13 @@ class _GpuJob:
 
     def rivals(self) -> Iterator[_Form]:
         """Yield the dense forms that the packed one must beat; those that fail are refused."""
-        if not self.cuda or self.keep or self.settings.policy == "always":
+        if not self.cuda or self.settings.policy == "always" or (self.keep and self.foreign):
             return
+        kept = [m for m in self.base.modules() if has_state(m)] if self.keep else []
         exact = self.settings.precision == "exact"
         dtypes = (torch.float32,) if exact else (torch.float16, torch.float32)
         ends = time.perf_counter() + self.effort.compile_s
-        for compiled in (False, True):
+        for compiled in (False,) if kept else (False, True):
             for dtype in dtypes:
                 name = "fp16" if dtype == torch.float16 else "fp32" if exact else "tf32"
                 name = f"dense {name} {'compiled' if compiled else 'graph'}"
@@ -291,7 +341,7 @@ class _GpuJob:
                     self.refusals.append(Refusal(layer="", what=name, reason="no time was left to compile it"))
                     continue
                 try:
-                    form = DenseForm(self.base, dtype, compiled=compiled)
+                    form = DenseForm(self.base, dtype, compiled=compiled, neurons=kept)
                     yield _Form(name=name, model=self.net(form, self.settings.precision))
                 except Exception as e:
                     self.refusals.append(Refusal(layer="", what=name, reason=f"failed: {type(e).__name__}: {e}"))
@@ -361,12 +411,14 @@ class _GpuJob:
     def fastest(self, times: Mapping[str, float]) -> str:
         """Return the fastest dense form, or the packed one where it is faster by the margin."""
         margin = 1 + self.settings.margin
-        rivals = {name: s for name, s in times.items() if name != "packed"}
-        best = min(rivals, key=lambda name: rivals[name], default="packed" if "packed" in times else "dense")
+        ours = {name: s for name, s in times.items() if name in ("packed", _COMPILED)}
+        rivals = {name: s for name, s in times.items() if name not in ours}
+        packed = min(ours, key=lambda name: ours[name], default="")
+        best = min(rivals, key=lambda name: rivals[name], default=packed or "dense")
         if best in rivals and rivals[best] * margin > rivals.get("dense", float("inf")):
             best = "dense"
-        faster = "packed" in times and times["packed"] * margin <= rivals.get(best, float("inf"))
-        return "packed" if faster else best
+        faster = bool(packed) and ours[packed] * margin <= rivals.get(best, float("inf"))
+        return packed if faster else best
 
     def slower(self, name: str, seconds: float, best: str, best_s: float, how: str) -> None:
         reason = f"measured {seconds * 1e3:.3f} ms {how} against {best_s * 1e3:.3f} ms of {best}"

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from sparseflow.compress.sparsify.fold import folds
-from sparseflow.compress.sparsify.layers import refuse_layer
+from sparseflow.compress.sparsify.layers import is_pointwise, refuse_layer
 from sparseflow.errors import UnsupportedError
 from sparseflow.nn.layers import Repeat
 from sparseflow.nn.sparse_conv import zeros_around
@@ -47,6 +47,7 @@ class Region:
         bn: the normalisation behind the layer, or None.
         residual: what is added in front of the neuron, or None.
         repeat: the node that gives a static input its time axis, or None.
+        fold: the node that merges steps and batch in front of the layer, to be split again behind it, or None.
         absorbed: nodes that exist no more once the block stands there.
     """
 
@@ -56,17 +57,19 @@ class Region:
     bn: fx.Node | None = None
     residual: fx.Node | None = None
     repeat: fx.Node | None = None
+    fold: fx.Node | None = None
     absorbed: tuple[fx.Node, ...] = ()
 
     @property
     def name(self) -> str:
-        """Dotted path of the head's module."""
-        return str(self.head.target)
+        """Dotted path of the last module."""
+        last = self.neuron or self.bn or self.layer or self.head
+        return str(last.target)
 
     @property
     def source(self) -> fx.Node:
         """The node whose value the block reads first."""
-        first = self.layer or self.repeat or self.neuron
+        first = self.fold or self.layer or self.repeat or self.neuron
         assert first is not None
         arg = first.args[0]
         assert isinstance(arg, fx.Node)
@@ -96,16 +99,33 @@ def observe(graph_module: fx.GraphModule, args: tuple[Any, ...]) -> dict[fx.Node
     return observer.facts
 
 
-def find_regions(graph_module: fx.GraphModule, facts: Mapping[fx.Node, Facts]) -> dict[fx.Node, Region]:
+@dataclass(frozen=True, slots=True)
+class _Chain:
+    """A layer and its normalisation, with the views around them that merge and split steps and batch."""
+
+    layer: fx.Node
+    bn: fx.Node | None = None
+    fold: fx.Node | None = None
+    split: fx.Node | None = None
+
+    def nodes(self) -> tuple[fx.Node, ...]:
+        return tuple(n for n in (self.layer, self.bn, self.fold, self.split) if n is not None)
+
+
+def find_regions(
+    graph_module: fx.GraphModule, facts: Mapping[fx.Node, Facts], *, tokens: bool = False
+) -> dict[fx.Node, Region]:
     """Return the regions of a traced graph by their head; no node is in two.
 
     Args:
         graph_module: from `sparseflow.trace.capture`.
         facts: from `observe`.
+        tokens: also take convolutions of single tokens, and layers between two views that merge and split
+            steps and batch.
     """
     modules = dict(graph_module.named_modules())
     called = Counter(id(modules[str(n.target)]) for n in graph_module.graph.nodes if n.op == "call_module")
-    finder = _Finder(modules, called, facts)
+    finder = _Finder(modules, called, facts, tokens)
     regions: dict[fx.Node, Region] = {}
     taken: set[fx.Node] = set()
     for node in graph_module.graph.nodes:
@@ -113,7 +133,8 @@ def find_regions(graph_module: fx.GraphModule, facts: Mapping[fx.Node, Facts]) -
         if region is not None:
             regions[node] = region
             taken.update(region.absorbed)
-    for node in graph_module.graph.nodes:
+    # A view that ends a chain takes what is in front of it along.
+    for node in sorted(graph_module.graph.nodes, key=lambda n: not finder.splits(n)):
         if node in taken or node in regions:
             continue
         region = finder.layer_region(node)
@@ -125,9 +146,9 @@ def find_regions(graph_module: fx.GraphModule, facts: Mapping[fx.Node, Facts]) -
 
 class _Finder:
     def __init__(
-        self, modules: Mapping[str, nn.Module], called: Mapping[int, int], facts: Mapping[fx.Node, Facts]
+        self, modules: Mapping[str, nn.Module], called: Mapping[int, int], facts: Mapping[fx.Node, Facts], tokens: bool
     ) -> None:
-        self.modules, self.called, self.facts = modules, called, facts
+        self.modules, self.called, self.facts, self.tokens = modules, called, facts, tokens
 
     def module(self, node: Any) -> nn.Module | None:
         """Return the module that a node calls with one tensor, if it calls it alone and nobody listens in."""
@@ -155,19 +176,32 @@ class _Finder:
                 return Region(head=node, neuron=node, repeat=repeat, absorbed=(repeat,))
             return Region(head=node, neuron=node)
         rank = len(self.facts[node].shape or ())
-        if rank not in ((5, 3) if params["step_mode"] == "m" else (4, 2)):
+        ranks = (5, 4, 3) if self.tokens else (5, 3)
+        if rank not in (ranks if params["step_mode"] == "m" else (4, 2)):
             return Region(head=node, neuron=node)
         chain = self.layer_chain(before)
         if chain is not None:
-            return Region(head=node, neuron=node, layer=chain[0], bn=chain[1], absorbed=tuple(n for n in chain if n))
+            return self.behind(node, chain)
         joined = self.residual_chain(before)
         if joined is not None:
-            layer, bn, residual = joined
-            absorbed = (before, layer, *([bn] if bn else []))
-            return Region(head=node, neuron=node, layer=layer, bn=bn, residual=residual, absorbed=absorbed)
+            chain, residual = joined
+            return self.behind(node, chain, before, residual)
         return Region(head=node, neuron=node)
 
+    def behind(
+        self, neuron: fx.Node, chain: _Chain, sum: fx.Node | None = None, residual: fx.Node | None = None
+    ) -> Region:
+        absorbed = (*([sum] if sum else []), *chain.nodes())
+        return Region(
+            head=neuron, neuron=neuron, layer=chain.layer, bn=chain.bn, fold=chain.fold, residual=residual,
+            absorbed=absorbed,
+        )  # fmt: skip
+
     def layer_region(self, node: fx.Node) -> Region | None:
+        chain = self.layer_chain(node, alone=False) if self.splits(node) else None
+        if chain is not None:
+            inside = (n for n in chain.nodes() if n is not node)
+            return Region(head=node, layer=chain.layer, bn=chain.bn, fold=chain.fold, absorbed=tuple(inside))
         if self.normalises(node):
             layer = node.args[0]
             assert isinstance(layer, fx.Node)
@@ -175,18 +209,56 @@ class _Finder:
                 return Region(head=node, layer=layer, bn=node, absorbed=(layer,))
         return Region(head=node, layer=node) if self.is_layer(node) else None
 
-    def layer_chain(self, node: fx.Node) -> tuple[fx.Node, fx.Node | None] | None:
+    def layer_chain(self, node: fx.Node, *, alone: bool = True) -> _Chain | None:
         """Return layer and normalisation if `node` is the end of such a chain that feeds one reader."""
-        if not _alone(node):
+        if alone and not _alone(node):
             return None
-        if self.is_layer(node):
-            return node, None
-        layer = node.args[0] if self.normalises(node) else None
-        if isinstance(layer, fx.Node) and self.is_layer(layer) and _alone(layer):
-            return layer, node
-        return None
+        split = node if self.splits(node) else None
+        if split is not None:
+            assert isinstance(split.args[0], fx.Node)
+            node = split.args[0]
+            if not _alone(node):
+                return None
+        layer: Any = node
+        bn = node if self.normalises(node) else None
+        if bn is not None:
+            layer = bn.args[0]
+            if not _alone(layer):
+                return None
+        if not isinstance(layer, fx.Node) or not self.is_layer(layer):
+            return None
+        if split is None:
+            return _Chain(layer, bn)
+        fold = layer.args[0]
+        assert isinstance(fold, fx.Node)
+        whole = self.folds(fold) and _alone(fold) and self.steps(fold.args[0]) == self.steps(split)
+        return _Chain(layer, bn, fold, split) if whole else None
 
-    def residual_chain(self, node: fx.Node) -> tuple[fx.Node, fx.Node | None, fx.Node] | None:
+    def steps(self, node: Any) -> tuple[int, ...]:
+        """Return steps and batch of a node whose first two axes they are."""
+        return (self.facts[node].shape or ())[:2]
+
+    def folds(self, node: fx.Node) -> bool:
+        """Tell whether a node merges the first two axes of its input, and does nothing else."""
+        inner = self.viewed(node)
+        shape, before = self.facts[node].shape or (), self.facts[inner].shape or () if inner is not None else ()
+        return len(before) >= 4 and shape == (before[0] * before[1], *before[2:])
+
+    def splits(self, node: fx.Node) -> bool:
+        """Tell whether a node splits the first axis of its input in two, and does nothing else."""
+        inner = self.viewed(node)
+        shape, before = self.facts[node].shape or (), self.facts[inner].shape or () if inner is not None else ()
+        return self.tokens and len(shape) >= 4 and before == (shape[0] * shape[1], *shape[2:])
+
+    def viewed(self, node: Any) -> fx.Node | None:
+        """Return what a node views in another shape, or None if it is no view."""
+        if not isinstance(node, fx.Node) or node.op not in ("call_function", "call_method"):
+            return None
+        name = getattr(node.target, "__name__", str(node.target))
+        source = node.args[0] if name in ("view", "reshape", "flatten", "unflatten") and node.args else None
+        return source if isinstance(source, fx.Node) else None
+
+    def residual_chain(self, node: fx.Node) -> tuple[_Chain, fx.Node] | None:
         """Return layer, normalisation and the other operand if `node` adds such a chain to something."""
         if not is_add(node) or not _alone(node):
             return None
@@ -196,17 +268,17 @@ class _Finder:
         if self.facts[operands[0]].shape is None or self.facts[operands[0]].shape != self.facts[operands[1]].shape:
             return None
         found = [(c, other) for a, other in (operands, operands[::-1]) if (c := self.layer_chain(a)) is not None]
-        if not found:
-            return None
-        (layer, bn), other = max(found, key=lambda pair: self.work(pair[0][0]))
-        return layer, bn, other
+        return max(found, key=lambda pair: self.work(pair[0].layer)) if found else None
 
     def work(self, node: fx.Node) -> int:
         module = self.modules[str(node.target)]
-        return module.weight.numel() if isinstance(module, nn.Conv2d | nn.Linear) else 0
+        return module.weight.numel() if isinstance(module, nn.Conv2d | nn.Conv1d | nn.Linear) else 0
 
     def is_layer(self, node: fx.Node) -> bool:
         module = self.module(node)
+        rank = len(self.facts[node].shape or ()) if module is not None else 0
+        if module is not None and self.tokens and is_pointwise(module):
+            return rank in (3, 4)
         if module is None or refuse_layer(module) is not None:
             return False
         if isinstance(module, nn.Conv2d):
@@ -214,7 +286,7 @@ class _Finder:
                 zeros_around(module)
             except UnsupportedError:
                 return False
-        return len(self.facts[node].shape or ()) in ((4, 5) if isinstance(module, nn.Conv2d) else (2, 3))
+        return rank in ((4, 5) if isinstance(module, nn.Conv2d) else (2, 3))
 
     def normalises(self, node: fx.Node) -> bool:
         """Tell whether a node is a normalisation that folds into the layer in front of it."""
@@ -224,8 +296,11 @@ class _Finder:
         layer = node.args[0]
         if not isinstance(layer, fx.Node) or not self.is_layer(layer):
             return False
-        conv = isinstance(self.modules[str(layer.target)], nn.Conv2d)
+        own = self.modules[str(layer.target)]
+        conv = isinstance(own, nn.Conv2d)
         rank = len(self.facts[node].shape or ())
+        if isinstance(own, nn.Conv1d):
+            return rank in (3, 4)
         # BatchNorm1d on [A, B, K] takes B for the channels, unless it folds the time axis first.
         return rank in (4, 5) if conv else rank == 2
 

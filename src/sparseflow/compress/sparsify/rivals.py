@@ -1,7 +1,7 @@
 """The dense forms of a model that a packed one must beat on a GPU: in half precision, in a graph, compiled."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from sparseflow.nn._stamp import stamp
 from sparseflow.nn.block_conv import BlockConv2d
 from sparseflow.trace._state import reset_state
 
-__all__ = ["DenseForm", "block_twin"]
+__all__ = ["DenseForm", "block_twin", "channels_last"]
 
 
 class DenseForm(nn.Module):
@@ -23,10 +23,12 @@ class DenseForm(nn.Module):
     come back in float32.
 
     Args:
-        model: the model; never changed.
+        model: the model; changed is only the state of `neurons`.
         dtype: float16, bfloat16, or float32.
         compiled: run it through `torch.compile`.
         blocks: block size of every convolution that looks for active blocks, by dotted name.
+        neurons: modules of the model whose potential `v` is read and written, in the type that they compute it in,
+            instead of starting at rest.
     """
 
     def __init__(
@@ -36,14 +38,21 @@ class DenseForm(nn.Module):
         *,
         compiled: bool = False,
         blocks: Mapping[str, int] | None = None,
+        neurons: Collection[nn.Module] = (),
     ) -> None:
         super().__init__()
         self.dtype = dtype
         self.sources = tuple(model.modules())
         twin: Any = copy.deepcopy(model).eval().to(dtype)
+        mine = {id(n) for n in neurons}
+        # Pairs in a tuple, so that they are no children.
+        self._states: tuple[Any, ...] = tuple(
+            pair for pair in zip(model.modules(), twin.modules(), strict=True) if id(pair[0]) in mine
+        )
+        self._types: dict[int, torch.dtype] = {}
         if blocks:
             twin = replace_modules(twin, {name: block_twin(twin, name, block) for name, block in blocks.items()})
-        twin = twin.to(memory_format=torch.channels_last)
+        channels_last(twin)
         self._twin: tuple[nn.Module, ...] = (twin,)
         self._pairs = list(zip(_tensors(model), _tensors(twin), strict=True))
         self._made = stamp(*[own for own, _ in self._pairs])
@@ -51,7 +60,7 @@ class DenseForm(nn.Module):
         self._call: tuple[Any, ...] = (torch.compile(twin, dynamic=False) if compiled else twin,)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Return what the model returns from rest."""
+        """Return what the model returns, from rest or from the states of its neurons."""
         now = stamp(*[own for own, _ in self._pairs])
         if now != self._made:
             for own, copied in self._pairs:
@@ -59,7 +68,12 @@ class DenseForm(nn.Module):
             self._made = now
         args, kwargs = tree_map_only(Tensor, self._cast, (args, kwargs))
         reset_state(self._twin[0])
+        for n, (neuron, own) in enumerate(self._states):
+            v = neuron.v
+            own.v = v.to(self._types.get(n, self.dtype)) if isinstance(v, Tensor) else v
         made = self._call[0](*args, **kwargs)
+        for n, (neuron, own) in enumerate(self._states):
+            neuron.v, self._types[n] = own.v, own.v.dtype
         reset_state(self._twin[0])
         return tree_map_only(Tensor, lambda t: t.float() if t.is_floating_point() else t, made)
 
@@ -70,6 +84,14 @@ class DenseForm(nn.Module):
     def _cast(self, x: Tensor) -> Tensor:
         x = x.to(self.dtype) if x.is_floating_point() else x
         return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
+
+
+def channels_last(model: nn.Module) -> nn.Module:
+    """Lay the weights of convolutions of images out channels last, in place; other weights have no such layout."""
+    for tensor in model.parameters():
+        if tensor.dim() == 4:
+            tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
+    return model
 
 
 def block_twin(model: nn.Module, name: str, block: int) -> BlockConv2d:

@@ -8,15 +8,35 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
-from sparseflow.trace import is_spike_source
+from sparseflow.compress.sparsify.fuse import neuron_constants
+from sparseflow.trace import is_spike_source, neuron_params
 from sparseflow.trace._state import quiet
 
-__all__ = ["all_quiet", "cloned", "from_rest", "has_state"]
+__all__ = ["all_quiet", "cloned", "from_rest", "has_state", "holds_more", "resting_potential"]
 
 
 def has_state(module: nn.Module) -> bool:
     """Tell whether a module keeps a state from call to call, as neurons do."""
     return is_spike_source(module) or any(cls.__name__ == "MemoryModule" for cls in type(module).__mro__)
+
+
+def resting_potential(module: nn.Module) -> float | None:
+    """Return the potential `v` that a neuron is reset to; None if it is no number, or there is none.
+
+    Args:
+        module: any module; of neurons whose maths is not known, those of SpikingJelly tell.
+    """
+    if not has_state(module):
+        return None
+    if neuron_params(module) is not None and hasattr(module, "v"):
+        return neuron_constants(module).v_rest
+    rest = module.__dict__.get("_memories_rv", {}).get("v")
+    return float(rest) if isinstance(rest, int | float) else None
+
+
+def holds_more(module: nn.Module) -> bool:
+    """Tell whether a module with a state holds tensors beside its potential at this moment, as a trace of spikes."""
+    return any(name != "v" and isinstance(held, Tensor) for name, held in module.__dict__.get("_memories", {}).items())
 
 
 def cloned(args: tuple[Any, ...]) -> tuple[Any, ...]:
