@@ -1,4 +1,4 @@
-"""CIFAR-10 from lossless WebP sheets, official python batches, or a folder of PNG files.
+"""CIFAR-10 from lossless WebP sheets, official python batches, parquet files, or a folder of PNG files.
 
 Source: A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009.
 """
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sparseflow.data._batches import read_batch
+from sparseflow.data._parquet import find_parquet, read_parquet
 from sparseflow.data.images import ImageSet
 from sparseflow.errors import ConfigError, DataError
 
@@ -36,6 +37,7 @@ def cifar10(path: str | os.PathLike[str], split: str = "train") -> ImageSet:
       1000 tiles (25 a row) and one line `label name` an image;
     * `data_batch_1` … `test_batch`, or `cifar-10-batches-py/` with them: the official
       python batches, read without unpickling;
+    * `{split}*.parquet`, here or one folder down: encoded images `img` and numbers `label` (needs pyarrow);
     * `{split}/{class}/*.png`: one folder a class, by class then by file name.
 
     Args:
@@ -59,12 +61,14 @@ def cifar10(path: str | os.PathLike[str], split: str = "train") -> ImageSet:
         names = ["test_batch"] if split == "test" else [f"data_batch_{i}" for i in range(1, 6)]
         parts = [read_batch(batches / name) for name in names]
         images, labels = np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
+    elif parquet := find_parquet(root, split):
+        images, labels = read_parquet(parquet, (_SIDE, _SIDE))
     elif (root / split).is_dir():
         images, labels = _folders(root / split)
     else:
         raise DataError(
-            f"{root} holds no CIFAR-10: expected sheets/{split}_00.webp, cifar-10-batches-py/ "
-            f"or {split}/airplane/*.png in it"
+            f"{root} holds no CIFAR-10: expected sheets/{split}_00.webp, cifar-10-batches-py/, "
+            f"{split}*.parquet or {split}/airplane/*.png in it"
         )
     if len(labels) != _COUNTS[split]:
         raise DataError(f"{root} holds {len(labels)} {split} images; CIFAR-10 has {_COUNTS[split]}")
