@@ -4,10 +4,14 @@
 # Stages: network memory correct blocks seed coverage (default: all). They are cut into pieces; each is a process of its
 # own with a record of its own, so that a broken one harms no other. The pieces of one lane run one after the other on
 # one GPU with its share of the processors; with four GPUs there are four lanes side by side, with one GPU one lane.
+# What is not timed (compiling, comparing) also takes, at the lowest priority, processors that other lanes leave idle.
 # At the end the records are joined; a later call of the same commit with the same OUT replaces its own pieces.
 #
 #   OUT        folder of the records and the log (runs/gpu)
 #   TOTAL      seconds for everything (575)
+#   VISIT      1/2 or 2/2: the first or the second of two calls that share the pieces, for machines of two GPUs. The
+#              second one also runs again what did not come to its end in the first.
+#   CACHES     folder for compiled code; the second of two calls finds there what the first made (a new one)
 #   CKPT       trained networks, paths with spaces between (those in benchmarks/checkpoints)
 #   KERNELS    kernels to choose from, as "cuda triton" (all)
 #   PRECISION  fp16, exact or int8
@@ -39,27 +43,35 @@ options=(--target "$target" --commit "${commit:-}" --precision "${PRECISION:-fp1
 for c in $CKPT; do options+=(--checkpoint "$c"); done
 for k in ${KERNELS:-}; do options+=(--kernel "$k"); done
 
-# Lane, share of the lane's time, name of the piece, its options. Shares are about the seconds that a piece needs.
+# Visit, lane, share of the lane's time, name of the piece, its options. Shares are about the seconds that a piece needs.
+# In one visit the lanes of the second are the third and the fourth.
 pieces="
-0 400 network-spiking_resnet50-32 --only network --case spiking_resnet50:32
-0 165 memory                      --only memory
-1 300 network-spiking_resnet50-1  --only network --case spiking_resnet50:1
-1 180 network-sew_resnet18-1      --only network --case sew_resnet18:1
-1  90 seed                        --only seed
-2 175 network-sew_resnet18-32     --only network --case sew_resnet18:32
-2 150 blocks                      --only blocks
-2 235 correct                     --only correct
-3 550 coverage                    --only coverage
+1 0 390 network-spiking_resnet50-32 --only network --case spiking_resnet50:32
+1 0 110 seed                        --only seed
+1 1 165 correct                     --only correct
+1 1 210 network-sew_resnet18-32     --only network --case sew_resnet18:32
+1 1 125 blocks                      --only blocks
+2 0 540 coverage                    --only coverage
+2 1 300 network-spiking_resnet50-1  --only network --case spiking_resnet50:1
+2 1 165 network-sew_resnet18-1      --only network --case sew_resnet18:1
+2 1  75 memory                      --only memory
 "
 order="network-sew_resnet18-32 network-sew_resnet18-1 network-spiking_resnet50-32 network-spiking_resnet50-1"
 order="blocks seed correct memory $order coverage"
-wanted() { [ ${#stages[@]} -eq 0 ] && return 0; for s in "${stages[@]}"; do [ "${1%%-*}" = "$s" ] && return 0; done; return 1; }
 stages=("$@")
+wanted() { [ ${#stages[@]} -eq 0 ] && return 0; for s in "${stages[@]}"; do [ "${1%%-*}" = "$s" ] && return 0; done; return 1; }
+written=$(find "$OUT/pieces" -name '*.json' | wc -l)
+visit=${VISIT:-} visit=${visit%/*}
+# Whether a piece of the first visit shall run in the second.
+again() { [ "$written" -gt 0 ] && { [ ! -f "$OUT/pieces/$1.json" ] || grep -q "ran to its end" "$OUT/pieces/$1.json"; }; }
+lane_of() {  # $1: visit, $2: lane, $3: piece; the GPU on which it runs, or nothing
+  if [ -z "$visit" ]; then echo $(((2 * ($1 - 1) + $2) % gpus)); return; fi
+  if [ "$1" = "$visit" ]; then echo $(($2 % gpus)); return; fi
+  [ "$visit" = 2 ] && again "$3" && echo $((1 % gpus))
+}
 
 run_lane() {  # $1: GPU, the rest: lines of pieces
   local gpu=$1 lines=("${@:2}") i line share piece rest left budget each=$((cpus / gpus)) cores
-  # The builders of the last of four lanes are compiled by as many processes as there are processors.
-  [ "$gpus" -eq 4 ] && each=$((each - each / 8))
   cores=$((gpu * each))-$((gpu + 1 < gpus ? gpu * each + each - 1 : cpus - 1))
   # Machine code goes by what it is made of, so the lanes may share it; what was timed stays with its GPU.
   export CUDA_VISIBLE_DEVICES=$gpu TORCHINDUCTOR_CACHE_DIR=$caches/$gpu/inductor TRITON_CACHE_DIR=$caches/triton
@@ -67,12 +79,12 @@ run_lane() {  # $1: GPU, the rest: lines of pieces
   mkdir -p "$SPARSEFLOW_CACHE" "$caches/kernels"
   ln -sfn "$caches/kernels" "$SPARSEFLOW_CACHE/kernels"
   for ((i = 0; i < ${#lines[@]}; i++)); do
-    rest=0; for line in "${lines[@]:i}"; do read -r _ share _ <<<"$line"; rest=$((rest + share)); done
-    read -r _ share piece line <<<"${lines[i]}"
+    rest=0; for line in "${lines[@]:i}"; do read -r share _ <<<"$line"; rest=$((rest + share)); done
+    read -r share piece line <<<"${lines[i]}"
     left=$((TOTAL - SECONDS - 12)) budget=$((left * share / rest - 10))
     [ "$budget" -lt 15 ] && budget=15
-    rm -f "$OUT/pieces/$piece.json"
     if [ "$left" -lt 20 ]; then echo "$piece: no time left"; continue; fi
+    rm -f "$OUT/pieces/$piece.json"
     # shellcheck disable=SC2086
     timeout -k 10 $((budget + 25 < left ? budget + 25 : left)) taskset -c "$cores" "${bench[@]}" "${options[@]}" \
       --out "$OUT/pieces/$piece.json" --budget "$budget" $line ${EXTRA:-} >/dev/null 2>"$OUT/pieces/$piece.log"
@@ -80,20 +92,30 @@ run_lane() {  # $1: GPU, the rest: lines of pieces
   done
 }
 
-echo "$name, target $target, commit ${commit:-?}, $gpus GPUs, $cpus cores, stages ${stages[*]:-all}"
-caches=$(mktemp -d)
+echo "$name, target $target, commit ${commit:-?}, $gpus GPUs, $cpus cores, visit ${VISIT:-1/1}, stages ${stages[*]:-all}"
+caches=${CACHES:-$(mktemp -d)}
+# Two processors of every lane are for the process that times.
+helpers="" each=$((cpus / gpus))
+if [ "$gpus" -gt 1 ] && [ "$each" -ge 8 ]; then
+  for ((gpu = 0; gpu < gpus; gpu++)); do
+    helpers+=,$((gpu * each + 2))-$((gpu + 1 < gpus ? gpu * each + each - 1 : cpus - 1))
+  done
+  options+=(--helpers "${helpers#,}")
+fi
 for ((gpu = 0; gpu < gpus; gpu++)); do
   lines=()
-  while read -r lane share piece line; do
-    [ -n "${lane:-}" ] && [ $((lane % gpus)) -eq "$gpu" ] && wanted "$piece" && lines+=("$lane $share $piece $line")
+  while read -r of lane share piece line; do
+    [ -n "${of:-}" ] && wanted "$piece" && [ "$(lane_of "$of" "$lane" "$piece")" = "$gpu" ] && lines+=("$share $piece $line")
   done <<<"$pieces"
   [ ${#lines[@]} -gt 0 ] && run_lane "$gpu" "${lines[@]}" &
 done
 wait
 files=()
 for piece in $order; do
-  # A piece that was to run counts also where it wrote nothing.
-  if wanted "$piece" || [ -f "$OUT/pieces/$piece.json" ]; then files+=("$OUT/pieces/$piece.json"); fi
+  # A piece that was to run counts also where it wrote nothing; after the first of two visits, those of the second do not.
+  was=1
+  [ "$visit" = 1 ] && grep -q "^2 .* $piece " <<<"$pieces" && was=0
+  if { [ $was = 1 ] && wanted "$piece"; } || [ -f "$OUT/pieces/$piece.json" ]; then files+=("$OUT/pieces/$piece.json"); fi
 done
 for f in "${files[@]}"; do log=${f%.json}.log; [ -f "$log" ] && { echo "== $(basename "$log" .log)"; cat "$log"; }; done >"$OUT/bench.log"
 grep -hE "^(warm|blocks|seed|correct|memory|network|coverage): " "$OUT/bench.log" | cut -c1-200

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from sparseflow.recipes.spike_bench.gpu.settings import GpuBenchConfig
+
 ROOT = Path(__file__).parents[2]
 SMI = """#!/bin/bash
 case "$*" in *index*) for ((i = 0; i < {gpus}; i++)); do echo $i; done ;; *) echo "NVIDIA H200" ;; esac
@@ -76,6 +78,38 @@ def test_two_gpus_share_the_pieces_and_the_processors(visit):
     assert failed(body) == []
 
 
+def test_two_visits_share_the_pieces_and_the_second_joins_them(visit):
+    done, body, first = visit(gpus=2, VISIT="1/2")
+    assert "visit 1/2" in done.stdout
+    assert {piece for _, piece, *_ in first} == {
+        "network-spiking_resnet50-32", "seed", "correct", "network-sew_resnet18-32", "blocks",
+    }  # fmt: skip
+    assert {gpu for gpu, *_ in first} == {"0", "1"}
+    # What belongs to the second visit is missing, but no record that should be there is.
+    assert not any(name.startswith("record") for name in failed(body))
+    assert "stage memory ran" in failed(body)
+    done, body, second = visit(gpus=2, VISIT="2/2")
+    assert len(first) + len(second) == len({piece for _, piece, *_ in first + second}) == 9
+    assert {gpu for gpu, piece, *_ in second if piece == "coverage"} == {"0"}
+    assert {gpu for gpu, piece, *_ in second if piece != "coverage"} == {"1"}
+    assert failed(body) == []
+
+
+def test_the_second_visit_runs_again_what_did_not_come_to_its_end_in_the_first(visit):
+    _, body, _ = visit(gpus=2, dies="seed", VISIT="1/2")
+    assert "record seed is written" in failed(body)
+    _, body, second = visit(gpus=2, VISIT="2/2")
+    assert ["1", "seed"] in [line[:2] for line in second]
+    assert len(second) == 5
+    assert failed(body) == []
+
+
+def test_the_second_visit_to_another_machine_runs_its_own_pieces_alone(visit):
+    _, body, seen = visit(gpus=2, VISIT="2/2")
+    assert len(seen) == 4
+    assert "record seed is written" in failed(body)
+
+
 def test_a_piece_that_dies_fails_checks_and_a_later_call_mends_it(visit):
     done, body, _ = visit(dies="network-sew_resnet18-1")
     assert "network-sew_resnet18-1 on GPU 0: status 139" in done.stdout
@@ -86,6 +120,16 @@ def test_a_piece_that_dies_fails_checks_and_a_later_call_mends_it(visit):
     _, body, seen = visit("network")
     assert len(seen) == 4
     assert failed(body) == []
+
+
+def test_what_is_not_timed_may_use_idle_processors_of_all_lanes_but_two_of_each():
+    text = (ROOT / "benchmarks" / "gpu_bench.sh").read_text()
+    part = text[text.index('helpers="" each') : text.index("for ((gpu = 0; gpu < gpus; gpu++)); do\n  lines=()")]
+    for gpus, cpus, expected in ((2, 32, "2-15,18-31"), (4, 64, "2-15,18-31,34-47,50-63"), (1, 16, ""), (4, 8, "")):
+        script = f"gpus={gpus} cpus={cpus} options=(); {part} echo ${{options[@]}}"
+        done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
+        assert done.stdout.split() == (["--helpers", expected] if expected else [])
+        assert GpuBenchConfig(helpers=expected).helpers == expected
 
 
 def test_a_stage_for_which_no_time_is_left_is_told(visit):
@@ -100,9 +144,8 @@ def test_a_stage_for_which_no_time_is_left_is_told(visit):
 def test_lanes_share_the_processors_without_a_rest(gpus, cpus):
     text = (ROOT / "benchmarks" / "gpu_bench.sh").read_text()
     lines = [line.strip() for line in text.splitlines()]
-    each = next(line for line in lines if line.startswith('[ "$gpus" -eq 4 ]'))
     cores = next(line for line in lines if line.startswith("cores="))
-    script = f"gpus={gpus} cpus={cpus}; for ((gpu = 0; gpu < gpus; gpu++)); do each=$((cpus / gpus)); {each}; {cores}; "
+    script = f"gpus={gpus} cpus={cpus}; for ((gpu = 0; gpu < gpus; gpu++)); do each=$((cpus / gpus)); {cores}; "
     done = subprocess.run(["bash", "-c", script + "echo $cores; done"], capture_output=True, text=True, check=True)
     ranges = [tuple(map(int, line.split("-"))) for line in done.stdout.split()]
     used = [core for low, high in ranges for core in range(low, high + 1)]

@@ -27,6 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--configurations", type=int, default=200)
     parser.add_argument("--no-warm", action="store_true", help="do not compile rivals in parallel first")
+    parser.add_argument("--helpers", default="", help="processors for what is not timed, as 2-15,18-31")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--commit", default="")
     parser.add_argument("--show", metavar="FILE", help="only print the tables of a record")
@@ -55,6 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         rounds=given.rounds,
         configurations=given.configurations,
         warm=not given.no_warm,
+        helpers=given.helpers,
         device=given.device,
         commit=given.commit,
     )

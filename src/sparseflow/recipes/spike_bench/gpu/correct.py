@@ -20,7 +20,7 @@ from sparseflow.recipes.spike_bench.gpu.nets import (
 )
 from sparseflow.recipes.spike_bench.gpu.random_layers import STRUCTURES, Deck, run_task
 from sparseflow.recipes.spike_bench.gpu.record import StageResult
-from sparseflow.recipes.spike_bench.gpu.settings import Budget, GpuBenchConfig, cores, strict
+from sparseflow.recipes.spike_bench.gpu.settings import Budget, GpuBenchConfig, strict
 from sparseflow.recipes.spike_bench.gpu.tasks import Task, share_out
 from sparseflow.recipes.spike_bench.gpu.trained_layers import LayerDeck, fed_layers, run_here, run_layers
 from sparseflow.recipes.spike_bench.network import SpikingLayer
@@ -83,7 +83,7 @@ def correct_stage(
                 result.checks.append(_check(name, math.nan, "fraction", ">=", LEAST_TOP1))
 
     # What is held to a bound first; the other precisions of whole networks are beside it.
-    _layers(found, pairs, budget.share(0.5, 1), device, result)
+    _layers(found, pairs, config, budget.share(0.5, 1), device, result)
     for case in found:
         whole(case, config.precision)
     for case in found:
@@ -128,7 +128,7 @@ def _random(
 ) -> None:
     wanted = min(20, config.configurations) if config.quick else config.configurations
     deck = Deck(pairs, wanted, structures=min(STRUCTURES, -(-wanted // 5) * 5), first=config.seed)
-    share_out(deck, run_task, budget, device, _processes(device))
+    share_out(deck, run_task, budget, device, *_crew(config, device))
     for i, (where, reason) in enumerate(deck.errors.items()):
         if i < 12:
             result.errors[where] = reason
@@ -144,9 +144,9 @@ def _random(
     result.checks.append(_check("random layers that broke", broken, "runs", "==", 0))
 
 
-def _processes(device: torch.device) -> int:
-    """Return how many processes run layers: on a GPU each compiles a share of them, else one is as fast."""
-    return max(1, min(24, cores() - 1)) if device.type == "cuda" else 0
+def _crew(config: GpuBenchConfig, device: torch.device) -> tuple[int, tuple[str, ...]]:
+    """Return which processes run layers: on a GPU each compiles a share of them, else one is as fast."""
+    return config.crew() if device.type == "cuda" else (0, ())
 
 
 def _cases(config: GpuBenchConfig, device: torch.device, result: StageResult) -> list[NetCase]:
@@ -168,6 +168,7 @@ def _cases(config: GpuBenchConfig, device: torch.device, result: StageResult) ->
 def _layers(
     cases: Sequence[NetCase],
     pairs: Sequence[tuple[str, str]],
+    config: GpuBenchConfig,
     budget: Budget,
     device: torch.device,
     result: StageResult,
@@ -185,7 +186,7 @@ def _layers(
 
     # Other processes read the weights from their files, which random ones have not.
     if all(case.path for case in cases) and device.type == "cuda":
-        share_out(deck, run_layers, budget, device, _processes(device))
+        share_out(deck, run_layers, budget, device, *_crew(config, device))
     else:
         share_out(deck, here, budget, device, 0)
     for i, (where, reason) in enumerate(deck.errors.items()):

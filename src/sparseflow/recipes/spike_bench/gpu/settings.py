@@ -30,6 +30,8 @@ TARGETS = ("h200", "h100")
 STAGES = ("blocks", "seed", "correct", "memory", "network", "coverage")
 # How the time of one call is shared among stages that run in it.
 SHARES = {"blocks": 3.0, "seed": 2.0, "correct": 1.5, "memory": 1.0, "network": 5.0, "coverage": 5.0}
+# Processes side by side, at most.
+CREW = 28
 PROTOCOL = (
     "At least 20 warm-up calls and 100 rounds a quoted figure, medians and interquartile ranges, both sides in one "
     "process and in interleaved rounds; a ratio is the median of the per-round ratios. Time is read from CUDA events "
@@ -63,6 +65,8 @@ class GpuBenchConfig:
         warmup: untimed calls before them.
         configurations: random configurations of the correctness stage, for each kernel and precision.
         warm: compile the rivals in parallel processes first.
+        helpers: processors for processes of which nothing is timed, as "2-15,18-31"; they run at the lowest
+            priority, so that they may lie beside those of a call that times. This process's own if empty.
         device: "cuda", or "cpu" to try the code without one.
         commit: what was measured, where the tree itself does not tell.
         seed: seed of weights and synthetic spikes.
@@ -85,6 +89,7 @@ class GpuBenchConfig:
     warmup: int = 20
     configurations: int = 200
     warm: bool = True
+    helpers: str = ""
     device: str = "cuda"
     commit: str = ""
     seed: int = 0
@@ -102,6 +107,8 @@ class GpuBenchConfig:
             raise ConfigError(f"cases are {', '.join(self.cases)}; expected a builder, or builder:images")
         if self.part and not 1 <= self.share()[0] <= self.share()[1]:
             raise ConfigError(f"part is {self.part!r}; expected as 1/2, the first of two")
+        if not re.fullmatch(r"(\d+(-\d+)?(,\d+(-\d+)?)*)?", self.helpers):
+            raise ConfigError(f"helpers is {self.helpers!r}; expected processors as 2-15,18-31")
         for name in ("rounds", "warmup", "configurations"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected at least 1")
@@ -125,6 +132,18 @@ class GpuBenchConfig:
         if found is None:
             raise ConfigError(f"part is {self.part!r}; expected as 1/2, the first of two")
         return int(found[1]), int(found[2])
+
+    def crew(self) -> tuple[int, tuple[str, ...]]:
+        """Return how many processes may work side by side where nothing is timed, and with what their command begins.
+
+        >>> GpuBenchConfig(helpers="2-15,18-31").crew()
+        (28, ('nice', '-n', '19', 'taskset', '-c', '2-15,18-31'))
+        """
+        if not self.helpers:
+            return max(1, min(CREW, cores() - 1)), ()
+        ends = [[int(n) for n in part.split("-")] for part in self.helpers.split(",")]
+        count = sum(end[-1] - end[0] + 1 for end in ends)
+        return max(1, min(CREW, count)), ("nice", "-n", "19", "taskset", "-c", self.helpers)
 
     def timing(self) -> tuple[int, int]:
         """Return warm-up calls and rounds of a quoted figure."""

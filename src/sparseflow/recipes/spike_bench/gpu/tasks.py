@@ -48,7 +48,9 @@ class Tasks(Protocol):
         """Take note of what a task gave."""
 
 
-def share_out(tasks: Tasks, run: Runner, budget: Budget, device: torch.device, processes: int) -> None:
+def share_out(
+    tasks: Tasks, run: Runner, budget: Budget, device: torch.device, processes: int, prefix: Sequence[str] = ()
+) -> None:
     """Run tasks in so many processes, or in this one for 0, until all are done or the time is up.
 
     A process that dies leaves its task in the errors, and the others go on.
@@ -59,6 +61,7 @@ def share_out(tasks: Tasks, run: Runner, budget: Budget, device: torch.device, p
         budget: time.
         device: where they run.
         processes: how many.
+        prefix: with what the command of a process begins.
     """
     if processes == 0:
         while budget.left() > 0 and (task := tasks.take()) is not None:
@@ -75,7 +78,7 @@ def share_out(tasks: Tasks, run: Runner, budget: Budget, device: torch.device, p
 
     code = f"from {__spec__.name} import answer; from {run.__module__} import {run.__name__} as run; answer(run)"
     env = inherited(OMP_NUM_THREADS="1", TORCHINDUCTOR_COMPILE_THREADS="1")
-    hand_out([sys.executable, "-c", code, str(device)], tasks.take, asdict, put, budget, processes, env)
+    hand_out([*prefix, sys.executable, "-c", code, str(device)], tasks.take, asdict, put, budget, processes, env)
 
 
 def hand_out(

@@ -14,6 +14,7 @@ import tempfile
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -31,7 +32,7 @@ from sparseflow.recipes.spike_bench.gpu.network import BATCHES, BESIDE, dense_ne
 from sparseflow.recipes.spike_bench.gpu.prebuild import build_share
 from sparseflow.recipes.spike_bench.gpu.rivals import Dense, Variant, prepare
 from sparseflow.recipes.spike_bench.gpu.seed import SEED_CASES
-from sparseflow.recipes.spike_bench.gpu.settings import Budget, GpuBenchConfig, cores, fast_dense
+from sparseflow.recipes.spike_bench.gpu.settings import Budget, GpuBenchConfig, fast_dense
 from sparseflow.recipes.spike_bench.gpu.tasks import hand_out
 
 __all__ = ["dense_of", "jobs", "network_of", "run_job", "warm"]
@@ -164,21 +165,22 @@ def warm(config: GpuBenchConfig, budget: Budget, workers: int | None = None) -> 
     Args:
         config: settings.
         budget: time for it.
-        workers: processes at a time; by default one fewer than there are processors, 30 at most. A few more
-            compile what is tuned while others use the device.
+        workers: processes at a time; by default as many as the settings' crew has. A few more compile what is
+            tuned while others use the device.
     """
     todo = jobs(config)
     if not todo:
         return "warm: nothing to compile"
     began = time.perf_counter()
-    count = workers or max(1, min(30, cores() - 1))
+    crew, prefix = config.crew()
+    count = workers or crew
     said: list[str] = []
     with tempfile.TemporaryDirectory() as aside:
         tuned = [job for job in todo if job["mode"] == "compile max-autotune"]
         rest = [job for job in todo if job not in tuned]
 
         def pool(some: list[Job], processes: int, **env: str) -> None:
-            said.append(_compile(some, processes, config.device, budget, env))
+            said.append(_compile(some, processes, prefix, config.device, budget, env))
 
         # As a rule one compiling thread a process: the processes are the parallelism.
         apart = {"TORCHINDUCTOR_COMPILE_THREADS": str(TUNING_THREADS), "TORCHINDUCTOR_CACHE_DIR": aside}
@@ -194,7 +196,9 @@ def warm(config: GpuBenchConfig, budget: Budget, workers: int | None = None) -> 
     return f"warm: {'; '.join(said)}, in {time.perf_counter() - began:.0f} s; {forgotten} timings forgotten"
 
 
-def _compile(todo: list[Job], processes: int, device: str, budget: Budget, env: dict[str, str]) -> str:
+def _compile(
+    todo: list[Job], processes: int, prefix: Sequence[str], device: str, budget: Budget, env: dict[str, str]
+) -> str:
     """Let processes take jobs in turn, and say how many they did."""
     left, done, lost = deque(todo), 0, []
     lock = threading.Lock()
@@ -211,7 +215,7 @@ def _compile(todo: list[Job], processes: int, device: str, budget: Budget, env: 
                 lost.append(f"{job['mode']} {job['dtype']} {job['layout']}".strip())
 
     given = {"TORCHINDUCTOR_COMPILE_THREADS": "1", "OMP_NUM_THREADS": "1", "TRITON_CACHE_DIR": str(_triton_folder())}
-    command = [sys.executable, "-c", f"from {__spec__.name} import main; main()", device]
+    command = [*prefix, sys.executable, "-c", f"from {__spec__.name} import main; main()", device]
     hand_out(command, take, dict, put, budget, processes, inherited(**{**given, **env}))
     without = f" (without {', '.join(dict.fromkeys(lost))})" if lost else ""
     return f"{done} of {len(todo)} jobs by {processes}, {len(left)} not begun{without}"
