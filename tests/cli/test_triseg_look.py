@@ -48,12 +48,12 @@ def test_flags_of_the_earlier_project_are_passed_on(monkeypatch, out):
     monkeypatch.setattr(analyze, "analyze", lambda kind, config: stop(seen, (kind, config)))
     call(
         "coverage", "--model", "alexnet", "--coverage-ignore-zeros", "--tmax-mode", "fixed", "--tmax-fixed", "20",
-        "--tmax-percentile", "80", "--tmax-offset", "5", "--config-path", "r.json", "--data", "d", "--seed", "3",
+        "--tmax-percentile", "80", "--tmax-offset", "5", "--config-path", "r.json", "--data", "d",
     )  # fmt: skip
     ((kind, config),) = seen
     assert kind == "coverage"
     assert config == analyze.AnalyzeConfig(
-        model="alexnet", ignore_zeros=True, config_path="r.json", data="d", seed=3, batches=20,
+        model="alexnet", ignore_zeros=True, config_path="r.json", data="d", batches=20,
         tmax=TmaxRule(mode="fixed", fixed=20, percentile=80.0, offset=5),
     )  # fmt: skip
 

@@ -22,7 +22,6 @@ def variance(
     batches: options.Images = 10,
     split: options.Split = None,
     device: options.Device = None,
-    seed: options.Seed = None,
     json_: options.Json = False,
 ) -> None:
     """Show how the codes of every layer are spread: mean, variance, zeros, the largest.
@@ -32,7 +31,7 @@ def variance(
     **Example:** `sparseflow triseg variance --model alexnet --data ~/cifar10`
     """
     _analyze("variance", json_, model=model, data=data, out=out, batch_size=batch_size, batches=batches, split=split,
-             device=device, seed=seed)  # fmt: skip
+             device=device)  # fmt: skip
 
 
 def percentiles(
@@ -43,7 +42,6 @@ def percentiles(
     batches: options.Images = 20,
     split: options.Split = None,
     device: options.Device = None,
-    seed: options.Seed = None,
     json_: options.Json = False,
 ) -> None:
     """Show at which code 20, 40, 60, 80, 90 and 100 % of the codes other than 0 lie, and the tmax that follows.
@@ -53,7 +51,7 @@ def percentiles(
     **Example:** `sparseflow triseg percentiles --model vgg16 --data ~/cifar10`
     """
     _analyze("percentiles", json_, model=model, data=data, out=out, batch_size=batch_size, batches=batches,
-             split=split, device=device, seed=seed)  # fmt: skip
+             split=split, device=device)  # fmt: skip
 
 
 def coverage(
@@ -72,7 +70,6 @@ def coverage(
     tmax_offset: options.TmaxOffset = 10,
     split: options.Split = None,
     device: options.Device = None,
-    seed: options.Seed = None,
     json_: options.Json = False,
 ) -> None:
     """Show which share of the codes of every layer lies at or below its tmax; the rest are escapes.
@@ -85,7 +82,7 @@ def coverage(
     - `sparseflow triseg coverage --model alexnet --config-path outputs/tri_ppo_int_codes/alexnet_exp1.json`
     """
     _analyze("coverage", json_, model=model, data=data, out=out, batch_size=batch_size, batches=batches, split=split,
-             device=device, seed=seed, config_path=config_path, ignore_zeros=coverage_ignore_zeros,
+             device=device, config_path=config_path, ignore_zeros=coverage_ignore_zeros,
              tmax=_tmax(tmax_mode, tmax_fixed, tmax_percentile, tmax_offset))  # fmt: skip
 
 
@@ -102,7 +99,6 @@ def sensitivity(
     tmax_offset: options.TmaxOffset = 10,
     split: options.Split = "val",
     device: options.Device = None,
-    seed: options.Seed = None,
     json_: options.Json = False,
 ) -> None:
     """Approximate one layer at a time, and leave one out at a time: which layers cost accuracy?
@@ -116,7 +112,7 @@ def sensitivity(
     - `sparseflow triseg sensitivity --model alexnet --config-path outputs/tri_ppo_int_codes/alexnet_exp1.json`
     """
     _analyze("sensitivity", json_, model=model, data=data, out=out, batch_size=batch_size, batches=batches,
-             split=split, device=device, seed=seed, config_path=config_path,
+             split=split, device=device, config_path=config_path,
              tmax=_tmax(tmax_mode, tmax_fixed, tmax_percentile, tmax_offset))  # fmt: skip
 
 
@@ -132,7 +128,6 @@ def dump(
     floating: Annotated[bool, typer.Option("--float", help="The network in float32.")] = False,
     split: options.Split = None,
     device: options.Device = None,
-    seed: options.Seed = None,
 ) -> None:
     """Write the activations of one batch, under names as `block_output.conv1` and `classifier.fc1.out`.
 
@@ -143,7 +138,7 @@ def dump(
     """
     from sparseflow.recipes.triseg.dump import dump as run
 
-    config = _config(model=model, data=data, out=out, batch_size=batch_size, split=split, device=device, seed=seed)
+    config = _config(model=model, data=data, out=out, batch_size=batch_size, split=split, device=device)
     typer.echo(str(run(config, path, floating=floating)))
 
 
@@ -162,7 +157,6 @@ def edit(
     floating: Annotated[bool, typer.Option("--float", help="The network in float32.")] = False,
     split: options.Split = "val",
     device: options.Device = None,
-    seed: options.Seed = None,
     json_: options.Json = False,
 ) -> None:
     """Show what zeroing channels, or a fixed map of codes, does to the accuracy.
@@ -177,9 +171,7 @@ def edit(
     from sparseflow.recipes.triseg.dump import EditConfig
     from sparseflow.recipes.triseg.dump import edit as run
 
-    look = _config(
-        model=model, data=data, out=out, batch_size=batch_size, split=split, device=device, seed=seed, batches=None
-    )
+    look = _config(model=model, data=data, out=out, batch_size=batch_size, split=split, device=device, batches=None)
     told = run(
         EditConfig(what="buckets" if buckets else "zero", layer=layer, channels=channels, floating=floating, look=look)
     )
@@ -219,7 +211,6 @@ def report(
         str | None, typer.Option(metavar="TABLE.yaml", help="Energies of your technology.", show_default="45 nm")
     ] = None,
     device: options.Device = None,
-    seed: options.Seed = None,
     json_: options.Json = False,
 ) -> None:
     """Draw a result on one page: codes with their segments, the search, accuracy against bits, cost in hardware.
@@ -241,7 +232,7 @@ def report(
     config = read_settings(
         ReportConfig, None, config_path=config_path, model=model, searches=tuple(search) if search else None,
         data=data, out=out, folder=folder, split=split, images=images, batch_size=batch_size,
-        sensitivity=sensitivity, energy=energy, device=device, seed=seed,
+        sensitivity=sensitivity, energy=energy, device=device,
     )  # fmt: skip
     body = run(config)
     if json_:

@@ -63,7 +63,9 @@ class AnalyzeConfig:
         batch_size: images of a batch.
         batches: how many of them; None for all there are.
         split: "train", "calib", "val", or "test", which is then opened.
-        seed: seed of the split.
+        val: images for selection, as the training had them set apart; None for the default of `open_splits`.
+        calib: images for calibration, likewise.
+        split_seed: seed of the division, likewise.
         device: "auto", "cpu" or "cuda".
         tmax: how tmax is chosen where no result file is given.
         config_path: a result file of a search; None takes percentiles.
@@ -79,7 +81,9 @@ class AnalyzeConfig:
     batch_size: int = 128
     batches: int | None = 20
     split: str = "train"
-    seed: int = 0
+    val: int | None = None
+    calib: int | None = None
+    split_seed: int = 0
     device: str = "auto"
     tmax: TmaxRule = field(default_factory=TmaxRule)
     config_path: str | None = None
@@ -168,8 +172,9 @@ def teacher_of(config: AnalyzeConfig) -> Teacher:
 
 def pick_images(config: AnalyzeConfig, splits: Splits | None, purpose: str) -> ImageSet:
     """Return the images of a configuration's split, as many as its batches hold at most."""
-    parts = open_splits(config.data, seed=config.seed) if splits is None else splits
-    images = parts.test.open(purpose) if config.split == "test" else getattr(parts, config.split)
+    if splits is None:
+        splits = open_splits(config.data, val=config.val, calib=config.calib, seed=config.split_seed)
+    images = splits.test.open(purpose) if config.split == "test" else getattr(splits, config.split)
     assert isinstance(images, ImageSet)
     if config.batches is None:
         return images

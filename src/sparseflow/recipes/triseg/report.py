@@ -47,7 +47,9 @@ class ReportConfig:
         sensitivity: whether each layer's own drop is measured too, which takes as many evaluations as layers.
         energy: YAML file with the energy of the operations; None for the shipped table.
         device: "auto", "cpu" or "cuda".
-        seed: seed of the split.
+        val: images for selection, as the training had them set apart; None for the default of `open_splits`.
+        calib: images for calibration, likewise.
+        split_seed: seed of the division, likewise.
 
     Raises:
         ConfigError: a number below 1, no such split or device.
@@ -66,7 +68,9 @@ class ReportConfig:
     sensitivity: bool = False
     energy: str | None = None
     device: str = "auto"
-    seed: int = 0
+    val: int | None = None
+    calib: int | None = None
+    split_seed: int = 0
 
     def __post_init__(self) -> None:
         """Check the fields."""
@@ -105,7 +109,8 @@ def report(config: ReportConfig, *, splits: Splits | None = None) -> dict[str, A
     table = EnergyTable.load(config.energy)
     look = AnalyzeConfig(
         model=config.model or result.model, out=config.out, data=config.data, batch_size=config.batch_size,
-        batches=None, split=config.split, seed=config.seed, device=config.device,
+        batches=None, split=config.split, val=config.val, calib=config.calib, split_seed=config.split_seed,
+        device=config.device,
     )  # fmt: skip
     teacher = teacher_of(look)
     result = TriSegResult.read(config.config_path, names=teacher.names, model=teacher.name)
