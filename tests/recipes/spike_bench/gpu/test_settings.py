@@ -30,6 +30,8 @@ from sparseflow.recipes.spike_bench.gpu.settings import (
         {"cases": ("a b",)},
         {"part": "3/2"},
         {"part": "half"},
+        {"helpers": "2-"},
+        {"helpers": "all"},
     ],
 )
 def test_bad_settings(wrong):
@@ -85,3 +87,13 @@ def test_cases_and_parts_choose():
 
 def test_cores_are_those_that_the_process_may_use():
     assert cores() == len(os.sched_getaffinity(0))
+
+
+def test_helpers_work_at_the_lowest_priority_on_processors_of_their_own():
+    count, prefix = GpuBenchConfig(helpers="1,4-6").crew()
+    assert count == 4
+    assert prefix[-2:] == ("-c", "1,4-6")
+    assert "19" in prefix
+    count, prefix = GpuBenchConfig().crew()
+    assert 1 <= count <= cores()
+    assert prefix == ()
