@@ -7,7 +7,7 @@ from sparseflow.errors import DataError
 from sparseflow.nn import models
 from sparseflow.recipes.triseg.checkpoint import read_qat, save_qat
 from sparseflow.recipes.triseg.config import FinetuneConfig
-from sparseflow.recipes.triseg.finetune import finetune_triseg, student_accuracy
+from sparseflow.recipes.triseg.finetune import finetune_triseg, start_codes, student_accuracy
 from sparseflow.recipes.triseg.teacher import QAT, load_teacher
 from sparseflow.recipes.triseg.train import images_of, splits_of
 
@@ -63,6 +63,16 @@ def test_a_search_gives_the_codes_to_start_from(tmp_path):
     ).write(tmp_path / "mine.json")  # fmt: skip
     c = config(tmp_path, epochs=1, seed=1, config_path=str(tmp_path / "mine.json"), code_share=0.0)
     assert list(finetune_triseg(c, progress=False)["codes"].values()) == codes.tolist()
+
+
+def test_a_saturating_start_leaves_room_above_v2(tmp_path):
+    start(tmp_path)
+    c = config(tmp_path, mode="saturate")
+    found = read_qat(tmp_path / QAT.format(model="lenet5"))
+    points = {site.name: site.node for site in found.sites}
+    codes = start_codes(c, found, points, splits_of(c).calib, torch.device("cpu"))
+    check_codes(codes, names=NAMES)
+    assert ((codes[:, 4] > codes[:, 3]) | (codes[:, 3] == 127)).all()
 
 
 def test_seeds_write_files_of_their_own(tmp_path):

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sparseflow.compress.approximate import Metrics, TmaxRule, TriSegResult, optimal_codes
+from sparseflow.compress.approximate import CODE_MAX, Metrics, TmaxRule, TriSegResult, optimal_codes
 from sparseflow.compress.approximate.finetune import SegmentedNet
 from sparseflow.compress.approximate.fisher import code_histograms
 from sparseflow.compress.approximate.result import FOLDER
@@ -121,6 +121,8 @@ def start_codes(
 ) -> Tensor:
     """Return the codes to start from: those of a search, or the optimum of the Fisher-weighted histograms.
 
+    In mode "pass" tmax is that of the default `TmaxRule`; in mode "saturate", where it only bounds v2, it is chosen too.
+
     Args:
         config: names the result of the search, if there is one.
         found: the network.
@@ -138,8 +140,13 @@ def start_codes(
         return TriSegResult.read(config.config_path, names=tuple(points), model=config.name).codes(tuple(points))
     batches = (x.to(device) for x, _ in islice(calib.batches(config.batch_size), config.calib_batches))
     histograms = code_histograms(found.graph, points, batches, seed=config.seed)
-    mode = "clip" if config.mode == "saturate" else "pass"
-    return optimal_codes(histograms.fisher, tmax=TmaxRule()(histograms.counts), mode=mode).codes
+    if config.mode == "pass":
+        return optimal_codes(histograms.fisher, tmax=TmaxRule()(histograms.counts)).codes
+    codes = optimal_codes(histograms.fisher, mode="clip").codes
+    # The least tmax is v2 itself; half a step above it leaves v2 room to rise, and codes there their gradient.
+    v1, v2 = codes[:, 1], codes[:, 3]
+    codes[:, 4] = (v2 + (v2 - v1 + 1) // 2).clamp(max=CODE_MAX)
+    return codes
 
 
 def student_accuracy(
