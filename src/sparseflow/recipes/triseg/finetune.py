@@ -121,7 +121,7 @@ def start_codes(
 ) -> Tensor:
     """Return the codes to start from: those of a search, or the optimum of the Fisher-weighted histograms.
 
-    In mode "pass" tmax is that of the default `TmaxRule`; in mode "saturate", where it only bounds v2, it is chosen too.
+    In mode "pass" tmax is that of the default `TmaxRule`. In mode "saturate" it only bounds v2, and is chosen too.
 
     Args:
         config: names the result of the search, if there is one.
