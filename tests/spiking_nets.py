@@ -86,3 +86,27 @@ def chain(neuron: Callable[[], nn.Module] = lif, batch: int = 2) -> tuple[nn.Mod
     nn.init.normal_(model.features[8].weight, std=0.3)  # type: ignore[index, union-attr, arg-type]
     nn.init.normal_(model.head[1].weight, std=0.3)  # type: ignore[index, union-attr, arg-type]
     return model, torch.randn(batch, 3, 8, 8)
+
+
+class Branches(nn.Module):
+    """Asks for shapes in every way that networks do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.neuron, self.out = nn.Conv2d(3, 6, 3, padding=1), LIFNode(step_mode="m"), nn.Linear(6, 2)
+        self.scale = nn.Parameter(torch.tensor(0.5))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        assert x.dim() in (4, 5), f"not {x.shape}"
+        if x.ndim == 4:
+            x = x.unsqueeze(0).repeat(2, 1, 1, 1, 1)
+        steps, batch, *_ = x.shape
+        y = self.conv(x.flatten(0, 1)).view(steps, batch, 6, x.shape[-2], x.size(-1)) * self.scale
+        spikes = self.neuron(y)
+        parts = [part.amax(2, keepdim=True) for part in spikes.chunk(3, dim=2)]
+        q, k, v = spikes.flatten(3).chunk(3, dim=2)
+        attention = (q @ k.transpose(-2, -1)) @ v if len(parts) == 3 else q
+        best = spikes.max(dim=2, keepdim=True).values
+        total = sum(step.sum() for step in spikes)
+        pooled = (spikes + parts[0] + best).mean((-2, -1)) + attention.mean() + total / spikes.numel()
+        return self.out(pooled).mean(0)

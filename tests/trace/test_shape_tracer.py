@@ -5,35 +5,11 @@ import torch
 from torch import nn
 
 from sparseflow.errors import CaptureError
-from sparseflow.nn.neurons import LIFNode
 from sparseflow.trace import capture
 from sparseflow.trace._leaf_tracer import leaf_trace
 from sparseflow.trace._shape_tracer import shape_trace
 from sparseflow.trace._state import quiet
-
-
-class Branches(nn.Module):
-    """Asks for shapes in every way that networks do."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv, self.neuron, self.out = nn.Conv2d(3, 6, 3, padding=1), LIFNode(step_mode="m"), nn.Linear(6, 2)
-        self.scale = nn.Parameter(torch.tensor(0.5))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        assert x.dim() in (4, 5), f"not {x.shape}"
-        if x.ndim == 4:
-            x = x.unsqueeze(0).repeat(2, 1, 1, 1, 1)
-        steps, batch, *_ = x.shape
-        y = self.conv(x.flatten(0, 1)).view(steps, batch, 6, x.shape[-2], x.size(-1)) * self.scale
-        spikes = self.neuron(y)
-        parts = [part.amax(2, keepdim=True) for part in spikes.chunk(3, dim=2)]
-        q, k, v = spikes.flatten(3).chunk(3, dim=2)
-        attention = (q @ k.transpose(-2, -1)) @ v if len(parts) == 3 else q
-        best = spikes.max(dim=2, keepdim=True).values
-        total = sum(step.sum() for step in spikes)
-        pooled = (spikes + parts[0] + best).mean((-2, -1)) + attention.mean() + total / spikes.numel()
-        return self.out(pooled).mean(0)
+from tests.spiking_nets import Branches
 
 
 @torch.no_grad()
@@ -61,11 +37,11 @@ def test_keyword_arguments_and_captures() -> None:
     for sample in (x, (x,), {"x": x}):
         found = capture(model, sample)
         assert found.how == "fx"
-        assert found.fixed_shapes
-        assert any("(2, 3, 4, 4) only" in note for note in found.notes)
+        assert found.graph_shapes == ((None, 3, 4, 4),)
+        assert any("(N, 3, 4, 4) only" in note for note in found.notes)
     plain = capture(nn.Sequential(nn.Linear(2, 2)), torch.ones(1, 2))
     assert plain.how == "fx"
-    assert not plain.fixed_shapes
+    assert plain.graph_shapes is None
 
 
 class _Reads(nn.Module):

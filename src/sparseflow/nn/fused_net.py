@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-__all__ = ["FusedNet"]
+__all__ = ["FusedNet", "Shapes"]
+
+Shapes = tuple[tuple[int | None, ...], ...]
 
 
 class FusedNet(nn.Module):
@@ -28,8 +30,8 @@ class FusedNet(nn.Module):
     Args:
         model: the model; its modules become those of this one.
         graph: the fused graph over the same modules.
-        shapes: shapes of the tensors that the graph holds for; on others the model's own forward
-            runs. None where it holds for all.
+        shapes: shapes of the tensors that the graph holds for, None in place of a size that may be
+            any; on others the model's own forward runs. None where it holds for all.
 
     >>> net = FusedNet(nn.Sequential(nn.Linear(2, 1)), nn.Identity()).eval()
     >>> sorted(net.state_dict())
@@ -38,9 +40,7 @@ class FusedNet(nn.Module):
 
     _fits = True
 
-    def __init__(
-        self, model: nn.Module, graph: nn.Module, *, shapes: tuple[tuple[int, ...], ...] | None = None
-    ) -> None:
+    def __init__(self, model: nn.Module, graph: nn.Module, *, shapes: Shapes | None = None) -> None:
         super().__init__()
         self._shapes = shapes
         for name in ("_modules", "_parameters", "_buffers", "_non_persistent_buffers_set"):
@@ -66,7 +66,13 @@ class FusedNet(nn.Module):
         """Tell whether the graph is that of inputs of these shapes."""
         if self._shapes is None:
             return True
-        return self._shapes == tuple(tuple(a.shape) for a in tree_leaves((args, kwargs)) if isinstance(a, Tensor))
+        given = [a.shape for a in tree_leaves((args, kwargs)) if isinstance(a, Tensor)]
+        if len(given) != len(self._shapes):
+            return False
+        return all(
+            len(shape) == len(held) and all(n is None or n == m for n, m in zip(held, shape, strict=True))
+            for held, shape in zip(self._shapes, given, strict=True)
+        )
 
     @property
     def graph(self) -> nn.Module:

@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_map_only
 from sparseflow.errors import ConfigError, SparseFlowError
 from sparseflow.nn._spent import SPENT, refuse_spent
 from sparseflow.nn._stamp import stamp
-from sparseflow.nn.fused_net import FusedNet, asks_for_gradient
+from sparseflow.nn.fused_net import FusedNet, Shapes, asks_for_gradient
 
 __all__ = ["PackedNet"]
 
@@ -92,7 +92,7 @@ class PackedNet(FusedNet):
         keep_state: bool = False,
         capture: bool = True,
         tf32: bool = True,
-        shapes: tuple[tuple[int, ...], ...] | None = None,
+        shapes: Shapes | None = None,
     ) -> None:
         super().__init__(model, graph, shapes=shapes)
         self._neurons = tuple(neurons)

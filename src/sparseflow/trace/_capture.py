@@ -9,9 +9,9 @@ from torch import fx, nn
 from torch.utils._pytree import tree_map_only
 
 from sparseflow.errors import CaptureError, ConfigError, DataError
+from sparseflow.trace._batches import Shape, batch_trace
 from sparseflow.trace._leaf_tracer import describe_difference, edges_of_calls, edges_of_graph, leaf_trace
 from sparseflow.trace._record import Recorder
-from sparseflow.trace._shape_tracer import shape_trace
 from sparseflow.trace._state import one_at_a_time, quiet
 from sparseflow.trace._tensors import tensors_in
 from sparseflow.trace.graph import Call, Capture, Node
@@ -29,8 +29,8 @@ def capture(model: nn.Module, sample: Any) -> Capture:
     symbolic trace with neurons as leaves is added as `graph_module` when it gives
     bit-equal outputs, at a second call on the state of the first one too, and has
     the same edges; else `how` is "record" and a note says why. Where Python branches
-    on shapes, the trace follows the sample: the graph then holds for inputs of the
-    sample's shapes alone, and `fixed_shapes` is set. The model runs in eval
+    on shapes, the trace follows the sample: the graph then holds for inputs of
+    `graph_shapes` alone. The model runs in eval
     mode without gradient, from fresh neuron state; modes, state, buffers and random
     numbers are put back.
 
@@ -58,16 +58,14 @@ def capture(model: nn.Module, sample: Any) -> Capture:
     calls, notes = tuple(recorder.calls), list(recorder.notes)
     notes += _module_notes(model, recorder)
     graph_module: fx.GraphModule | None = None
-    fixed = False
+    shapes: tuple[Shape, ...] | None = None
     try:
-        graph_module = _traced(model, args, kwargs, outputs, again, calls, fixed=False)
-    except CaptureError as generic:
-        try:
-            graph_module, fixed = _traced(model, args, kwargs, outputs, again, calls, fixed=True), True
-            shapes = ", ".join(str(tuple(t.shape)) for t in tensors_in((args, kwargs)))
-            notes.append(f"the traced graph holds for inputs of shape {shapes} only: {generic}")
-        except CaptureError as e:
-            notes.append(f"no traced graph: {generic}; {e}")
+        graph_module, shapes = _traced(model, args, kwargs, outputs, again, calls)
+    except CaptureError as e:
+        notes.append(f"no traced graph: {e}")
+    if shapes is not None:
+        held = ", ".join(str(tuple("N" if n is None else n for n in shape)).replace("'", "") for shape in shapes)
+        notes.append(f"the traced graph holds for inputs of shape {held} only: the model branches on shapes")
     nodes = _fold(calls)
     notes += [f"{n.name} runs at several places of the model" for n in nodes if n.shared and n.kind == "module"]
     return Capture(
@@ -79,7 +77,7 @@ def capture(model: nn.Module, sample: Any) -> Capture:
         notes=tuple(dict.fromkeys(notes)),
         sample_shapes=tuple(tuple(t.shape) for t in tensors_in((args, kwargs))),
         writes_sample=wrote,
-        fixed_shapes=fixed,
+        graph_shapes=shapes,
     )
 
 
@@ -166,22 +164,17 @@ def _traced(
     expected: list[torch.Tensor],
     again: list[torch.Tensor] | None,
     calls: tuple[Call, ...],
-    *,
-    fixed: bool,
-) -> fx.GraphModule:
-    """Return the symbolic trace of the model, checked against what was recorded.
-
-    Args:
-        model: see `capture`.
-        args: positional arguments.
-        kwargs: keyword arguments.
-        expected: outputs that were recorded.
-        again: outputs of a second call, or None if the model takes none.
-        calls: what was recorded.
-        fixed: trace along the sample, for its shapes alone.
-    """
-    with quiet(model):
-        traced = shape_trace(model, *_fresh(args, kwargs)) if fixed else leaf_trace(model)
+) -> tuple[fx.GraphModule, tuple[Shape, ...] | None]:
+    """Return the symbolic trace of the model, checked against what was recorded, and the shapes that it holds for."""
+    shapes: tuple[Shape, ...] | None = None
+    try:
+        with quiet(model):
+            traced = leaf_trace(model)
+    except CaptureError as generic:
+        try:
+            traced, shapes = batch_trace(model, args, kwargs)
+        except CaptureError as e:
+            raise CaptureError(f"{generic}; {e}") from e
     with quiet(model):
         try:
             fresh_args, fresh_kwargs = _fresh(args, kwargs)
@@ -197,7 +190,7 @@ def _traced(
     of_graph, of_calls = edges_of_graph(traced.graph), edges_of_calls(calls)
     if of_graph != of_calls:
         raise CaptureError(describe_difference(of_graph, of_calls))
-    return traced
+    return traced, shapes
 
 
 def _module_notes(model: nn.Module, recorder: Recorder) -> list[str]:

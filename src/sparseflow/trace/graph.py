@@ -121,7 +121,8 @@ class Capture:
         notes: what the user should know, one sentence each.
         sample_shapes: shapes of the tensors of the sample.
         writes_sample: the model wrote into its input, so that a second run on it would see another one.
-        fixed_shapes: the traced graph holds for inputs of `sample_shapes` only.
+        graph_shapes: shapes of the inputs that the traced graph holds for, None in place of a size that may be any;
+            None where it holds for all.
     """
 
     how: str
@@ -132,7 +133,7 @@ class Capture:
     notes: tuple[str, ...] = ()
     sample_shapes: tuple[tuple[int, ...], ...] = ()
     writes_sample: bool = False
-    fixed_shapes: bool = False
+    graph_shapes: tuple[tuple[int | None, ...], ...] | None = None
     _index: dict[str, Node] = field(default_factory=dict, repr=False)
     _users: dict[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
 

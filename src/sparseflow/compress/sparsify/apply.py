@@ -71,7 +71,7 @@ class Sparsify:
 
     def _fused(self, model: nn.Module, found: Capture, plan: Plan) -> nn.Module:
         fused = fused_graph(model, found, self.sample, {k: d.kernel for k, d in plan.decisions.items() if d.kernel})
-        return FusedNet(model, fused.graph_module, shapes=found.sample_shapes if found.fixed_shapes else None)
+        return FusedNet(model, fused.graph_module, shapes=found.graph_shapes)
 
 
 def fused_graph(model: nn.Module, found: Capture, sample: Any, kernels: Mapping[str, str]) -> Fused:

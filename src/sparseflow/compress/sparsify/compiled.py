@@ -16,7 +16,7 @@ _BLOCKS = (SpikeLayerBlock, StemBlock, FloatBlock, NeuronBlock)
 _FREE = frozenset(
     {
         "view", "reshape", "flatten", "unflatten", "unsqueeze", "squeeze", "transpose", "permute", "expand", "chunk",
-        "getitem", "getattr", "pool", "pack", "unpack", "contiguous", "average",
+        "getitem", "getattr", "pool", "pack", "unpack", "contiguous", "average", "regrid", "size",
     }
 )  # fmt: skip
 

@@ -26,6 +26,7 @@ from sparseflow.nn.sparse_conv import zeros_around
 from sparseflow.nn.spike_block import NeuronBlock
 from sparseflow.nn.spike_layer_block import FloatBlock, Part, SpikeLayerBlock
 from sparseflow.nn.stem_block import StemBlock
+from sparseflow.trace import reads_no_values
 
 __all__ = ["Policy", "lower_gpu"]
 
@@ -309,11 +310,17 @@ class _Lowering:
         """Tell whether a node computes well in the policy's type, and reads what our own layers made in it."""
         if not any(n in self.halves for n in node.all_input_nodes) or node in self.wanted:
             return False
-        if not all(n in self.halves or n in self.words for n in node.all_input_nodes):
+        if not all(n in self.halves or n in self.words or self.is_size(n) for n in node.all_input_nodes):
             return False
         if node.op == "call_module":
             return isinstance(self.modules[str(node.target)], _IN_HALF)
         return is_add(node) or getattr(node.target, "__name__", str(node.target)) in _IN_HALF_TOO
+
+    def is_size(self, node: fx.Node) -> bool:
+        """Tell whether a node is a size of the input, or a multiple of one."""
+        return reads_no_values(node) or (
+            node.target is operator.mul and all(self.is_size(n) for n in node.all_input_nodes)
+        )
 
     def as_float(self, node: fx.Node) -> fx.Node:
         if node not in self.floats:
@@ -325,6 +332,8 @@ class _Lowering:
 
     def as_half(self, node: fx.Node) -> fx.Node:
         """Return the value in the policy's type."""
+        if self.is_size(node):
+            return self.floats[node]
         if node not in self.halves:
             if node in self.words:
                 self.halves[node] = self.unpacked(node, self.policy.floats)

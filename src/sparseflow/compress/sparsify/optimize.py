@@ -289,7 +289,7 @@ class _Job:
             timed = time_blocks(
                 fused, self.args, modules, self.sites, self.workload, self.effort, self.memory, margin=self.margin
             )
-        made = FusedNet(model, fused.graph_module, shapes=self.found.sample_shapes if self.found.fixed_shapes else None)
+        made = FusedNet(model, fused.graph_module, shapes=self.found.graph_shapes)
         with quiet(made):
             polish(fused, self.forward(made), timed, self.effort)
         with quiet(model):

@@ -278,7 +278,6 @@ class _GpuJob:
         if foreign:
             note = f"no CUDA graph: {', '.join(sorted(set(foreign)))} keeps a state of its own"
             self.fallbacks += [] if note in self.fallbacks else [note]
-        fixed = self.found.fixed_shapes and not isinstance(graph, DenseForm)
         return PackedNet(
             self.base,
             graph,
@@ -286,7 +285,7 @@ class _GpuJob:
             keep_state=self.keep,
             capture=not foreign,
             tf32=precision != "exact",
-            shapes=self.found.sample_shapes if fixed else None,
+            shapes=None if isinstance(graph, DenseForm) else self.found.graph_shapes,
         )
 
     def keeps_more(self, module: nn.Module) -> bool:
