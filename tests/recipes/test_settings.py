@@ -9,6 +9,11 @@ from sparseflow.recipes.triseg.config import FinetuneConfig, QatConfig, TrainCon
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Inner:
+    depth: int = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     name: str = "a"
     epochs: int = 3
@@ -17,6 +22,8 @@ class Settings:
     data: str | None = None
     milestones: tuple[float, ...] = (0.5,)
     more: dict[str, int] = field(default_factory=dict)
+    inner: Inner = field(default_factory=Inner)
+    layers: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.epochs < 1:
@@ -25,8 +32,12 @@ class Settings:
 
 def test_a_file_gives_fields_and_what_is_given_overrides_it(tmp_path):
     path = tmp_path / "s.yaml"
-    path.write_text("epochs: 7\nlr: 1\nmilestones: [0.3, 0.6]\nmore: {x: 1}\ndata: here\n")
-    want = Settings(epochs=9, lr=1, milestones=(0.3, 0.6), more={"x": 1}, data="here")
+    path.write_text(
+        "epochs: 7\nlr: 1\nmilestones: [0.3, 0.6]\nmore: {x: 1}\ndata: here\ninner: {depth: 5}\nlayers: [a]\n"
+    )
+    want = Settings(
+        epochs=9, lr=1, milestones=(0.3, 0.6), more={"x": 1}, data="here", inner=Inner(depth=5), layers=("a",)
+    )
     assert read_settings(Settings, path, epochs=9, name=None) == want
     assert read_settings(Settings, None) == Settings()
 
@@ -43,6 +54,9 @@ def test_a_file_gives_fields_and_what_is_given_overrides_it(tmp_path):
         ("lr: 1e-3", "lr is '1e-3'; expected a number"),
         ("deep: 1", "deep is 1; expected true or false"),
         ("name: 3", "expected a text"),
+        ("inner: {deep: 1}", "inner: unknown settings deep; known: depth"),
+        ("inner: {depth: x}", "inner: depth is 'x'"),
+        ("inner: 3", "inner is 3"),
         ("epochs: 0", "epochs is 0; expected more than 0"),
     ],
 )

@@ -1,7 +1,8 @@
 """Settings of a recipe from a YAML file: its fields by name, and nothing else."""
 
 import os
-from dataclasses import MISSING, fields
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,7 +20,7 @@ def read_settings(kind: type[T], path: str | os.PathLike[str] | None, **given: A
 
     Args:
         kind: a dataclass with keyword arguments.
-        path: YAML lines as `epochs: 100`; None for the defaults.
+        path: YAML lines as `epochs: 100`, and mappings for settings that are dataclasses; None for the defaults.
         given: fields that override the file; those that are None are left out.
 
     Raises:
@@ -30,21 +31,32 @@ def read_settings(kind: type[T], path: str | os.PathLike[str] | None, **given: A
     True
     """
     body = {} if path is None else _load(Path(path))
+    override = {name: value for name, value in given.items() if value is not None}
+    return _made(kind, body, "" if path is None else f"{path}: ", override)
+
+
+def _made(kind: type[T], body: dict[str, Any], where: str, override: Mapping[str, Any]) -> T:
     known = {f.name: f for f in fields(kind)}  # type: ignore[arg-type]
     if unknown := [str(key) for key in body if key not in known]:
-        raise ConfigError(f"{path} has unknown settings {', '.join(unknown)}; known: {', '.join(known)}")
-    for name, value in body.items():
-        default = known[name].default
-        if isinstance(value, list) and isinstance(default, tuple):
-            body[name] = tuple(value)
-        elif default is not MISSING and not _fits(value, default):
-            raise ConfigError(f"{path}: {name} is {value!r}; expected {_kind(default)}, as {default!r}")
+        raise ConfigError(f"{where}unknown settings {', '.join(unknown)}; known: {', '.join(known)}")
+    chosen = {name: _value(name, value, known[name], where) for name, value in body.items()}
     try:
-        return kind(**{**body, **{name: value for name, value in given.items() if value is not None}})
+        return kind(**{**chosen, **override})
     except TypeError as e:
-        raise ConfigError(f"{path or kind.__name__}: {e}") from e
+        raise ConfigError(f"{where}{e}") from e
     except ConfigError as e:
-        raise ConfigError(f"{path}: {e}" if path is not None else str(e)) from e
+        raise ConfigError(f"{where}{e}") from e
+
+
+def _value(name: str, value: Any, f: Field[Any], where: str) -> Any:
+    default = f.default if f.default_factory is MISSING else f.default_factory()
+    if is_dataclass(default) and isinstance(value, dict):
+        return _made(type(default), value, f"{where}{name}: ", {})
+    if isinstance(value, list) and (default is None or isinstance(default, tuple)):
+        return tuple(value)
+    if default is not MISSING and not _fits(value, default):
+        raise ConfigError(f"{where}{name} is {value!r}; expected {_kind(default)}, as {default!r}")
+    return value
 
 
 def _load(path: Path) -> dict[str, Any]:

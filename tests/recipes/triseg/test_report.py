@@ -103,6 +103,23 @@ def test_curves_are_medians_of_staircases():
     assert curves_of([{"histories": {"none": []}}]) == ()
 
 
+def test_rewards_as_a_search_writes_them_are_a_curve():
+    (curve,) = curves_of([{"config": {"method": "default"}, "rewards": [-3.0, -1.0, -2.0]}])
+    assert (curve.name, curve.ours, curve.points) == ("default", True, ((1, -3.0), (2, -1.0), (3, -1.0)))
+
+
+def test_the_search_that_made_the_result_is_found(out, tmp_path):
+    made = out / "runs" / "triseg" / "r"
+    made.mkdir(parents=True, exist_ok=True)
+    body = {"config": {"method": "default"}, "rewards": [-1.0], "finalists": [{"reward": -1.0, "accuracy": 40.0}]}
+    (made / "report.json").write_text(json.dumps(body))
+    found = report(ReportConfig(config_path=result(tmp_path), out=str(out), images=8), splits=splits())
+    assert [c["name"] for c in found["curves"]] == ["default"]
+    assert [f["kind"] for f in found["findings"]] == ["teacher", "chosen"]
+    found = report(ReportConfig(config_path=result(tmp_path), searches=(), out=str(out), images=8), splits=splits())
+    assert found["curves"] == ()
+
+
 def test_runs_of_one_method_in_several_files_are_seeds_of_one_curve():
     files = [{"method": "a", "histories": {"a": [[1, -2.0]]}}, {"method": "a", "histories": {"a": [[1, -1.0]]}}]
     (curve,) = curves_of(files)

@@ -36,7 +36,8 @@ class ReportConfig:
         config_path: result of a search or of fine-tuning.
         model: name of the network, or its checkpoint: a fine-tuned one for a fine-tuned result; None takes the name
             that stands in the result.
-        searches: JSON files of searches, whose reward curves and finalists are drawn.
+        searches: JSON files of searches, whose reward curves and finalists are drawn; None takes the one that made
+            the result, if it lies in `out`.
         out: folder of the checkpoints.
         folder: where to; None names a folder below `reports/` of `out` after the result.
         data: as for `data.open_splits`.
@@ -57,7 +58,7 @@ class ReportConfig:
 
     config_path: str
     model: str | None = None
-    searches: tuple[str, ...] = ()
+    searches: tuple[str, ...] | None = None
     out: str = "outputs"
     folder: str | None = None
     data: str | None = None
@@ -87,7 +88,7 @@ class ReportConfig:
         parts = ["sparseflow", "triseg", "report", self.config_path]
         flags = {"--model": self.model, "--out": self.out, "--data": self.data, "--split": self.split}
         parts += [word for flag, value in flags.items() if value is not None for word in (flag, value)]
-        parts += [word for path in self.searches for word in ("--search", path)]
+        parts += [word for path in self.searches or () for word in ("--search", path)]
         return shlex.join(parts + (["--sensitivity"] if self.sensitivity else []))
 
 
@@ -114,7 +115,9 @@ def report(config: ReportConfig, *, splits: Splits | None = None) -> dict[str, A
     )  # fmt: skip
     teacher = teacher_of(look)
     result = TriSegResult.read(config.config_path, names=teacher.names, model=teacher.name)
-    searches = [_search(path) for path in config.searches]
+    own = Path(config.out) / "runs" / "triseg" / Path(config.config_path).stem / "report.json"
+    named = config.searches if config.searches is not None else (str(own),) if own.is_file() else ()
+    searches = [_search(path) for path in named]
     folder = Path(config.folder or Path(config.out) / "reports" / Path(config.config_path).stem)
     pages.prepare_folder(folder)
     judged = pick_images(look, splits, "report")
@@ -182,8 +185,9 @@ def curves_of(searches: Iterable[Mapping[str, Any]]) -> tuple[pages.Curve, ...]:
     """Return the reward curves of searches: one a method, the median of its runs.
 
     Args:
-        searches: bodies with `histories`, from the name of a method to pairs of evaluations and best reward, or to a
-            list of such lists, one a seed; and with `method`, the one that was asked for.
+        searches: bodies with `rewards`, one an evaluation, and `config.method`, as a search writes them; or with
+            `histories`, from the name of a method to pairs of evaluations and best reward, or to a list of such lists,
+            one a seed, and `method`, the one that was asked for.
 
     Raises:
         DataError: a history that is none.
@@ -191,8 +195,12 @@ def curves_of(searches: Iterable[Mapping[str, Any]]) -> tuple[pages.Curve, ...]:
     runs: dict[str, list[list[tuple[int, float]]]] = {}
     ours: set[str] = set()
     for body in searches:
-        ours.add(str(body.get("method", "")))
-        for name, history in dict(body.get("histories", {})).items():
+        method = str(body.get("method") or dict(body.get("config", {})).get("method", ""))
+        ours.add(method)
+        histories = dict(body.get("histories", {}))
+        if method and "rewards" in body:
+            histories.setdefault(method, list(enumerate(body["rewards"], 1)))
+        for name, history in histories.items():
             runs.setdefault(name, []).extend(_runs(name, history))
     return tuple(_curve(name, found, ours=name in ours) for name, found in runs.items() if any(found))
 
@@ -238,8 +246,8 @@ def _search(path: str) -> dict[str, Any]:
         body = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as e:
         raise DataError(f"cannot read the search {path}: {e}; name the JSON that a search wrote") from e
-    if not isinstance(body, dict) or not {"histories", "finalists"} & set(body):
-        raise DataError(f"{path} holds neither histories nor finalists; name the JSON that a search wrote")
+    if not isinstance(body, dict) or not {"rewards", "histories", "finalists"} & set(body):
+        raise DataError(f"{path} holds neither rewards nor finalists; name the JSON that a search wrote")
     return body
 
 
@@ -247,6 +255,9 @@ def _finalists(teacher: Teacher, searches: Iterable[Mapping[str, Any]], mode: st
     drawn: list[pages.Finding] = []
     for body in searches:
         for place, one in enumerate(list(body.get("finalists", ()))[:_FINALISTS], 1):
+            # Searches from before the codes were written have no place in the picture.
+            if isinstance(one, dict) and "codes" not in one and "reward" in one:
+                continue
             try:
                 codes = torch.tensor(one["codes"], dtype=torch.int64).view(len(teacher.sites), len(NAMES))
                 share = float(one["accuracy"])
