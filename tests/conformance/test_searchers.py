@@ -18,9 +18,11 @@ from sparseflow.search import (
     Exhaustive,
     Failure,
     Integer,
+    Leg,
     Ordered,
     PPOSettings,
     Random,
+    Relay,
     Score,
     Searcher,
     Space,
@@ -201,3 +203,13 @@ class TestPPO(SearcherSuite):
 class TestOriginalPPO(SearcherSuite):
     def make(self, space, seed):
         return PPO(space, seed=seed, settings=PPOSettings.original())
+
+
+class TestRelay(SearcherSuite):
+    def make(self, space, seed):
+        legs = [
+            Leg(make=lambda start: Evolution(space, seed=seed, population=4, tournament=2), trials=9),
+            Leg(make=lambda start: Coordinate(space, seed=seed, start=start), trials=9),
+            Leg(make=lambda start: Random(space, seed=seed)),
+        ]
+        return Relay(space, legs)

@@ -9,6 +9,7 @@ from sparseflow.search.coordinate import Coordinate
 from sparseflow.search.encoding import Encoding
 from sparseflow.search.loop import run
 from sparseflow.search.parameter import Categorical, Integer, LogFloat, Ordered, Parameter, Value, When
+from sparseflow.search.relay import Leg, Relay
 from sparseflow.search.searchers import Evolution, Exhaustive, Random
 from sparseflow.search.space import Constraint, Params, Space, canonical
 from sparseflow.search.tpe import GP, TPE
@@ -47,6 +48,7 @@ __all__ = [
     "Exhaustive",
     "Failure",
     "Integer",
+    "Leg",
     "LogFloat",
     "Ordered",
     "Outcome",
@@ -55,6 +57,7 @@ __all__ = [
     "Params",
     "Problem",
     "Random",
+    "Relay",
     "Result",
     "Score",
     "Searcher",

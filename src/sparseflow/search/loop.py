@@ -89,10 +89,10 @@ def run(
                 first = Trial(id=_BASELINE, params=baseline)
                 searcher.tell([(first, desk.serve(first))])
             stopped_by = _loop(searcher, desk, budget, batch, started, bar)
-        winner = _confirm(desk, baseline) if remeasure else _best(desk)
+        winner = _confirm(desk, baseline) if remeasure else desk.best
     except KeyboardInterrupt:
         stopped_by = "interrupt"
-        winner = _best(desk)
+        winner = desk.best
     if winner is None and stopped_by != "interrupt":
         why = "; ".join(desk.reasons[:3]) or "the space holds nothing new to try"
         raise BudgetError(f"search {name!r} ended without any result after {len(desk.history)} trials: {why}")
@@ -123,7 +123,8 @@ class _Desk:
     reused: int = 0
     _known: dict[str, Outcome] = field(default_factory=dict)
     _latest: dict[str, Score] = field(default_factory=dict)
-    _ready: dict[str, Score | float] = field(default_factory=dict)
+    _ready: dict[str, Outcome] = field(default_factory=dict)
+    _first: tuple[Params, Score] | None = None
 
     def remember(self) -> None:
         """Load the first outcome of every decision from the store."""
@@ -149,7 +150,11 @@ class _Desk:
             return
         if len(given) != len(fresh):
             raise MeasurementError(f"evaluate_many returned {len(given)} scores for {len(fresh)} trials")
-        self._ready = dict(zip(fresh, given, strict=True))
+        self._ready = {d: _taken(score) for d, score in zip(fresh, given, strict=True)}
+        if self.store is not None and self.key is not None:
+            # One transaction for all: a commit takes longer than many an evaluation.
+            key = self.key
+            self.store.extend(self._record(replace(key, decision=d), fresh[d], o) for d, o in self._ready.items())
 
     def serve(self, trial: Trial) -> Outcome:
         """Return the outcome of a trial and add both to the history."""
@@ -162,16 +167,26 @@ class _Desk:
             self.reused += 1
             self._note(decision, outcome)
         self.history.append((trial, outcome))
+        if isinstance(outcome, Score) and (self._first is None or outcome.value < self._first[1].value):
+            self._first = trial.params, outcome
         return outcome
+
+    @property
+    def best(self) -> tuple[Params, Score] | None:
+        """What has the best score so far, the first of equals."""
+        return self._first
 
     def again(self, params: Params) -> Outcome:
         """Evaluate, write to the store, and return the outcome."""
         decision = digest(dict(params))
+        if decision in self._ready:
+            outcome = self._ready.pop(decision)
+            self._note(decision, outcome)
+            return outcome
         try:
-            given = self._ready.pop(decision) if decision in self._ready else self.evaluate(dict(params))
-            outcome: Outcome = given if isinstance(given, Score) else Score(value=float(given))
+            outcome = _taken(self.evaluate(dict(params)))
         except Exception as e:
-            outcome = Failure(reason=f"{type(e).__name__}: {e}")
+            outcome = _failed(e)
         if self.store is not None and self.key is not None:
             self.store.append(self._record(replace(self.key, decision=decision), params, outcome))
         self._note(decision, outcome)
@@ -215,15 +230,11 @@ def _loop(searcher: Searcher, desk: _Desk, budget: Budget, batch: int, started: 
                 break
         searcher.tell(done)
         tried += len(done)
-        if (best := _best(desk)) is not None:
+        if (best := desk.best) is not None:
             bar.set_postfix_str(f"best {best[1].value:.4g} {desk.unit}", refresh=False)
         if late:
             break
     return "budget"
-
-
-def _best(desk: _Desk) -> tuple[Params, Score] | None:
-    return next(iter(desk.ranked()), None)
 
 
 def _confirm(desk: _Desk, baseline: Params | None) -> tuple[Params, Score] | None:
@@ -236,6 +247,17 @@ def _confirm(desk: _Desk, baseline: Params | None) -> tuple[Params, Score] | Non
         if isinstance(outcome, Score) and not (isinstance(base, Score) and base.value <= outcome.value):
             return params, outcome
     return (baseline, base) if baseline is not None and isinstance(base, Score) else None
+
+
+def _taken(given: Score | float) -> Outcome:
+    try:
+        return given if isinstance(given, Score) else Score(value=float(given))
+    except Exception as e:
+        return _failed(e)
+
+
+def _failed(e: Exception) -> Failure:
+    return Failure(reason=f"{type(e).__name__}: {e}")
 
 
 def _outcome(record: Record) -> Outcome:
