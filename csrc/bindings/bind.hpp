@@ -12,6 +12,7 @@ void bind_conv(nb::module_& m);
 void bind_amx(nb::module_& m);
 void bind_arena(nb::module_& m);
 void bind_triseg(nb::module_& m);
+void bind_engine(nb::module_& m);
 
 // Tensors cross the boundary as addresses, which costs nanoseconds instead of a DLPack exchange.
 template <class T>

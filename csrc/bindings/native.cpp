@@ -9,4 +9,5 @@ NB_MODULE(_native, m) {
   bind_amx(m);
   bind_arena(m);
   bind_triseg(m);
+  bind_engine(m);
 }

@@ -7,6 +7,7 @@ from sparseflow.ops import (
     conv2d_codes,
     conv2d_spike,
     fire,
+    int8_net,
     lif,
     linear_spike,
     spike_layer,
@@ -41,6 +42,7 @@ OPS: tuple[Op, ...] = (
     fire.OP,
     stem.OP,
     triseg.OP,
+    int8_net.OP,
     conv2d_codes.OP,
 )
 

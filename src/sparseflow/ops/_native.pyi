@@ -340,3 +340,42 @@ def lookup_floats(
 
     Returns how many codes are no integer of 0 to 255; what is written for them is unspecified.
     """
+
+def engine_isas() -> list[str]:
+    """Return the instruction sets that `Network` has kernels for here, slowest first; "avx512" needs VNNI and VBMI."""
+
+class Network:
+    """An integer network of a plan file, ready to run; may be called from several threads.
+
+    Raises:
+        ValueError: the bytes are no plan, or not a consistent one; says where.
+    """
+
+    def __init__(self, plan: bytes) -> None: ...
+    def run(
+        self,
+        images: int,
+        out: int,
+        n: int,
+        threads: int,
+        isa: str = "auto",
+        skip: str = "best",
+        probe: int = -1,
+        probed: int = 0,
+    ) -> None:
+        """Compute the outputs of images; results do not depend on threads, isa or skip, bit for bit.
+
+        Args:
+            images: float32 `[n, c, h, w]`.
+            out: float32 `[n, outputs]`.
+            n: images.
+            threads: OpenMP threads.
+            isa: "auto", or one of `engine_isas()`.
+            skip: "never" looks for zeros; "one", "two" or "four" skips four channels that are 0 in so many
+                neighbouring pixels; "best" decides layer by layer from some of its pixels.
+            probe: number of a value whose codes are wanted too, or -1.
+            probed: uint8 `[n, c, h, w]` of that value.
+
+        Raises:
+            ValueError: an image has NaN, or the value to probe is real.
+        """
