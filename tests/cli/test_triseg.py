@@ -4,8 +4,10 @@ import pytest
 from typer.testing import CliRunner
 
 from sparseflow.cli import app
+from sparseflow.compress.approximate import TmaxRule
+from sparseflow.errors import ConfigError
 from sparseflow.recipes.triseg import config as settings
-from sparseflow.recipes.triseg import finetune, qat, train
+from sparseflow.recipes.triseg import dump, evaluate, finetune, qat, search, train
 
 
 def call(*arguments):
@@ -78,6 +80,65 @@ def test_finetune_speaks_of_labels_and_of_the_teacher(seen):
     assert json.loads(call("finetune", "--json").stdout)["result"] == "r.json"
 
 
+@pytest.fixture
+def searched(monkeypatch):
+    """What the search is called with; it ends there."""
+    found = []
+
+    def take(config, progress):
+        found.append(config)
+        raise ConfigError("stopped here")
+
+    monkeypatch.setattr(search, "search", take)
+    return found
+
+
+def test_the_documented_search_is_understood(searched):
+    line = "--model alexnet --backend fbgemm --lr 0.0003 --episodes 10000 --batch-size 32 --calib-batches 16"
+    line += " --eval-every 10000 --result-file alexnet_exp1.json --max-acc-drop 3.0"
+    call("search", *line.split(" "))
+    assert searched == [
+        search.SearchConfig(
+            model="alexnet", lr=3e-4, episodes=10000, batch_size=32, calib_batches=16, eval_every=10000,
+            result_file="alexnet_exp1.json", max_acc_drop=3.0,
+        )
+    ]  # fmt: skip
+
+
+def test_settings_within_settings_keep_what_the_file_says(searched, tmp_path):
+    path = tmp_path / "s.yaml"
+    path.write_text("method: tpe\ntmax: {percentile: 80.0, offset: 5}\nreward: {temperature: 3.0}\n")
+    call("search", path, "--tmax-offset", "7", "--attention-weight", "50", "--layers", "conv1", "--layers", "fc1")
+    (config,) = searched
+    assert (config.method, config.layers) == ("tpe", ("conv1", "fc1"))
+    assert config.tmax == TmaxRule(percentile=80.0, offset=7)
+    assert (config.reward.temperature, config.reward.attention) == (3.0, 50.0)
+    call("search")
+    assert searched[1] == search.SearchConfig()
+
+
+def test_eval_measures_a_result_or_a_network_without_change(monkeypatch):
+    seen = []
+    told = {
+        "model": "lenet5", "acc_baseline": 92.5, "acc_modified": 91.0, "acc_drop": 1.5, "images": 10, "split": "test",
+        "agreement": 97.0, "report": "eval_report.json",
+    }  # fmt: skip
+    monkeypatch.setattr(evaluate, "evaluate", lambda config: seen.append(config) or told)
+    result = call("eval", "--model", "lenet5", "--config-path", "r.json", "--reward", "--report", "e.json")
+    assert result.exit_code == 0, result.output
+    assert "INT8 92.50 %, three values 91.00 %, drop 1.50, on 10 test images" in result.stdout
+    wanted = evaluate.EvalConfig(model="lenet5", config_path="r.json", attention=True, report="e.json")
+    assert seen == [wanted]
+    plain = {"model": "lenet5", "network": "int8", "accuracy": 90.0, "images": 5, "split": "test"}
+    monkeypatch.setattr(dump, "baseline", lambda config, floating: seen.append((config, floating)) or plain)
+    assert "lenet5 (int8): 90.00 % on 5 test images" in call("eval", "--int8").stdout
+    config, floating = seen[1]
+    assert (config.split, config.batches, floating) == ("test", None, False)
+    assert json.loads(call("eval", "--float", "--split", "val", "--json").stdout) == plain
+    assert (seen[2][0].split, seen[2][1]) == ("val", True)
+    assert call("eval", "--float", "--int8").exit_code == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -88,6 +149,12 @@ def test_finetune_speaks_of_labels_and_of_the_teacher(seen):
         (["train-qat", "--model", "lenet5"], "train-float --model lenet5"),
         (["finetune", "--model", "nin"], "nin_qat_preconvert.safetensors"),
         (["finetune", "--mode", "wrap"], "wrap"),
+        (["eval", "--model", "nin"], "nin_qat_preconvert.safetensors"),
+        (["eval", "--split", "dev"], "dev"),
+        (["search", "--model", "nin"], "nin_qat_preconvert.safetensors"),
+        (["search", "--method", "magic"], "ppo-original"),
+        (["search", "--result-file", "a/b.json"], "a/b.json"),
+        (["search", "--tmax-mode", "half"], "half"),
     ],
 )
 def test_bad_input_is_named_in_one_line(arguments, message, tmp_path):

@@ -63,7 +63,10 @@ Split = Annotated[
 Images = Annotated[
     int | None, typer.Option("--batches", callback=positive, help="Batches to look at.", show_default=False)
 ]
-TmaxMode = Annotated[str, typer.Option(help="percentile: p of the codes other than 0, plus an offset; or fixed.")]
-TmaxFixed = Annotated[int, typer.Option(help="tmax where the mode is fixed.")]
-TmaxPercentile = Annotated[float, typer.Option(help="The percentile p.")]
-TmaxOffset = Annotated[int, typer.Option(help="Codes above it.")]
+TmaxMode = Annotated[
+    str | None,
+    typer.Option(help="percentile: p of the codes other than 0, plus an offset; or fixed.", show_default="percentile"),
+]
+TmaxFixed = Annotated[int | None, typer.Option(help="tmax where the mode is fixed.", show_default="32")]
+TmaxPercentile = Annotated[float | None, typer.Option(help="The percentile p.", show_default="90")]
+TmaxOffset = Annotated[int | None, typer.Option(help="Codes above it.", show_default="10")]

@@ -1,5 +1,6 @@
 """`sparseflow triseg`: train a network on codes, find three values for its activations, and measure what they cost."""
 
+from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
@@ -117,6 +118,102 @@ def train_qat(
 
 
 @app.command()
+def search(
+    config: options.Config = None,
+    model: options.Model = None,
+    data: options.Data = None,
+    out: options.Out = None,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            help="default, cmaes-dp, coordinate, cmaes, tpe, gp, evolution, random, ppo, or ppo-original.",
+            show_default="default",
+        ),
+    ] = None,
+    episodes: Annotated[
+        int | None, typer.Option(callback=positive, help="Configurations to score.", show_default="600")
+    ] = None,
+    batch_size: options.BatchSize = None,
+    calib_batches: options.CalibBatches = None,
+    eval_every: Annotated[
+        int | None,
+        typer.Option(callback=positive, help="Scores between two accuracies of the best.", show_default="never"),
+    ] = None,
+    result_file: Annotated[str | None, typer.Option(help="Name of the result.", show_default="result.json")] = None,
+    max_acc_drop: Annotated[
+        float | None, typer.Option(help="Points of accuracy that may be lost.", show_default="2.0")
+    ] = None,
+    overflow: Annotated[
+        str | None, typer.Option(help="pass: codes beyond tmax stay; clip: they become v2.", show_default="pass")
+    ] = None,
+    layers: Annotated[
+        list[str] | None, typer.Option(help="Layer to approximate; may be repeated.", show_default="all")
+    ] = None,
+    masks: Annotated[
+        str | None, typer.Option(help="Ranges of the codes: relative, or seed.", show_default="by method")
+    ] = None,
+    tmax_mode: options.TmaxMode = None,
+    tmax_fixed: options.TmaxFixed = None,
+    tmax_percentile: options.TmaxPercentile = None,
+    tmax_offset: options.TmaxOffset = None,
+    tmax_reach: Annotated[int | None, typer.Option(help="How far the search may move tmax.", show_default="0")] = None,
+    kd_t: Annotated[
+        float | None, typer.Option("--kd-T", "--kd-t", help="Temperature of the reward.", show_default="2")
+    ] = None,
+    attention_weight: Annotated[
+        float | None, typer.Option(help="Weight of the attention loss in the reward.", show_default="100")
+    ] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate of PPO.", show_default="by method")] = None,
+    update_timestep: Annotated[
+        int | None, typer.Option(callback=positive, help="Layers between updates of ppo-original.", show_default="50")
+    ] = None,
+    top: Annotated[
+        int | None, typer.Option(callback=positive, help="Finalists judged on all val images.", show_default="30")
+    ] = None,
+    backend: Annotated[str | None, typer.Option(help="Written into the result.", show_default="fbgemm")] = None,
+    resume: Annotated[
+        bool | None, typer.Option("--resume/--no-resume", help="Take scores from an earlier start.", show_default="on")
+    ] = None,
+    device: options.Device = None,
+    seed: options.Seed = None,
+    json_: options.Json = False,
+) -> None:
+    """Find thresholds and values of every layer; writes the result below `tri_ppo_int_codes/`.
+
+    Scores configurations on a fixed batch of calibration images (answers and attention maps close to the INT8
+    network's), scores the best again on others, judges the finalists on all val images, and keeps the most accurate
+    within --max-acc-drop. Killed, it goes on from its records. The same seed gives the same file.
+
+    **Examples**
+
+    - `sparseflow triseg search --model alexnet --result-file alexnet_exp1.json`
+    - `sparseflow triseg search --model vgg16 --data ~/cifar10 --episodes 2000 --max-acc-drop 1.0 --device cuda`
+    - `sparseflow triseg search --model alexnet --method ppo-original --episodes 10000 --batch-size 32 --lr 0.0003`
+    """
+    from sparseflow.recipes.settings import read_settings
+    from sparseflow.recipes.triseg.search import search as run
+    from sparseflow.recipes.triseg.search_config import SearchConfig
+
+    settings = read_settings(
+        SearchConfig, config, model=model, data=data, out=out, method=method, episodes=episodes,
+        batch_size=batch_size, calib_batches=calib_batches, eval_every=eval_every, result_file=result_file,
+        max_acc_drop=max_acc_drop, overflow=overflow, layers=tuple(layers) if layers else None, masks=masks,
+        tmax_reach=tmax_reach, lr=lr, update_timestep=update_timestep, top=top, backend=backend, resume=resume,
+        device=device, seed=seed,
+    )  # fmt: skip
+    rule = _given(mode=tmax_mode, fixed=tmax_fixed, percentile=tmax_percentile, offset=tmax_offset)
+    reward = _given(temperature=kd_t, attention=attention_weight)
+    settings = replace(settings, tmax=replace(settings.tmax, **rule), reward=replace(settings.reward, **reward))
+    found = run(settings, progress=not json_)
+    m = found.result.metrics
+    _told(
+        {**found.to_dict(), "file": str(found.path)}, json_,
+        f"{found.result.model}: INT8 {m.acc_teacher:.2f} %, three values {m.acc_student:.2f} % on val images; "
+        f"{found.result.selection}",
+    )  # fmt: skip
+
+
+@app.command()
 def finetune(
     config: options.Config = None,
     model: options.Model = None,
@@ -174,7 +271,69 @@ def finetune(
     )  # fmt: skip
 
 
-for look in (
+@app.command("eval")
+def evaluate(
+    model: options.Model = None,
+    data: options.Data = None,
+    out: options.Out = None,
+    config_path: Annotated[
+        str | None,
+        typer.Option(metavar="RESULT.json", help="A result.", show_default="result.json in {out}/tri_ppo_int_codes"),
+    ] = None,
+    int8: Annotated[bool, typer.Option("--int8", help="The INT8 network without any change.")] = False,
+    floating: Annotated[bool, typer.Option("--float", help="The network in float32.")] = False,
+    split: Annotated[
+        str | None, typer.Option(help="test, val, calib, or train with --int8 or --float.", show_default="test")
+    ] = None,
+    attention: Annotated[bool, typer.Option("--reward", help="Measure the reward too.")] = False,
+    report: Annotated[
+        str | None, typer.Option(metavar="FILE", help="The report.", show_default="eval_report.json beside the result")
+    ] = None,
+    device: options.Device = None,
+    json_: options.Json = False,
+) -> None:
+    """Measure a result on images that nothing was chosen by: opens the test images.
+
+    Writes `eval_report.json` with the earlier project's keys.
+
+    **Examples**
+
+    - `sparseflow triseg eval --model alexnet --config-path outputs/tri_ppo_int_codes/alexnet_exp1.json`
+    - `sparseflow triseg eval --model alexnet --int8 --data ~/cifar10`
+    - `sparseflow triseg eval --model outputs/alexnet_finetuned_pass_seed0.safetensors --config-path …`
+    """
+    from sparseflow.recipes.settings import read_settings
+
+    shared = {"model": model, "data": data, "out": out, "device": device}
+    if int8 or floating:
+        if config_path is not None or (int8 and floating):
+            raise typer.BadParameter("give one of --config-path, --int8 and --float")
+        from sparseflow.recipes.triseg.analyze import AnalyzeConfig
+        from sparseflow.recipes.triseg.dump import baseline
+
+        look = replace(read_settings(AnalyzeConfig, None, **shared, split=split or "test"), batches=None)
+        told = baseline(look, floating=floating)
+        _told(
+            told, json_,
+            f"{told['model']} ({told['network']}): {told['accuracy']:.2f} % on {told['images']} {told['split']} images",
+        )  # fmt: skip
+        return
+    from sparseflow.recipes.triseg.evaluate import EvalConfig
+    from sparseflow.recipes.triseg.evaluate import evaluate as run
+
+    settings = read_settings(
+        EvalConfig, None, **shared, config_path=config_path, split=split, attention=attention, report=report
+    )
+    told = run(settings)
+    _told(
+        told, json_,
+        f"{told['model']}: INT8 {told['acc_baseline']:.2f} %, three values {told['acc_modified']:.2f} %, drop "
+        f"{told['acc_drop']:.2f}, on {told['images']} {told['split']} images; same answer {told['agreement']:.2f} %",
+        "report",
+    )  # fmt: skip
+
+
+for _look in (
     triseg_look.variance,
     triseg_look.percentiles,
     triseg_look.coverage,
@@ -183,7 +342,11 @@ for look in (
     triseg_look.edit,
     triseg_look.report,
 ):
-    app.command()(look)
+    app.command()(_look)
+
+
+def _given(**values: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _percent(record: dict[str, Any], key: str) -> str:

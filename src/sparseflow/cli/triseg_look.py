@@ -64,10 +64,10 @@ def coverage(
     coverage_ignore_zeros: Annotated[
         bool, typer.Option("--coverage-ignore-zeros", help="Leave code 0 out of both numbers.")
     ] = False,
-    tmax_mode: options.TmaxMode = "percentile",
-    tmax_fixed: options.TmaxFixed = 32,
-    tmax_percentile: options.TmaxPercentile = 90.0,
-    tmax_offset: options.TmaxOffset = 10,
+    tmax_mode: options.TmaxMode = None,
+    tmax_fixed: options.TmaxFixed = None,
+    tmax_percentile: options.TmaxPercentile = None,
+    tmax_offset: options.TmaxOffset = None,
     split: options.Split = None,
     device: options.Device = None,
     json_: options.Json = False,
@@ -93,10 +93,10 @@ def sensitivity(
     batch_size: options.BatchSize = None,
     batches: options.Images = None,
     config_path: options.ConfigPath = None,
-    tmax_mode: options.TmaxMode = "percentile",
-    tmax_fixed: options.TmaxFixed = 32,
-    tmax_percentile: options.TmaxPercentile = 90.0,
-    tmax_offset: options.TmaxOffset = 10,
+    tmax_mode: options.TmaxMode = None,
+    tmax_fixed: options.TmaxFixed = None,
+    tmax_percentile: options.TmaxPercentile = None,
+    tmax_offset: options.TmaxOffset = None,
     split: options.Split = "val",
     device: options.Device = None,
     json_: options.Json = False,
@@ -245,10 +245,11 @@ def report(
     typer.echo(f"report  {body['files'][0]}")
 
 
-def _tmax(mode: str, fixed: int, percentile: float, offset: int) -> Any:
+def _tmax(mode: str | None, fixed: int | None, percentile: float | None, offset: int | None) -> Any:
     from sparseflow.compress.approximate import TmaxRule
+    from sparseflow.recipes.settings import read_settings
 
-    return TmaxRule(mode=mode, fixed=fixed, percentile=percentile, offset=offset)
+    return read_settings(TmaxRule, None, mode=mode, fixed=fixed, percentile=percentile, offset=offset)
 
 
 def _config(*, batches: int | None = 20, **given: Any) -> "AnalyzeConfig":

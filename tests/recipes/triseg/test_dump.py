@@ -4,7 +4,7 @@ from safetensors.torch import load_file
 
 from sparseflow.errors import ConfigError, DataError
 from sparseflow.recipes.triseg.analyze import AnalyzeConfig
-from sparseflow.recipes.triseg.dump import EditConfig, Tapped, dump, edit
+from sparseflow.recipes.triseg.dump import EditConfig, Tapped, baseline, dump, edit
 from sparseflow.recipes.triseg.teacher import FLOAT, load_teacher
 from sparseflow.recipes.triseg.train import read_float
 from tests.triseg_teachers import save_teacher, splits
@@ -75,6 +75,19 @@ def test_zeroed_channels_are_told_with_both_accuracies(out, floating):
     assert told["acc_modified"] < 30
     if not floating:
         assert told["acc_baseline"] > 30
+
+
+def test_baselines_are_those_of_the_networks(out):
+    parts = splits()
+    teacher = load_teacher("lenet5", out)
+    told = baseline(look(out, batches=None), splits=parts)
+    x = (parts.val.images.float() / 255 - 0.5) / 0.25
+    right = (teacher.net(x).argmax(1) == parts.val.labels).double().mean()
+    assert told == {"model": "lenet5", "network": "int8", "accuracy": 100 * float(right), "images": 64, "split": "val"}
+    net, _ = read_float(out / FLOAT.format(model="lenet5"), "lenet5")
+    told = baseline(look(out, split="calib", batches=None), floating=True, splits=parts)
+    right = (net.eval()(parts.calib.normalize(parts.calib.images)).argmax(1) == parts.calib.labels).double().mean()
+    assert (told["network"], told["accuracy"]) == ("float32", 100 * float(right))
 
 
 def test_buckets_change_every_site(out):

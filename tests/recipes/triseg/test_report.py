@@ -89,6 +89,15 @@ def test_a_clipped_result_has_two_bits(out, tmp_path):
     assert body["overflow"] == "clip"
 
 
+def test_a_result_for_some_layers_leaves_the_others_exact(out, tmp_path):
+    path = result(tmp_path, names=("conv2", "fc1"), codes=CODES[:2])
+    body = report(ReportConfig(config_path=path, out=str(out), folder=str(tmp_path)), splits=splits())
+    assert [s["name"] for s in body["sites"]] == ["conv2", "fc1"]
+    assert "2 layers that could take three values keep their codes." in body["notes"]
+    read = {r["layer"].split(".")[1]: r["sites"] for r in body["cost"]["readers"]}
+    assert read == {"conv1": (), "conv2": (), "fc1": ("conv2",), "fc2": ("fc1",), "fc3": ()}
+
+
 def test_curves_are_medians_of_staircases():
     body = {
         "method": "a",

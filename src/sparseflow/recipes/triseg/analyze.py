@@ -332,7 +332,7 @@ def _analysis(
 def _given(teacher: Teacher, config: AnalyzeConfig) -> tuple[Tensor, str] | None:
     if config.config_path is None:
         return None
-    result = TriSegResult.read(config.config_path, names=teacher.names)
+    result = TriSegResult.read(config.config_path, names=teacher.names, model=teacher.name)
     return result.codes(teacher.names), result.overflow
 
 

@@ -1,4 +1,4 @@
-"""Writes what flows through a network for one batch, and shows what an edit of it does to the answers."""
+"""Writes what flows through a network for one batch, and shows how it answers as it is and with an edit."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -20,7 +20,7 @@ from sparseflow.recipes.triseg.fit import accuracy as float_accuracy
 from sparseflow.recipes.triseg.train import float_file, read_float
 from sparseflow.trace import capture
 
-__all__ = ["EditConfig", "Tapped", "dump", "edit"]
+__all__ = ["EditConfig", "Tapped", "baseline", "dump", "edit"]
 
 _EDITS = ("zero", "buckets")
 
@@ -148,6 +148,31 @@ def dump(
         tensors["logits"] = teacher.net(x)
     file = Path(path) if path is not None else Path(config.out) / f"{name}_acts_{kind}.safetensors"
     return _write(file, {key: value.detach().cpu().contiguous() for key, value in tensors.items()})
+
+
+def baseline(config: AnalyzeConfig, *, floating: bool = False, splits: Splits | None = None) -> dict[str, Any]:
+    """Return the accuracy of a network without any change.
+
+    Args:
+        config: network and images.
+        floating: the network in float32 instead of that on codes.
+        splits: images already opened; None opens `config.data`.
+
+    Raises:
+        ConfigError: no such network.
+        DataError: no checkpoint or no images.
+    """
+    images = pick_images(config, splits, "accuracy without changes")
+    if floating:
+        net, name = _float_net(config, images)
+        share = 100 * float_accuracy(net, images, torch.device("cpu"))
+    else:
+        teacher = teacher_of(config)
+        name, share = teacher.name, accuracy(teacher, images, batch_size=config.batch_size)
+    return {
+        "model": name, "network": "float32" if floating else "int8", "accuracy": share, "images": len(images),
+        "split": images.split,
+    }  # fmt: skip
 
 
 def edit(config: EditConfig, *, splits: Splits | None = None) -> dict[str, Any]:

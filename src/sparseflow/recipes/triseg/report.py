@@ -114,7 +114,11 @@ def report(config: ReportConfig, *, splits: Splits | None = None) -> dict[str, A
         device=config.device,
     )  # fmt: skip
     teacher = teacher_of(look)
-    result = TriSegResult.read(config.config_path, names=teacher.names, model=teacher.name)
+    known = tuple(site for site in teacher.sites if site.name in result.layers)
+    names = [site.name for site in known or teacher.sites]
+    result = TriSegResult.read(config.config_path, names=names, model=teacher.name)
+    left = len(teacher.sites) - len(known)
+    teacher = replace(teacher, sites=known)
     own = Path(config.out) / "runs" / "triseg" / Path(config.config_path).stem / "report.json"
     named = config.searches if config.searches is not None else (str(own),) if own.is_file() else ()
     searches = [_search(path) for path in named]
@@ -123,7 +127,10 @@ def report(config: ReportConfig, *, splits: Splits | None = None) -> dict[str, A
     judged = pick_images(look, splits, "report")
     judged = judged.take(None if config.images is None else min(config.images, len(judged)))
     calib = pick_images(replace(look, split="calib"), splits, "report")
-    run = _run(config, teacher, result, judged, calib.take(min(config.counted, len(calib))), searches, table)
+    calib = calib.take(min(config.counted, len(calib)))
+    run = _run(config, teacher, result, judged, calib, searches, table)
+    if left:
+        run = replace(run, notes=(*run.notes, f"{left} layers that could take three values keep their codes."))
     files = pages.write_triseg(run, folder)
     return {**run.to_dict(), "headline": run.headline, "files": [str(f) for f in files]}
 
