@@ -25,12 +25,13 @@ def halves_of(registers):
     return np.stack([registers & 0xFFFF, registers >> 16], -1).astype(np.uint16).view(np.float16).astype(np.float64)
 
 
-def product(words, weights):
+def product(words, weights, normal=False):
     """Return the 16 by 8 sums of one word of 32 inputs, as one warp's two matrix instructions give them.
 
     Args:
         words: `[planes, 16]` uint32, one of each row.
         weights: `[32 lanes, 8]` float16.
+        normal: operands are made normal numbers, as for weights in two halves.
     """
     out = np.zeros((16, 8))
     registers = np.zeros((32, 2, 4), np.uint64)  # lane, step, a0..a3
@@ -45,7 +46,13 @@ def product(words, weights):
         a, b = np.zeros((16, 16)), np.zeros((16, 8))
         for i in range(4):
             for e in (0, 1):
-                a[G + 8 * (i % 2), 2 * C + 8 * (i // 2) + e] = halves_of(registers[:, step, i])[:, e]
+                read = halves_of(registers[:, step, i])[:, e]
+                if normal:
+                    made = (read.astype(np.float16) * np.float16(2**15)).astype(np.float64)
+                    assert np.array_equal(made, read * 2**15)
+                    assert made[made > 0].min(initial=1.0) >= 2**-14
+                    read = made
+                a[G + 8 * (i % 2), 2 * C + 8 * (i // 2) + e] = read
         for i in (0, 1):
             for e in (0, 1):
                 b[2 * C + 8 * i + e, G] = weights[LANES, 2 * (2 * step + i) + e]
@@ -74,7 +81,8 @@ def gathered(sources, steps, pixel):
 def emulated(sources, packed, steps, cut, *, identity=None, add=None, planes=1):
     """What the kernel writes, from its packed tensors and a cut."""
     params, constants = packed.params, packed.tensors["constants"].numpy()
-    weights = packed.tensors["weights"].numpy().astype(np.float64).sum(2)  # halves add up
+    weights = packed.tensors["weights"].numpy().astype(np.float64)
+    normal, weights = weights.shape[2] == 2, weights.sum(2)  # halves add up
     eights, total = weights.shape[:2]
     m, (ho, wo) = sources[0].words.shape[0], sources[0].output()
     pixels, cout = m // steps * ho * wo, packed.out_channels
@@ -97,7 +105,7 @@ def emulated(sources, packed, steps, cut, *, identity=None, add=None, planes=1):
                     ):
                         for i in range(cut.rows):
                             part[16 * i : 16 * i + 16] += product(
-                                rows[word, :, 16 * i : 16 * i + 16], weights[column, word]
+                                rows[word, :, 16 * i : 16 * i + 16], weights[column, word], normal
                             ).astype(np.float32)
                     block += part
                 whole += block
@@ -176,7 +184,7 @@ def test_two_halves_hold_more_of_a_weight():
     weight = noise(64, 64, 1, 1)
     halves = pack_layer([weight], None, LIFParams(kind="if"), kernel="small", precision="exact").tensors
     both = halves["weights"].double().sum(2).reshape(8, 2, 8, 4, 4, 2)  # column, word, n, lane, j, e
-    both = both * 2.0 ** torch.arange(4.0).double()[:, None] / (float(halves["constants"][3]) * 2**24)
+    both = both * 2.0 ** torch.arange(4.0).double()[:, None] / (float(halves["constants"][3]) * 2**9)
     both = both.permute(0, 2, 1, 5, 3, 4).reshape(64, 64)
     assert float((both - weight[:, :, 0, 0].double()).abs().max()) <= float(weight.abs().max()) * 2**-22
 

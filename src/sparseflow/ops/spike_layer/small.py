@@ -80,8 +80,8 @@ def pack(
     Columns are eights of output channels, words 32 input channels of one tap, of
     all sources. Lane `4n + c` holds of output channel n the inputs `4c + j + 16e`
     at place `2j + e`, times `2^-j`: the kernel reads bit `4c + j` of a word, left
-    at place j of a half, as `2^(j - 24)`. The constant at place 5 is what one
-    count of the identity adds.
+    at place j of a half, as `2^(j - 24)`, or in two halves as `2^(j - 9)`. The
+    constant at place 5 is what one count of the identity adds.
 
     Raises:
         UnsupportedError: more than two sources, too many planes, or another precision.
@@ -100,7 +100,7 @@ def pack(
     halves = [exact.half()]
     if precision == "exact":
         halves.append((exact - halves[0].double()).half())
-    scale = 2.0 ** (exponent - 24)
+    scale = 2.0 ** (exponent - (9 if precision == "exact" else 24))
     constants = _constants(cout, -(-cout // COLUMNS), bias, params, gain, scale, device)
     constants[5] = gain * scale
     return {"weights": torch.stack(halves, dim=2).contiguous(), "constants": constants}

@@ -137,6 +137,13 @@ __device__ __forceinline__ void mma(float (&d)[4], const u32 (&a)[4], u32 b0, u3
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
+// Both halves, with subnormal ones as they are.
+__device__ __forceinline__ u32 times(u32 x, u32 y) {
+  u32 z;
+  asm("mul.f16x2 %0, %1, %2;" : "=r"(z) : "r"(x), "r"(y));
+  return z;
+}
+
 __device__ __forceinline__ u16 half(float x) {
   u16 y;
   asm("cvt.rn.f16.f32 %0, %1;" : "=h"(y) : "f"(x));
@@ -280,16 +287,20 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) spike_small(const 
             const uint2 w = *(const uint2*)(words + (plane * held + k) * ROWS + 16 * m + 2 * g);
             const u32 x = plane == 0 ? w.x >> fours : __funnelshift_r(w.x, w.x, fours - plane);
             const u32 y = plane == 0 ? w.y >> fours : __funnelshift_r(w.y, w.y, fours - plane);
-            // Bit j of a half reads as the subnormal 2^(j - 24), which the weights know.
+            // Bit j of a half reads as the subnormal 2^(j - 24), which the constants know.
 #pragma unroll
             for (int q = 0; q < 2; ++q) {
               a[2 * q] |= x & (0x00010001u << (2 * step + q + plane));
               a[2 * q + 1] |= y & (0x00010001u << (2 * step + q + plane));
             }
           }
+          // The tensor cores do not normalise: a subnormal would cost ten places of the sum. Now it is 2^(j - 9).
+          if (HALVES == 2)
+#pragma unroll
+            for (int i = 0; i < 4; ++i) a[i] = times(a[i], 0x78007800);
 #pragma unroll
           for (int n = 0; n < NT; ++n) {
-            // The tensor cores cut sums off; in two halves a sum of 16 inputs is made apart and added with rounding.
+            // And they cut sums off; in two halves a sum of 16 inputs is made apart and added with rounding.
             float apart[4] = {};
             float(&to_sum)[4] = HALVES == 2 ? apart : acc[m][n];
 #pragma unroll
