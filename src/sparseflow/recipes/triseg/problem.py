@@ -27,7 +27,7 @@ from sparseflow.recipes.triseg.methods import Task
 from sparseflow.recipes.triseg.search_config import SearchConfig
 from sparseflow.recipes.triseg.teacher import Teacher, load_teacher
 
-__all__ = ["Problem", "device_named", "inputs_of", "pose"]
+__all__ = ["Problem", "device_named", "inputs_of", "pose", "remasked"]
 
 # As the earlier project's documented run counted: 16 batches of 32.
 _BATCH = 32
@@ -136,6 +136,25 @@ def pose(config: SearchConfig, *, splits: Splits | None = None) -> Problem:
         reward=config.reward,
         overflow=config.overflow,
     )
+
+
+def remasked(problem: Problem, masks: str) -> Problem:
+    """Return a problem with other ranges of codes, and the start that they allow.
+
+    Args:
+        problem: the problem; itself where it has these ranges.
+        masks: "relative" or "seed".
+
+    Raises:
+        ConfigError: no such ranges, or a tmax that leaves nothing to choose in them.
+    """
+    if problem.space.masks.name == masks:
+        return problem
+    space = replace(problem.space, masks=masks_named(masks))
+    found = optimal_codes(
+        problem.histograms.fisher, tmax=space.tmax, masks=space.masks, mode=problem.overflow
+    )  # fmt: skip
+    return replace(problem, space=space, start=found.codes)
 
 
 def inputs_of(teacher: Teacher, images: ImageSet) -> Tensor:
