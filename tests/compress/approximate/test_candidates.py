@@ -50,8 +50,9 @@ def test_outputs_and_taps_equal_those_one_by_one(name: str, share: bool) -> None
     together = CandidateNet(made, points, taps=points, share=share)
     seen: dict[str, Tensor] = {}
 
-    def tap(point: str, codes: Tensor, of_candidate: Tensor) -> None:
-        seen[point] = codes.float().unflatten(0, (-1, len(x)))[of_candidate]
+    def tap(point: str, codes: Tensor, of_candidates: Tensor | None) -> None:
+        each = codes.float().unflatten(0, (-1, len(x)))
+        seen[point] = each if of_candidates is None else each[of_candidates]
 
     shared = together.begin(x)
     assert torch.equal(together.run(shared, rows, tap), want)

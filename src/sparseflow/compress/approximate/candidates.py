@@ -18,8 +18,9 @@ from sparseflow.ops.triseg import apply_tables
 
 __all__ = ["CandidateNet", "Shared"]
 
-Tap = Callable[[str, Tensor, Tensor], None]
-"""Called with the name of a point, its codes `[U·N, ...]`, and the class 0..U−1 of each candidate `[K]`."""
+Tap = Callable[[str, Tensor, Tensor | None], None]
+"""Called with the name of a point, its codes `[U·N, ...]`, and the class 0..U−1 of each candidate `[K]`, or None where
+each candidate has its own."""
 
 _ON_BYTES = (rows, operator.getitem)
 _POOL_ARGUMENTS = ("input", "kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")
@@ -107,7 +108,7 @@ class CandidateNet:
 
         Args:
             shared: from `begin`.
-            tables: uint8 `[K, points, 256]` that never decrease and leave 0 at 0, on the device of the network.
+            tables: uint8 `[K, points, 256]` that never decrease and leave 0 at 0, on any device.
             tap: is shown the codes of the taps.
 
         Returns:
@@ -178,12 +179,12 @@ class _Run:
     """One pass through the graph: values by node, and which candidates are alike up to each point."""
 
     def __init__(self, owner: CandidateNet, images: int, tables: Tensor | None, tap: Tap | None) -> None:
-        self.owner, self.images, self.tables, self.tap = owner, images, tables, tap
+        self.owner, self.images, self.tap = owner, images, tap
         self.env: dict[fx.Node, _Value] = {}
-        # By level: the class of each candidate, and one candidate of each class.
-        self.classes: list[tuple[Tensor, Tensor]] = []
         if tables is not None:
-            self.classes = _classes(tables, owner.share)
+            device = next(owner.net.buffers()).device
+            self.classes = _Classes(tables.cpu(), owner.share, device)
+            self.tables = tables.to(device)
 
     def step(self, node: fx.Node) -> None:
         """Compute the value of one node."""
@@ -192,7 +193,7 @@ class _Run:
             assert isinstance(node.args[0], fx.Node)
             value, name = self.env[node.args[0]], str(node.args[2])
             if name in owner.taps and self.tap is not None:
-                self.tap(name, value.data, self.classes[value.level][0])
+                self.tap(name, value.data, self.classes.of_candidates(value.level))
         else:
             value = self.env[node] if node in owner._ready else self.call(node)
         point = owner._edits(node)
@@ -227,24 +228,14 @@ class _Run:
         """Return a value for the classes of a higher level."""
         if value.level == level or not isinstance(value.data, Tensor):
             return value.data
-        known, wanted = self.classes[value.level], self.classes[level]
-        index = known[0][wanted[1]]
-        if (
-            len(known[1]) == len(index)
-            and self.owner.share
-            and index.equal(torch.arange(len(index), device=index.device))
-        ):
-            return value.data
-        if len(known[1]) == len(index) and not self.owner.share:
-            return value.data
-        return _pick(value.data, index, self.images)
+        index = self.classes.between(value.level, level)
+        return value.data if index is None else _pick(value.data, index, self.images)
 
     def edited(self, value: _Value, level: int) -> _Value:
         """Apply the tables of a point."""
-        assert self.tables is not None
-        members = self.classes[level][1]
-        tables = self.tables[members, level - 1]
-        alone = value.level >= 0 and len(self.classes[value.level][1]) == 1
+        members = self.classes.members(level)
+        tables = self.tables[:, level - 1] if members is None else self.tables[members, level - 1]
+        alone = self.classes.count(value.level) == 1
         codes = value.data if alone else self.at(value, level)
         return _Value(level, apply_tables(codes, tables, shared=alone).flatten(0, 1))
 
@@ -253,24 +244,51 @@ class _Run:
         found = node.args[0]
         assert isinstance(found, fx.Node)
         value = self.env[found]
-        of_candidate = self.classes[value.level][0]
         data: Tensor = value.data.unflatten(0, (-1, self.images))
-        return data[of_candidate] if len(data) != len(of_candidate) or self.owner.share else data
+        index = self.classes.of_candidates(value.level)
+        return data if index is None else data[index]
 
 
-def _classes(tables: Tensor, share: bool) -> list[tuple[Tensor, Tensor]]:
-    count, points, _ = tables.shape
-    each = torch.arange(count, device=tables.device)
-    found = [(torch.zeros_like(each), each[:1])]
-    if not share:
-        return found + [(each, each)] * points
-    ids = torch.zeros_like(each)
-    for j in range(points):
-        _, column = torch.unique(tables[:, j], dim=0, return_inverse=True)
-        _, ids = torch.unique(ids * count + column, return_inverse=True)
-        first = torch.full((int(ids.max()) + 1,), count, device=each.device)
-        found.append((ids, first.scatter_reduce(0, ids, each, "amin")))
-    return found
+class _Classes:
+    """Which candidates are alike up to each point; found on the CPU, so that a GPU need not be waited for."""
+
+    def __init__(self, tables: Tensor, share: bool, device: torch.device) -> None:
+        self.device = device
+        count, points, _ = tables.shape
+        each = tuple(range(count))
+        # By level: the class of each candidate, and the first candidate of each class.
+        self._of: list[tuple[int, ...]] = [(0,) * count]
+        self._first: list[tuple[int, ...]] = [each[:1]]
+        rows = tables.numpy() if share else None
+        for j in range(points):
+            if rows is None:
+                self._of.append(each)
+                self._first.append(each)
+                continue
+            known: dict[tuple[int, bytes], int] = {}
+            keys = [(self._of[-1][k], rows[k, j].tobytes()) for k in each]
+            found = tuple(known.setdefault(key, len(known)) for key in keys)
+            self._of.append(found)
+            self._first.append(tuple(found.index(c) for c in range(len(known))))
+
+    def count(self, level: int) -> int:
+        """Return the number of classes."""
+        return len(self._first[level])
+
+    def of_candidates(self, level: int) -> Tensor | None:
+        """Return the class of each candidate, `[K]`, or None where each has its own, in order."""
+        return self._index(self._of[level], self.count(level))
+
+    def members(self, level: int) -> Tensor | None:
+        """Return a candidate of each class, or None where each candidate is one, in order."""
+        return self._index(self._first[level], len(self._of[level]))
+
+    def between(self, low: int, high: int) -> Tensor | None:
+        """Return the class of a level that each class of a higher level belongs to, or None where they are the same."""
+        return self._index(tuple(self._of[low][k] for k in self._first[high]), self.count(low))
+
+    def _index(self, places: tuple[int, ...], count: int) -> Tensor | None:
+        return None if places == tuple(range(count)) else torch.tensor(places, device=self.device)
 
 
 def _pick(x: Tensor, index: Tensor, images: int) -> Tensor:

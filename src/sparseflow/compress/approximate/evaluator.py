@@ -18,7 +18,8 @@ from sparseflow.ops.triseg.maps import check_mode
 
 __all__ = ["Evaluator", "Scores", "reference_scores"]
 
-_AT_ONCE = 2048
+_AT_ONCE = {"cpu": 1024, "cuda": 16384}
+"""Images of all candidates at a time: what fits caches, or fills a GPU."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +110,7 @@ class Evaluator:
         self._net = CandidateNet(net, [site.node for site in sites], taps=list(self._tapped), share=share)
         self._device = images.device
         size = min(batch, len(images))
-        self._at_once = candidates or max(1, _AT_ONCE // size)
+        self._at_once = candidates or max(1, _AT_ONCE.get(images.device.type, 1024) // size)
         self._batches = [
             self._prepare(images[i : i + size], None if labels is None else labels[i : i + size])
             for i in range(0, len(images), size)
@@ -158,19 +159,19 @@ class Evaluator:
         shared = self._net.begin(images)
         maps: dict[str, TeacherMap] = {}
 
-        def keep(node: str, codes: Tensor, _: Tensor) -> None:
+        def keep(node: str, codes: Tensor, _: Tensor | None) -> None:
             spec = self._net.net.points[node].spec
             if spec.zero_point:
                 raise ConfigError(f"site {self._tapped[node]!r} has zero point {spec.zero_point}; compare others")
             maps[node] = TeacherMap(codes, spec.scale, self.config.weights, largest=spec.qmax)
 
-        same = torch.arange(CODES, dtype=torch.uint8, device=self._device).expand(1, len(self.sites), CODES)
-        teacher = self._net.run(shared, same.contiguous(), keep)[0]
+        same = torch.arange(CODES, dtype=torch.uint8).repeat(1, len(self.sites), 1)
+        teacher = self._net.run(shared, same, keep)[0]
         return _Batch(shared, teacher, maps, labels)
 
     def _compute(self, codes: Tensor) -> Tensor:
         """Return kd, at, agreement and accuracy, float64 `[K, 4]`."""
-        rows = tables(codes, self.mode).to(self._device)
+        rows = tables(codes.cpu(), self.mode)
         total = torch.zeros(len(codes), 4, dtype=torch.float64, device=self._device)
         for batch in self._batches:
             total += self._sums(batch, rows)
@@ -179,8 +180,9 @@ class Evaluator:
     def _sums(self, batch: _Batch, rows: Tensor) -> Tensor:
         at = torch.zeros(len(rows), dtype=torch.float64, device=self._device)
 
-        def compare(node: str, codes: Tensor, of_candidate: Tensor) -> None:
-            at.add_(batch.maps[node].loss(codes).sum(1)[of_candidate])
+        def compare(node: str, codes: Tensor, of_candidates: Tensor | None) -> None:
+            losses = batch.maps[node].loss(codes).sum(1)
+            at.add_(losses if of_candidates is None else losses[of_candidates])
 
         logits = self._net.run(batch.shared, rows, compare)
         kd = distillation(logits, batch.teacher, self.config.temperature).sum(1)
