@@ -112,18 +112,23 @@ def test_curves_are_medians_of_staircases():
     assert curves_of([{"histories": {"none": []}}]) == ()
 
 
-def test_rewards_as_a_search_writes_them_are_a_curve():
-    (curve,) = curves_of([{"config": {"method": "default"}, "rewards": [-3.0, -1.0, -2.0]}])
-    assert (curve.name, curve.ours, curve.points) == ("default", True, ((1, -3.0), (2, -1.0), (3, -1.0)))
+def test_rows_of_a_bench_are_seeds_of_their_methods():
+    rows = [
+        {"method": m, "best": {"100": r - 1, "600": r}} for m, r in (("default", -1.0), ("tpe", -3.0), ("tpe", -2.0))
+    ]
+    found = curves_of([{"search": {"rows": rows}, "config": {"methods": ["default", "tpe"]}}])
+    assert [(c.name, c.ours, c.seeds, c.points[-1]) for c in found] == [
+        ("default", True, 1, (600, -1.0)), ("tpe", False, 2, (600, -2.5)),
+    ]  # fmt: skip
 
 
 def test_the_search_that_made_the_result_is_found(out, tmp_path):
     made = out / "runs" / "triseg" / "r"
     made.mkdir(parents=True, exist_ok=True)
-    body = {"config": {"method": "default"}, "rewards": [-1.0], "finalists": [{"reward": -1.0, "accuracy": 40.0}]}
+    body = {"config": {"method": "tpe"}, "histories": {"tpe": [[1, -1.0]]}, "finalists": []}
     (made / "report.json").write_text(json.dumps(body))
     found = report(ReportConfig(config_path=result(tmp_path), out=str(out), images=8), splits=splits())
-    assert [c["name"] for c in found["curves"]] == ["default"]
+    assert [(c["name"], c["ours"]) for c in found["curves"]] == [("tpe", True)]
     assert [f["kind"] for f in found["findings"]] == ["teacher", "chosen"]
     found = report(ReportConfig(config_path=result(tmp_path), searches=(), out=str(out), images=8), splits=splits())
     assert found["curves"] == ()

@@ -192,9 +192,9 @@ def curves_of(searches: Iterable[Mapping[str, Any]]) -> tuple[pages.Curve, ...]:
     """Return the reward curves of searches: one a method, the median of its runs.
 
     Args:
-        searches: bodies with `rewards`, one an evaluation, and `config.method`, as a search writes them; or with
-            `histories`, from the name of a method to pairs of evaluations and best reward, or to a list of such lists,
-            one a seed, and `method`, the one that was asked for.
+        searches: bodies with `histories`, from the name of a method to pairs of evaluations and best reward, or to a
+            list of such lists, one a seed, and `config.method`, the one that was asked for, as a search writes them;
+            or with the rows of a bench under `search`.
 
     Raises:
         DataError: a history that is none.
@@ -202,11 +202,10 @@ def curves_of(searches: Iterable[Mapping[str, Any]]) -> tuple[pages.Curve, ...]:
     runs: dict[str, list[list[tuple[int, float]]]] = {}
     ours: set[str] = set()
     for body in searches:
-        method = str(body.get("method") or dict(body.get("config", {})).get("method", ""))
-        ours.add(method)
+        ours.add(str(body.get("method") or dict(body.get("config", {})).get("method", "default")))
         histories = dict(body.get("histories", {}))
-        if method and "rewards" in body:
-            histories.setdefault(method, list(enumerate(body["rewards"], 1)))
+        for row in dict(body.get("search", {})).get("rows", ()):
+            histories.setdefault(row["method"], []).append(list(row["best"].items()))
         for name, history in histories.items():
             runs.setdefault(name, []).extend(_runs(name, history))
     return tuple(_curve(name, found, ours=name in ours) for name, found in runs.items() if any(found))
@@ -253,8 +252,8 @@ def _search(path: str) -> dict[str, Any]:
         body = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as e:
         raise DataError(f"cannot read the search {path}: {e}; name the JSON that a search wrote") from e
-    if not isinstance(body, dict) or not {"rewards", "histories", "finalists"} & set(body):
-        raise DataError(f"{path} holds neither rewards nor finalists; name the JSON that a search wrote")
+    if not isinstance(body, dict) or not {"histories", "finalists", "search"} & set(body):
+        raise DataError(f"{path} holds neither histories nor finalists; name the JSON that a search or bench wrote")
     return body
 
 
@@ -262,9 +261,6 @@ def _finalists(teacher: Teacher, searches: Iterable[Mapping[str, Any]], mode: st
     drawn: list[pages.Finding] = []
     for body in searches:
         for place, one in enumerate(list(body.get("finalists", ()))[:_FINALISTS], 1):
-            # Searches from before the codes were written have no place in the picture.
-            if isinstance(one, dict) and "codes" not in one and "reward" in one:
-                continue
             try:
                 codes = torch.tensor(one["codes"], dtype=torch.int64).view(len(teacher.sites), len(NAMES))
                 share = float(one["accuracy"])
