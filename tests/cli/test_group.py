@@ -2,7 +2,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from sparseflow.cli._group import make_app, positive, wide_console
+from sparseflow.cli._group import make_app, positive, show_checks, wide_console
 from sparseflow.errors import DataError
 
 app = make_app("An app.")
@@ -76,3 +76,12 @@ def test_positive():
 
 def test_tables_are_wide_where_the_output_is_no_terminal():
     assert wide_console().width >= 100
+
+
+def test_checks_are_counted_and_a_missing_value_is_a_dash(capsys):
+    holds = {"name": "fast", "value": 3.5, "unit": "x", "target": ">= 3", "ok": True}
+    show_checks([holds, {**holds, "name": "slow", "value": None, "ok": False}])
+    out = capsys.readouterr().out
+    assert "3.5 x" in out
+    assert "–" in out
+    assert "1 of 2 checks hold" in out

@@ -6,6 +6,7 @@ from typer.testing import CliRunner
 from sparseflow.cli import app
 from sparseflow.compress.approximate import TmaxRule
 from sparseflow.errors import ConfigError
+from sparseflow.recipes.triseg import bench as triseg_bench
 from sparseflow.recipes.triseg import config as settings
 from sparseflow.recipes.triseg import dump, evaluate, finetune, qat, search, train
 
@@ -139,6 +140,23 @@ def test_eval_measures_a_result_or_a_network_without_change(monkeypatch):
     assert call("eval", "--float", "--int8").exit_code == 2
 
 
+def test_bench_is_ok_only_if_every_check_holds(monkeypatch):
+    seen = []
+    check = {"show": "3", "name": "candidates a second", "value": 15.0, "unit": "/s", "target": ">= 12", "ok": True}
+    for ok, status in ((True, 0), (False, 1)):
+        body = {"checks": [{**check, "ok": ok}], "ok": ok}
+        monkeypatch.setattr(
+            triseg_bench, "bench", lambda config, progress, body=body: seen.append((config, progress)) or body
+        )
+        result = call("bench", "--suite", "rate", "--method", "default", "--method", "random", "--threads", "2")
+        assert result.exit_code == status, result.output
+        assert "15 /s" in result.stdout
+        assert json.loads(call("bench", "--json").stdout) == body
+    wanted = triseg_bench.TriSegBenchConfig(model="alexnet", suites=("rate",), methods=("default", "random"), threads=2)
+    assert seen[0] == (wanted, True)
+    assert seen[1] == (triseg_bench.TriSegBenchConfig(), False)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -151,6 +169,8 @@ def test_eval_measures_a_result_or_a_network_without_change(monkeypatch):
         (["finetune", "--mode", "wrap"], "wrap"),
         (["eval", "--model", "nin"], "nin_qat_preconvert.safetensors"),
         (["eval", "--split", "dev"], "dev"),
+        (["bench", "--suite", "all"], "suites are"),
+        (["bench", "--method", "magic"], "magic"),
         (["search", "--model", "nin"], "nin_qat_preconvert.safetensors"),
         (["search", "--method", "magic"], "ppo-original"),
         (["search", "--result-file", "a/b.json"], "a/b.json"),

@@ -12,7 +12,7 @@ from sparseflow.errors import SparseFlowError
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["Group", "make_app", "positive", "wide_console"]
+__all__ = ["Group", "make_app", "positive", "show_checks", "wide_console"]
 
 _BAD_INPUT = 2
 _INTERRUPTED = 130
@@ -73,6 +73,26 @@ def wide_console() -> "Console":
 
     console = Console(highlight=False)
     return console if console.is_terminal else Console(highlight=False, width=160)
+
+
+def show_checks(checks: list[dict[str, Any]]) -> None:
+    """Print the checks of a bench as a table, and how many hold."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="checks", title_justify="left")
+    for column in ("", "check"):
+        table.add_column(column, overflow="fold")
+    for column in ("value", "target"):
+        table.add_column(column, justify="right")
+    for c in checks:
+        value = c["value"]
+        shown = "–" if value is None else f"{value:.4g} {c['unit']}".strip()
+        table.add_row("[green]✓[/]" if c["ok"] else "[red]✗[/]", c["name"], shown, str(c["target"]))
+    console = Console(highlight=False)
+    console.print(table)
+    kept = sum(bool(c["ok"]) for c in checks)
+    console.print(f"{kept} of {len(checks)} checks hold", style="green" if kept == len(checks) else "red")
 
 
 def _say(text: str) -> None:

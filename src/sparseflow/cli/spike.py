@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sparseflow.cli._group import make_app, positive
+from sparseflow.cli._group import make_app, positive, show_checks
 
 __all__ = ["app"]
 
@@ -152,7 +152,7 @@ def bench(
     if json_:
         typer.echo(json.dumps(body, indent=2, ensure_ascii=False))
     else:
-        _show(checks)
+        show_checks(checks)
     if not checks or not all(c["ok"] for c in checks):
         raise typer.Exit(1)
 
@@ -167,22 +167,3 @@ def _bench_gpu(given: dict[str, Any], json_: bool) -> None:
     typer.echo(json.dumps(body, indent=2) if json_ else gpu.tables(body, config.stages))
     if not body["ok"]:
         raise typer.Exit(1)
-
-
-def _show(checks: list[dict[str, Any]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title="checks", title_justify="left")
-    for column in ("", "check"):
-        table.add_column(column, overflow="fold")
-    for column in ("value", "target"):
-        table.add_column(column, justify="right")
-    for c in checks:
-        value = c["value"]
-        shown = "–" if value is None else f"{value:.4g} {c['unit']}".strip()
-        table.add_row("[green]✓[/]" if c["ok"] else "[red]✗[/]", c["name"], shown, str(c["target"]))
-    console = Console(highlight=False)
-    console.print(table)
-    kept = sum(bool(c["ok"]) for c in checks)
-    console.print(f"{kept} of {len(checks)} checks hold", style="green" if kept == len(checks) else "red")

@@ -7,7 +7,7 @@ import typer
 
 from sparseflow.cli import _triseg_options as options
 from sparseflow.cli import triseg_look
-from sparseflow.cli._group import make_app, positive
+from sparseflow.cli._group import make_app, positive, show_checks
 
 __all__ = ["app"]
 
@@ -331,6 +331,62 @@ def evaluate(
         f"{told['acc_drop']:.2f}, on {told['images']} {told['split']} images; same answer {told['agreement']:.2f} %",
         "report",
     )  # fmt: skip
+
+
+@app.command()
+def bench(
+    config: options.Config = None,
+    model: Annotated[str | None, typer.Option(help="Network, as for search.", show_default="alexnet")] = None,
+    data: options.Data = None,
+    out: options.Out = None,
+    suite: Annotated[
+        list[str] | None, typer.Option(help="exact, rate or search; may be repeated.", show_default="all")
+    ] = None,
+    method: Annotated[
+        list[str] | None, typer.Option(help="Searcher to compare; may be repeated.", show_default="all but gp")
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(callback=positive, help="Seeds of each.", show_default="5")] = None,
+    episodes: Annotated[
+        int | None, typer.Option(callback=positive, help="Evaluations of each.", show_default="600")
+    ] = None,
+    original_episodes: Annotated[
+        int | None,
+        typer.Option(help="Evaluations of the earlier PPO beside them; 0 leaves it out.", show_default="10000"),
+    ] = None,
+    batch_size: options.BatchSize = None,
+    threads: Annotated[int | None, typer.Option(callback=positive, help="Threads.", show_default="torch's own")] = None,
+    report: Annotated[str | None, typer.Option(metavar="FILE", help="Also write the JSON.", show_default=False)] = None,
+    device: options.Device = None,
+    json_: options.Json = False,
+) -> None:
+    """Compare the searchers at one budget, time scores, and check that everything is exact.
+
+    Exit status 0 only if every check holds.
+
+    **Examples**
+
+    - `sparseflow triseg bench --model alexnet --data ~/cifar10 --report bench.json`
+    - `sparseflow triseg bench --model alexnet --suite rate --threads 2`
+    - `sparseflow triseg report r.json --search bench.json` — draws the curves of all searchers
+    """
+    import json
+
+    from sparseflow.recipes.settings import read_settings
+    from sparseflow.recipes.triseg.bench import TriSegBenchConfig
+    from sparseflow.recipes.triseg.bench import bench as run
+
+    settings = read_settings(
+        TriSegBenchConfig, config, model=model, data=data, out=out, suites=tuple(suite) if suite else None,
+        methods=tuple(method) if method else None, seeds=seeds, episodes=episodes,
+        original_episodes=original_episodes, batch_size=batch_size, threads=threads, report=report, device=device,
+    )  # fmt: skip
+    body = run(settings, progress=not json_)
+    if json_:
+        typer.echo(json.dumps(body, indent=2, ensure_ascii=False))
+    else:
+        show_checks(body["checks"])
+    if not body["ok"]:
+        raise typer.Exit(1)
 
 
 for _look in (
