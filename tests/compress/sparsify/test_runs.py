@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from sparseflow.compress.sparsify.runs import all_quiet, from_rest, has_state, holds_more, resting_potential
+from sparseflow.compress.sparsify.runs import all_quiet, from_rest, has_state, keeps_more, resting_potential, state_left
 from sparseflow.nn.neurons import LIFNode
 
 
@@ -55,6 +55,14 @@ def test_what_a_neuron_rests_at_and_holds() -> None:
     assert resting_potential(nn.ReLU()) is None
     assert resting_potential(_Traced(0.5, None)) == 0.5
     assert resting_potential(_Traced(torch.zeros(1), None)) is None
-    assert not holds_more(_Traced(0.0, None))
-    assert holds_more(_Traced(0.0, torch.zeros(2)))
-    assert not holds_more(LIFNode())
+    assert not keeps_more(_Traced(0.0, None))
+    ran = _Traced(0.0, None)
+    ran._memories["v"] = torch.ones(2)
+    assert not keeps_more(ran)
+    assert keeps_more(_Traced(torch.ones(2), None))
+    assert keeps_more(_Traced(0.0, torch.zeros(2)))
+    assert not keeps_more(LIFNode())
+    assert not keeps_more(nn.ReLU())
+    assert state_left(LIFNode())
+    assert state_left(_Traced(torch.ones(2), None))
+    assert not state_left(_Traced(0.0, None))

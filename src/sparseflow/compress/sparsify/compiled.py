@@ -9,10 +9,11 @@ from sparseflow.nn._stamp import stamp
 from sparseflow.nn.spike_block import NeuronBlock
 from sparseflow.nn.spike_layer_block import FloatBlock, SpikeLayerBlock
 from sparseflow.nn.stem_block import StemBlock
+from sparseflow.nn.stream_block import StreamBlock
 
 __all__ = ["CompiledGraph", "glue"]
 
-_BLOCKS = (SpikeLayerBlock, StemBlock, FloatBlock, NeuronBlock)
+_BLOCKS = (SpikeLayerBlock, StemBlock, FloatBlock, NeuronBlock, StreamBlock)
 _FREE = frozenset(
     {
         "view", "reshape", "flatten", "unflatten", "unsqueeze", "squeeze", "transpose", "permute", "expand", "chunk",
@@ -72,7 +73,7 @@ class CompiledGraph(nn.Module):
 
     @staticmethod
     def _behind(block: Any) -> list[torch.Tensor | None]:
-        if isinstance(block, NeuronBlock):
+        if isinstance(block, NeuronBlock | StreamBlock):
             return [*block._membrane.neuron._parameters.values()]
         found: list[torch.Tensor | None] = block.behind()
         return found

@@ -26,6 +26,7 @@ from sparseflow.nn.sparse_conv import zeros_around
 from sparseflow.nn.spike_block import NeuronBlock
 from sparseflow.nn.spike_layer_block import FloatBlock, Part, SpikeLayerBlock
 from sparseflow.nn.stem_block import StemBlock
+from sparseflow.nn.stream_block import StreamBlock
 from sparseflow.trace import reads_no_values
 
 __all__ = ["Policy", "lower_gpu"]
@@ -289,6 +290,9 @@ class _Lowering:
     def emit(self, node: fx.Node) -> None:
         if node in self.plans:
             self.emit_layer(node, self.plans[node])
+        elif node in self.words:
+            # A neuron that was emitted with the sum that it reads.
+            return
         elif node in self.regions:
             self.emit_dense(node, self.regions[node])
         elif node in self.wanted and self.summands(node) is not None:
@@ -300,11 +304,37 @@ class _Lowering:
             assert isinstance(source, fx.Node)
             self.floats[node] = self.graph.call_function(packed.average, (self.words[source],))
         elif self.in_half(node):
-            self.halves[node] = self.graph.node_copy(node, self.as_half)
+            reader = self.stream_reader(node)
+            if reader is None:
+                self.halves[node] = self.graph.node_copy(node, self.as_half)
+            else:
+                self.emit_stream(node, reader)
         else:
             self.floats[node] = self.graph.node_copy(node, self.as_float)
             if node in self.wanted:
                 self.words[node] = self.graph.call_function(packed.pack, (self.floats[node],))
+
+    def stream_reader(self, node: fx.Node) -> Region | None:
+        """Return the neuron that reads a sum of floats, makes packed spikes, and can be run with the addition."""
+        shapes = [self.facts[a].shape if isinstance(a, fx.Node) else None for a in node.args]
+        if self.policy.keep or not is_add(node) or shapes != [self.facts[node].shape] * 2:
+            return None
+        for user in node.users:
+            region = self.regions.get(user)
+            if region is None or region.layer is not None or region.repeat is not None or user not in self.wanted:
+                continue
+            if user is region.neuron and len(shapes[0] or ()) in (4, 5) and self.multi_step(region):
+                return region
+        return None
+
+    def emit_stream(self, node: fx.Node, region: Region) -> None:
+        """Emit a sum of floats together with a neuron that reads it."""
+        assert region.neuron is not None
+        block = StreamBlock(self.modules[str(region.neuron.target)], neuron_constants)
+        first, second = (self.as_half(a) for a in node.all_input_nodes * (2 // len(node.all_input_nodes)))
+        made = self.call(block, region, "", [first, second])
+        self.words[region.head] = self.graph.call_function(operator.getitem, (made, 0))
+        self.halves[node] = self.graph.call_function(operator.getitem, (made, 1))
 
     def in_half(self, node: fx.Node) -> bool:
         """Tell whether a node computes well in the policy's type, and reads what our own layers made in it."""

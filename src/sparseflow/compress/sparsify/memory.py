@@ -31,7 +31,7 @@ class Memory:
 
     def __init__(self, store: Store | None, target: Target) -> None:
         self.store, self.target = store, target
-        self._here: dict[Key, float] = {}
+        self._here: dict[tuple[str, str, str], float] = {}
 
     def key(self, layer: Layer, kernel: str, form: str) -> Key:
         """Return the key of one time."""
@@ -59,7 +59,7 @@ class Memory:
         """Store what was timed; a store that refuses is passed over, since times can be measured again."""
         if self.store is None:
             if form.startswith(PACKED):
-                self._here |= {self.key(layer, kernel, form): seconds for kernel, seconds in times.items()}
+                self._here |= {(layer.key, kernel, form): seconds for kernel, seconds in times.items()}
             return
         records = [
             Record(
@@ -79,9 +79,8 @@ class Memory:
     def _recall_here(self, layer: Layer, kernels: tuple[str, ...], form: str) -> dict[str, float] | None:
         if not form.startswith(PACKED):
             return None
-        keys = {kernel: self.key(layer, kernel, form) for kernel in kernels}
-        known = {kernel: self._here[key] for kernel, key in keys.items() if key in self._here}
-        return known if len(known) == len(kernels) else None
+        keys = [(layer.key, kernel, form) for kernel in kernels]
+        return {key[1]: self._here[key] for key in keys} if all(key in self._here for key in keys) else None
 
 
 @cache

@@ -25,9 +25,9 @@ from sparseflow.compress.sparsify.runs import (
     all_quiet,
     cloned,
     from_rest,
-    has_state,
-    holds_more,
+    keeps_more,
     resting_potential,
+    state_left,
 )
 from sparseflow.compress.sparsify.tune import Effort, Timed
 from sparseflow.compress.sparsify.tune_gpu import GATED, KERNELS_CPU, KERNELS_GPU, time_lowered
@@ -37,7 +37,7 @@ from sparseflow.ir import Decision, Layer, LayerReport, Plan, Refusal, Report, T
 from sparseflow.nn.packed_net import PackedNet
 from sparseflow.nn.spike_layer_block import SpikeLayerBlock
 from sparseflow.nn.stem_block import StemBlock
-from sparseflow.trace import capture
+from sparseflow.trace import capture, is_spike_source
 from sparseflow.trace._state import quiet, reset_state
 from sparseflow.trace.workload import to_workload
 
@@ -125,7 +125,7 @@ class _GpuJob:
         self.cuda = any(isinstance(a, Tensor) and a.is_cuda for a in self.given)
         self.refusals: list[Refusal] = []
         self.fallbacks = list(self.found.notes)
-        single = [m for m in base.modules() if has_state(m) and getattr(m, "step_mode", None) == "s"]
+        single = [m for m in base.modules() if is_spike_source(m) and getattr(m, "step_mode", None) == "s"]
         # A network of single steps is called once a step: its state is what carries it through a sequence.
         self.keep = bool(single) if settings.keep_state is None else settings.keep_state
         if not self.keep:
@@ -140,7 +140,8 @@ class _GpuJob:
     def run(self, report: Report) -> tuple[nn.Module, Report]:
         with quiet(self.base), plain_convolutions():
             expected = self.base(*self.args)
-            self.foreign = [m for m in self.base.modules() if has_state(m) and self.keeps_more(m)]
+            self.stateful = {id(m) for m in self.base.modules() if state_left(m)}
+            self.foreign = {id(m) for m in self.base.modules() if keeps_more(m)}
         forms = {"dense": _Form(name="dense", model=self.base)}
         for form in (self.blocks(),) if self.settings.policy == "block" else self.candidates():
             if form is not None:
@@ -269,12 +270,12 @@ class _GpuJob:
         blocks = [b for b in graph.modules() if getattr(b, "_membrane", None) is not None]
         mine = {id(b._membrane.neuron) for b in blocks}  # type: ignore[union-attr]
         if isinstance(graph, DenseForm):
-            mine = {id(m) for m in self.base.modules() if has_state(m)} - {id(m) for m in self.foreign}
+            mine = self.stateful - self.foreign
         neurons = [
             (m, rest) for m in self.base.modules() if id(m) in mine and (rest := resting_potential(m)) is not None
         ]
         inside = graph.modules() if not isinstance(graph, DenseForm) else self.base.modules()
-        foreign = [type(m).__name__ for m in inside if id(m) not in mine and has_state(m)]
+        foreign = [type(m).__name__ for m in inside if id(m) in self.stateful - mine]
         if foreign:
             note = f"no CUDA graph: {', '.join(sorted(set(foreign)))} keeps a state of its own"
             self.fallbacks += [] if note in self.fallbacks else [note]
@@ -287,10 +288,6 @@ class _GpuJob:
             tf32=precision != "exact",
             shapes=None if isinstance(graph, DenseForm) else self.found.graph_shapes,
         )
-
-    def keeps_more(self, module: nn.Module) -> bool:
-        """Tell whether a state is more than a potential, so that only the module itself can carry it on."""
-        return resting_potential(module) is None or holds_more(module)
 
     def rows(self, lowered: Fused, timed: dict[str, Timed]) -> tuple[tuple[LayerReport, ...], dict[str, Decision]]:
         rows: list[LayerReport] = []
@@ -328,7 +325,7 @@ class _GpuJob:
         """Yield the dense forms that the packed one must beat; those that fail are refused."""
         if not self.cuda or self.settings.policy == "always" or (self.keep and self.foreign):
             return
-        kept = [m for m in self.base.modules() if has_state(m)] if self.keep else []
+        kept = [m for m in self.base.modules() if id(m) in self.stateful] if self.keep else []
         exact = self.settings.precision == "exact"
         dtypes = (torch.float32,) if exact else (torch.float16, torch.float32)
         ends = time.perf_counter() + self.effort.compile_s

@@ -13,6 +13,7 @@ from sparseflow.nn.spike_block import NeuronBlock
 from sparseflow.nn.spike_layer_block import FloatBlock, Part, SpikeLayerBlock
 from sparseflow.nn.spikes import Spikes, unpack
 from sparseflow.nn.stem_block import StemBlock
+from sparseflow.nn.stream_block import StreamBlock
 from sparseflow.ops.lif.reference import charge, discharge
 
 __all__ = ["LIMITS", "compare_lowered", "judge_lowered", "plain_convolutions"]
@@ -92,7 +93,12 @@ class _Checker(fx.Interpreter):
     def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         made = super().call_module(target, args, kwargs)
         block, region = self.fetch_attr(target), self.regions.get(str(target))
-        if region is None or not isinstance(block, SpikeLayerBlock | NeuronBlock | FloatBlock | StemBlock):
+        if region is None or not isinstance(
+            block, SpikeLayerBlock | NeuronBlock | FloatBlock | StemBlock | StreamBlock
+        ):
+            return made
+        if isinstance(block, StreamBlock):
+            self.count((args[0] + args[1]).float(), made[0], None, region)
             return made
         if isinstance(block, StemBlock):
             once = self.convolved(block.parts[0], args[0].float())

@@ -12,7 +12,7 @@ from sparseflow.compress.sparsify.fuse import neuron_constants
 from sparseflow.trace import is_spike_source, neuron_params
 from sparseflow.trace._state import quiet
 
-__all__ = ["all_quiet", "cloned", "from_rest", "has_state", "holds_more", "resting_potential"]
+__all__ = ["all_quiet", "cloned", "from_rest", "has_state", "keeps_more", "resting_potential", "state_left"]
 
 
 def has_state(module: nn.Module) -> bool:
@@ -34,9 +34,16 @@ def resting_potential(module: nn.Module) -> float | None:
     return float(rest) if isinstance(rest, int | float) else None
 
 
-def holds_more(module: nn.Module) -> bool:
-    """Tell whether a module with a state holds tensors beside its potential at this moment, as a trace of spikes."""
-    return any(name != "v" and isinstance(held, Tensor) for name, held in module.__dict__.get("_memories", {}).items())
+def state_left(module: nn.Module) -> bool:
+    """Tell whether a module that has just run holds a state; a dropout in eval mode, for one, holds none."""
+    memories = module.__dict__.get("_memories")
+    return has_state(module) and (memories is None or any(isinstance(value, Tensor) for value in memories.values()))
+
+
+def keeps_more(module: nn.Module) -> bool:
+    """Tell whether a module that has just run holds more than a potential, so that it alone can carry it on."""
+    held = [name for name, value in module.__dict__.get("_memories", {}).items() if isinstance(value, Tensor)]
+    return state_left(module) and (resting_potential(module) is None or any(name != "v" for name in held))
 
 
 def cloned(args: tuple[Any, ...]) -> tuple[Any, ...]:

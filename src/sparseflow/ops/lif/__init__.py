@@ -12,8 +12,9 @@ from sparseflow.ops._library import channels_last, dense_layout, empty, run
 from sparseflow.ops.lif import cpp, reference
 from sparseflow.ops.lif.reference import WORD, LIFParams
 from sparseflow.ops.lif.space import OP
+from sparseflow.ops.lif.summed import add_lif_pack
 
-__all__ = ["OP", "WORD", "LIFParams", "lif", "lif_pack", "or_pool2d", "pack_spikes", "unpack_spikes"]
+__all__ = ["OP", "WORD", "LIFParams", "add_lif_pack", "lif", "lif_pack", "or_pool2d", "pack_spikes", "unpack_spikes"]
 
 Pair = tuple[int, int]
 

@@ -10,7 +10,17 @@ from torch import Tensor
 from sparseflow.ops._library import channels_last, like
 from sparseflow.ops.lif.reference import LIFParams
 
-__all__ = ["constants", "fire", "integrate", "lif", "lif_pack", "or_pool2d", "pack_spikes", "unpack_spikes"]
+__all__ = [
+    "add_lif_pack",
+    "constants",
+    "fire",
+    "integrate",
+    "lif",
+    "lif_pack",
+    "or_pool2d",
+    "pack_spikes",
+    "unpack_spikes",
+]
 
 ROWS = 64
 PIXELS = 32
@@ -95,6 +105,28 @@ def _lif_pack(x, v0, words, v, rows, channels, pixels, steps, step, tau, thresho
         words += rows
         current = following
     tl.store(v + first + at, u.to(v.dtype.element_ty), mask=ok)
+
+
+@triton.jit
+def _add_lif_pack(x, y, words, z, rows, channels, pixels, steps, step, tau, threshold, rest, LEAK: tl.constexpr,
+                  DECAY: tl.constexpr, INVERSE: tl.constexpr, SOFT: tl.constexpr, LAST: tl.constexpr,
+                  W: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
+    AXIS: tl.constexpr = 1 if LAST else 0
+    b, first, at, ok, to, good = _tile(rows, channels, pixels, LAST, W, BLOCK)
+    at += first
+    u = tl.zeros(at.shape, tl.float32) + rest
+    a = tl.load(x + at, mask=ok, other=0.0)
+    c = tl.load(y + at, mask=ok, other=0.0)
+    for t in range(steps):
+        # The neurons read the sum as it is stored.
+        total = (a.to(tl.float32) + c.to(tl.float32)).to(z.dtype.element_ty)
+        tl.store(z + at, total, mask=ok)
+        at += step
+        a = tl.load(x + at, mask=ok & (t + 1 < steps), other=0.0)
+        c = tl.load(y + at, mask=ok & (t + 1 < steps), other=0.0)
+        u, s = integrate(u, total.to(tl.float32), tau, threshold, rest, LEAK, DECAY, INVERSE, SOFT)
+        tl.store(words + to, _word(s & ok, b, AXIS), mask=good)
+        words += rows
 
 
 @triton.jit
@@ -225,6 +257,19 @@ def lif_pack(
         _lif_pack[grid](
             x, state, words, v, rows, c, pixels, steps, 0 if repeat else v.numel(), **constants(params),
             STATE=v0 is not None, LAST=last, W=words.shape[-1], BLOCK=block, num_warps=warps,
+        )  # fmt: skip
+
+
+def add_lif_pack(x: Tensor, y: Tensor, params: LIFParams, steps: int, words: Tensor, z: Tensor) -> None:
+    """Fill `words`, and `z` in the layout of `x`; arguments as in `sparseflow.ops.lif.add_lif_pack`."""
+    if x.numel() == 0:
+        return
+    one = x[: x.shape[0] // steps]
+    rows, c, pixels, last, grid, block, warps = _rows(one, words.shape[-1])
+    with torch.cuda.device_of(x):
+        _add_lif_pack[grid](
+            x, y, words, z, rows, c, pixels, steps, one.numel(), **constants(params),
+            LAST=last, W=words.shape[-1], BLOCK=block, num_warps=warps,
         )  # fmt: skip
 
 
