@@ -120,6 +120,8 @@ def test_names_and_files(tmp_path):
     text = (tmp_path / "alexnet.h").read_text()
     assert "#define ALEXNET_OUTPUTS 7" in text
     assert "static void max_pool" not in (tmp_path / "alexnet.c").read_text()
+    export_c(every_step(), tmp_path, "alexnet")
+    assert {p.name for p in tmp_path.glob("alexnet_w*.c")} == {f"alexnet_w{i}.c" for i in (1, 3, 8)}
     for bad in ("", "Net", "2net", "int", "a-b", "main"):
         with pytest.raises(ConfigError, match="expected a C identifier"):
             export_c(small(), tmp_path, bad)

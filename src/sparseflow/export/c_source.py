@@ -32,7 +32,8 @@ def export_c(program: Program, folder: str | Path, name: str = "net") -> list[Pa
 
     Args:
         program: the network.
-        folder: where the files go; made if it is not there, and files of the same names are replaced.
+        folder: where the files go; made if it is not there, files of the same names are replaced, and
+            weights of an earlier export removed.
         name: prefix of files and symbols, a C identifier.
 
     Returns:
@@ -46,6 +47,9 @@ def export_c(program: Program, folder: str | Path, name: str = "net") -> list[Pa
         raise ConfigError(f"name is {name!r}; expected a C identifier of lower-case letters, digits and _")
     files = dict(_Source(program, name).files())
     make_folder(Path(folder))
+    for old in Path(folder).glob(f"{name}_w*.c"):
+        if old.name not in files:
+            old.unlink()
     return [write_atomic(Path(folder) / file, text) for file, text in files.items()]
 
 
