@@ -6,9 +6,8 @@ from typer.testing import CliRunner
 from sparseflow.cli import app
 from sparseflow.compress.approximate import TmaxRule
 from sparseflow.errors import ConfigError
-from sparseflow.recipes.triseg import bench as triseg_bench
 from sparseflow.recipes.triseg import config as settings
-from sparseflow.recipes.triseg import dump, evaluate, finetune, qat, search, train
+from sparseflow.recipes.triseg import finetune, qat, search, train
 
 
 def call(*arguments):
@@ -118,45 +117,6 @@ def test_settings_within_settings_keep_what_the_file_says(searched, tmp_path):
     assert searched[1] == search.SearchConfig()
 
 
-def test_eval_measures_a_result_or_a_network_without_change(monkeypatch):
-    seen = []
-    told = {
-        "model": "lenet5", "acc_baseline": 92.5, "acc_modified": 91.0, "acc_drop": 1.5, "images": 10, "split": "test",
-        "agreement": 97.0, "report": "eval_report.json",
-    }  # fmt: skip
-    monkeypatch.setattr(evaluate, "evaluate", lambda config: seen.append(config) or told)
-    result = call("eval", "--model", "lenet5", "--config-path", "r.json", "--reward", "--report", "e.json")
-    assert result.exit_code == 0, result.output
-    assert "INT8 92.50 %, three values 91.00 %, drop 1.50, on 10 test images" in result.stdout
-    wanted = evaluate.EvalConfig(model="lenet5", config_path="r.json", attention=True, report="e.json")
-    assert seen == [wanted]
-    plain = {"model": "lenet5", "network": "int8", "accuracy": 90.0, "images": 5, "split": "test"}
-    monkeypatch.setattr(dump, "baseline", lambda config, floating: seen.append((config, floating)) or plain)
-    assert "lenet5 (int8): 90.00 % on 5 test images" in call("eval", "--int8").stdout
-    config, floating = seen[1]
-    assert (config.split, config.batches, floating) == ("test", None, False)
-    assert json.loads(call("eval", "--float", "--split", "val", "--json").stdout) == plain
-    assert (seen[2][0].split, seen[2][1]) == ("val", True)
-    assert call("eval", "--float", "--int8").exit_code == 2
-
-
-def test_bench_is_ok_only_if_every_check_holds(monkeypatch):
-    seen = []
-    check = {"show": "3", "name": "candidates a second", "value": 15.0, "unit": "/s", "target": ">= 12", "ok": True}
-    for ok, status in ((True, 0), (False, 1)):
-        body = {"checks": [{**check, "ok": ok}], "ok": ok}
-        monkeypatch.setattr(
-            triseg_bench, "bench", lambda config, progress, body=body: seen.append((config, progress)) or body
-        )
-        result = call("bench", "--suite", "rate", "--method", "default", "--method", "random", "--threads", "2")
-        assert result.exit_code == status, result.output
-        assert "15 /s" in result.stdout
-        assert json.loads(call("bench", "--json").stdout) == body
-    wanted = triseg_bench.TriSegBenchConfig(model="alexnet", suites=("rate",), methods=("default", "random"), threads=2)
-    assert seen[0] == (wanted, True)
-    assert seen[1] == (triseg_bench.TriSegBenchConfig(), False)
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -167,10 +127,6 @@ def test_bench_is_ok_only_if_every_check_holds(monkeypatch):
         (["train-qat", "--model", "lenet5"], "train-float --model lenet5"),
         (["finetune", "--model", "nin"], "nin_qat_preconvert.safetensors"),
         (["finetune", "--mode", "wrap"], "wrap"),
-        (["eval", "--model", "nin"], "nin_qat_preconvert.safetensors"),
-        (["eval", "--split", "dev"], "dev"),
-        (["bench", "--suite", "all"], "suites are"),
-        (["bench", "--method", "magic"], "magic"),
         (["search", "--model", "nin"], "nin_qat_preconvert.safetensors"),
         (["search", "--method", "magic"], "ppo-original"),
         (["search", "--result-file", "a/b.json"], "a/b.json"),

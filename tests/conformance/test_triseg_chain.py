@@ -58,6 +58,11 @@ def test_the_commands_of_the_guide_lead_to_an_answer(folder):
     plain = json.loads(call("eval", *shared, "--int8", "--json"))
     assert plain["accuracy"] == pytest.approx(told["acc_baseline"])
 
+    told = json.loads(call("export", *shared, "--config-path", result, "--images", 20, "--json"))
+    exact = {kind: found for kind, found in told["checks"].items() if isinstance(found, dict)}
+    assert {"engine", "reference"} <= set(exact)
+    assert all(found == {"images": 20, "unequal": 0} for found in exact.values())
+
     told = json.loads(call("finetune", yaml, "--epochs", 1, "--out", out, "--config-path", result, "--json"))
     assert told["acc_frozen"] == pytest.approx(body["metrics"]["acc_student"] / 100)
     tuned = call(

@@ -6,8 +6,9 @@ from typing import Annotated, Any
 import typer
 
 from sparseflow.cli import _triseg_options as options
-from sparseflow.cli import triseg_look
-from sparseflow.cli._group import make_app, positive, show_checks
+from sparseflow.cli import triseg_judge, triseg_look
+from sparseflow.cli._group import make_app, positive
+from sparseflow.cli.triseg_judge import told_line
 
 __all__ = ["app"]
 
@@ -63,7 +64,9 @@ def train_float(
         lr=lr, device=device, seed=seed,
     )  # fmt: skip
     record = run(settings, progress=not json_)
-    _told(record, json_, f"{settings.name}: {_percent(record, 'val_accuracy')} on {record['val_images']} val images")
+    told_line(
+        record, json_, f"{settings.name}: {_percent(record, 'val_accuracy')} on {record['val_images']} val images"
+    )
 
 
 @app.command("train-qat")
@@ -110,7 +113,7 @@ def train_qat(
         seed=seed,
     )  # fmt: skip
     record = run(settings, progress=not json_)
-    _told(
+    told_line(
         record, json_,
         f"{settings.name}: {_percent(record, 'val_accuracy')} on {record['val_images']} val images as INT8, "
         f"{_percent(record, 'float_val')} in float32",
@@ -206,7 +209,7 @@ def search(
     settings = replace(settings, tmax=replace(settings.tmax, **rule), reward=replace(settings.reward, **reward))
     found = run(settings, progress=not json_)
     m = found.result.metrics
-    _told(
+    told_line(
         {**found.to_dict(), "file": str(found.path)}, json_,
         f"{found.result.model}: INT8 {m.acc_teacher:.2f} %, three values {m.acc_student:.2f} % on val images; "
         f"{found.result.selection}",
@@ -263,7 +266,7 @@ def finetune(
         device=device, seed=seed,
     )  # fmt: skip
     record = run(settings, progress=not json_)
-    _told(
+    told_line(
         record, json_,
         f"{settings.name}: INT8 {_percent(record, 'acc_teacher')}, frozen {_percent(record, 'acc_frozen')}, "
         f"fine-tuned {_percent(record, 'acc_student')} on {record['val_images']} val images",
@@ -271,125 +274,10 @@ def finetune(
     )  # fmt: skip
 
 
-@app.command("eval")
-def evaluate(
-    model: options.Model = None,
-    data: options.Data = None,
-    out: options.Out = None,
-    config_path: Annotated[
-        str | None,
-        typer.Option(metavar="RESULT.json", help="A result.", show_default="result.json in {out}/tri_ppo_int_codes"),
-    ] = None,
-    int8: Annotated[bool, typer.Option("--int8", help="The INT8 network without any change.")] = False,
-    floating: Annotated[bool, typer.Option("--float", help="The network in float32.")] = False,
-    split: Annotated[
-        str | None, typer.Option(help="test, val, calib, or train with --int8 or --float.", show_default="test")
-    ] = None,
-    attention: Annotated[bool, typer.Option("--reward", help="Measure the reward too.")] = False,
-    report: Annotated[
-        str | None, typer.Option(metavar="FILE", help="The report.", show_default="eval_report.json beside the result")
-    ] = None,
-    device: options.Device = None,
-    json_: options.Json = False,
-) -> None:
-    """Measure a result on images that nothing was chosen by: opens the test images.
-
-    Writes `eval_report.json` with the earlier project's keys.
-
-    **Examples**
-
-    - `sparseflow triseg eval --model alexnet --config-path outputs/tri_ppo_int_codes/alexnet_exp1.json`
-    - `sparseflow triseg eval --model alexnet --int8 --data ~/cifar10`
-    - `sparseflow triseg eval --model outputs/alexnet_finetuned_pass_seed0.safetensors --config-path …`
-    """
-    from sparseflow.recipes.settings import read_settings
-
-    shared = {"model": model, "data": data, "out": out, "device": device}
-    if int8 or floating:
-        if config_path is not None or (int8 and floating):
-            raise typer.BadParameter("give one of --config-path, --int8 and --float")
-        from sparseflow.recipes.triseg.analyze import AnalyzeConfig
-        from sparseflow.recipes.triseg.dump import baseline
-
-        look = replace(read_settings(AnalyzeConfig, None, **shared, split=split or "test"), batches=None)
-        told = baseline(look, floating=floating)
-        _told(
-            told, json_,
-            f"{told['model']} ({told['network']}): {told['accuracy']:.2f} % on {told['images']} {told['split']} images",
-        )  # fmt: skip
-        return
-    from sparseflow.recipes.triseg.evaluate import EvalConfig
-    from sparseflow.recipes.triseg.evaluate import evaluate as run
-
-    settings = read_settings(
-        EvalConfig, None, **shared, config_path=config_path, split=split, attention=attention, report=report
-    )
-    told = run(settings)
-    _told(
-        told, json_,
-        f"{told['model']}: INT8 {told['acc_baseline']:.2f} %, three values {told['acc_modified']:.2f} %, drop "
-        f"{told['acc_drop']:.2f}, on {told['images']} {told['split']} images; same answer {told['agreement']:.2f} %",
-        "report",
-    )  # fmt: skip
-
-
-@app.command()
-def bench(
-    config: options.Config = None,
-    model: Annotated[str | None, typer.Option(help="Network, as for search.", show_default="alexnet")] = None,
-    data: options.Data = None,
-    out: options.Out = None,
-    suite: Annotated[
-        list[str] | None, typer.Option(help="exact, rate or search; may be repeated.", show_default="all")
-    ] = None,
-    method: Annotated[
-        list[str] | None, typer.Option(help="Searcher to compare; may be repeated.", show_default="all but gp")
-    ] = None,
-    seeds: Annotated[int | None, typer.Option(callback=positive, help="Seeds of each.", show_default="5")] = None,
-    episodes: Annotated[
-        int | None, typer.Option(callback=positive, help="Evaluations of each.", show_default="600")
-    ] = None,
-    original_episodes: Annotated[
-        int | None,
-        typer.Option(help="Evaluations of the earlier PPO beside them; 0 leaves it out.", show_default="10000"),
-    ] = None,
-    batch_size: options.BatchSize = None,
-    threads: Annotated[int | None, typer.Option(callback=positive, help="Threads.", show_default="torch's own")] = None,
-    report: Annotated[str | None, typer.Option(metavar="FILE", help="Also write the JSON.", show_default=False)] = None,
-    device: options.Device = None,
-    json_: options.Json = False,
-) -> None:
-    """Compare the searchers at one budget, time scores, and check that everything is exact.
-
-    Exit status 0 only if every check holds.
-
-    **Examples**
-
-    - `sparseflow triseg bench --model alexnet --data ~/cifar10 --report bench.json`
-    - `sparseflow triseg bench --model alexnet --suite rate --threads 2`
-    - `sparseflow triseg report r.json --search bench.json` — draws the curves of all searchers
-    """
-    import json
-
-    from sparseflow.recipes.settings import read_settings
-    from sparseflow.recipes.triseg.bench import TriSegBenchConfig
-    from sparseflow.recipes.triseg.bench import bench as run
-
-    settings = read_settings(
-        TriSegBenchConfig, config, model=model, data=data, out=out, suites=tuple(suite) if suite else None,
-        methods=tuple(method) if method else None, seeds=seeds, episodes=episodes,
-        original_episodes=original_episodes, batch_size=batch_size, threads=threads, report=report, device=device,
-    )  # fmt: skip
-    body = run(settings, progress=not json_)
-    if json_:
-        typer.echo(json.dumps(body, indent=2, ensure_ascii=False))
-    else:
-        show_checks(body["checks"])
-    if not body["ok"]:
-        raise typer.Exit(1)
-
-
+app.command("eval")(triseg_judge.evaluate)
 for _look in (
+    triseg_judge.export,
+    triseg_judge.bench,
     triseg_look.variance,
     triseg_look.percentiles,
     triseg_look.coverage,
@@ -407,15 +295,3 @@ def _given(**values: Any) -> dict[str, Any]:
 
 def _percent(record: dict[str, Any], key: str) -> str:
     return f"{100 * record[key]:.2f} %"
-
-
-def _told(record: dict[str, Any], json_: bool, line: str, *files: str) -> None:
-    import json
-
-    if json_:
-        typer.echo(json.dumps(record, indent=2, ensure_ascii=False))
-        return
-    typer.echo(line)
-    for key in ("file", *files):
-        if key in record:
-            typer.echo(f"{key:7} {record[key]}")

@@ -159,13 +159,16 @@ def _run(
             drops[site.name] = base - alone
     counts = collect(teacher, calib, config.batch_size).counts
     tuned = before is not None
+    few = x[:_FINALIST_IMAGES]
     found = pages.Finding(
-        name="fine-tuned" if tuned else "chosen", bits=cost.bits_per_activation, accuracy=student,
+        name="fine-tuned" if tuned else "chosen",
+        bits=stored_bits(teacher.net, teacher.sites, codes, few, mode=mode),
+        accuracy=student,
         kind="tuned" if tuned else "chosen",
-    )  # fmt: skip
-    finalists = [] if tuned else _finalists(teacher, searches, mode, x[:_FINALIST_IMAGES])
+    )
+    finalists = [] if tuned else _finalists(teacher, searches, mode, few)
     return pages.TriSegRun(
-        title=f"{teacher.name} on {judged.name}",
+        title=f"{teacher.name} on {'CIFAR-10' if judged.name == 'cifar10' else judged.name}",
         model=teacher.name,
         acc_teacher=whole,
         acc_student=student,
@@ -308,8 +311,8 @@ def _protocol(config: ReportConfig, judged: ImageSet, counted: int, finalists: i
     ]
     if finalists:
         lines.append(
-            f"Finalists stand at their accuracy on the validation images that chose among them, and at their bits on "
-            f"{_FINALIST_IMAGES} images."
+            f"In the picture of accuracy against bits, bits are of {_FINALIST_IMAGES} images; finalists stand at their "
+            "accuracy on the validation images that chose among them."
         )
     return tuple(lines)
 
