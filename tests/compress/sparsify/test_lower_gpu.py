@@ -19,6 +19,7 @@ from sparseflow.nn.neurons import LIFNode
 from sparseflow.nn.spike_block import NeuronBlock
 from sparseflow.nn.spike_layer_block import SpikeLayerBlock
 from sparseflow.nn.stem_block import StemBlock
+from sparseflow.nn.stream_block import StreamBlock
 from sparseflow.trace import capture
 from sparseflow.trace._state import quiet
 from tests.spiking_nets import NEURONS, Residual, alive, chain
@@ -205,6 +206,7 @@ class _Attends(nn.Module):
         self.qkv = _Fold(nn.Conv1d(8, 24, 1), nn.BatchNorm1d(24))
         self.proj = _Fold(nn.Conv1d(8, 8, 1), nn.BatchNorm1d(8))
         self.mlp = _Fold(nn.Conv1d(8, 8, 1, bias=False))
+        self.last, self.last_sn = _Fold(nn.Conv2d(8, 8, 3, padding=1)), LIFNode(step_mode="m")
         self.head = nn.Linear(8, 5)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -212,11 +214,14 @@ class _Attends(nn.Module):
         x = x + self.more_sn(self.more(x))
         steps, batch, channels, height, width = x.shape
         tokens = x.flatten(3)
-        q, k, v = self.qkv_sn(self.qkv(tokens)).chunk(3, dim=2)
-        y = self.attn_sn(v @ k.transpose(-2, -1) @ q * 0.25)
+        heads = self.qkv_sn(self.qkv(tokens)).reshape(steps, batch, 3, 2, channels // 2, height * width)
+        q, k, v = heads.unbind(2)
+        y = self.attn_sn(v @ k.transpose(-2, -1) @ q * 0.25).reshape(steps, batch, channels, height * width)
         tokens = tokens + self.out_sn(self.proj(y))
         tokens = tokens + self.mlp(self.mlp_sn(tokens))
-        return self.head(tokens.reshape(steps, batch, channels, height, width).mean((-2, -1)).mean(0))
+        pixels = tokens.reshape(steps, batch, channels, height, width)
+        pixels = pixels + self.last(self.last_sn(pixels))
+        return self.head(pixels.mean((-2, -1)).mean(0))
 
 
 @pytest.mark.parametrize("kernel", ["dense", "library"])
@@ -225,12 +230,14 @@ def test_tokens_stay_packed(kernel: str) -> None:
     x = 2 * torch.randn(2, 3, 6, 5)
     lowered = check(alive(_Attends(), x), x, kernel)
     blocks = layers(lowered)
-    assert set(blocks) == {"more_sn", "qkv_sn", "out_sn", "mlp_0"}
+    assert set(blocks) == {"more_sn", "qkv_sn", "out_sn", "mlp_0", "last_0"}
+    streams = [b for b in lowered.graph_module.modules() if isinstance(b, StreamBlock)]
+    assert len(streams) == 1
     assert blocks["qkv_sn"].parts[0].planes == blocks["more_sn"].out_planes == 2
     assert blocks["out_sn"].out_planes == 2
     assert blocks["mlp_0"].parts[0].tokens
     targets = [n.target for n in lowered.graph_module.graph.nodes if n.op == "call_function"]
-    assert targets.count(packed.regrid) == 1
+    assert targets.count(packed.regrid) == 2
     assert packed.pack not in targets
 
 

@@ -108,6 +108,7 @@ class _Lowering:
         self.modules: dict[str, nn.Module] = dict(traced.named_modules())
         self.maps: dict[fx.Node, Map] = {}
         self.tokens: set[fx.Node] = set()
+        self.swapped: dict[fx.Node, Region] = {}
         self.tops: dict[fx.Node, int] = {}
         self.wanted: set[fx.Node] = set()
         self.plans: dict[fx.Node, _Plan] = {}
@@ -166,8 +167,14 @@ class _Lowering:
         if isinstance(source, fx.Node) and source in self.maps:
             if self.regrids(node, source):
                 self.note_tokens(node, shape[2:], self.tops[source])
+            elif self.commutes(node, source):
+                self.swapped[node] = self.regions[source]
+                self.note_tokens(node, shape[2:], 1)
             elif source not in self.tokens:
                 self.note(node, carried_map(self.modules, self.facts, node, self.maps[source]), self.tops[source])
+        elif isinstance(source, fx.Node) and self.commutes(node, source):
+            self.swapped[node] = self.regions[source]
+            self.note_tokens(node, shape[2:], 1)
         elif node.op == "call_module":
             module = self.modules[str(node.target)]
             if emits_bits(module, self.facts[node]) and len(shape) in (4, 5):
@@ -192,6 +199,17 @@ class _Lowering:
         if len(before) < 4 or before[:3] != shape[:3] or not self.multi_lead(source):
             return False
         return len(shape) == 4 or (source in self.tokens and len(shape) == 5)
+
+    def commutes(self, node: fx.Node, source: fx.Node) -> bool:
+        """Tell whether a node views the spikes of a neuron of its own in another shape, as the currents could be."""
+        region, before, shape = self.regions.get(source), self.facts[source].shape or (), self.facts[node].shape or ()
+        if region is None or region.layer is not None or region.repeat is not None or self.policy.keep:
+            return False
+        if not self.multi_step(region):
+            return False
+        name = getattr(node.target, "__name__", str(node.target))
+        views = node.op in ("call_function", "call_method") and name in _VIEWS and not node.kwargs
+        return views and len(source.users) == 1 and len(shape) in (4, 5) and before[:2] == shape[:2] and before != shape
 
     def multi_lead(self, source: fx.Node) -> bool:
         """Tell whether the first two axes of a packed node are steps and batch."""
@@ -271,7 +289,7 @@ class _Lowering:
             self.wanted.update(n for n in read if n is not None and n in self.maps)
         elif node in self.regions:
             return
-        elif node in self.wanted:
+        elif node in self.wanted and node not in self.swapped:
             self.wanted.update(self.summands(node) or [n for n in node.all_input_nodes[:1] if n in self.maps])
         elif self.averages(node):
             assert isinstance(node.args[0], fx.Node)
@@ -295,6 +313,8 @@ class _Lowering:
             return
         elif node in self.regions:
             self.emit_dense(node, self.regions[node])
+        elif node in self.wanted and node in self.swapped:
+            self.emit_swapped(node, self.swapped[node])
         elif node in self.wanted and self.summands(node) is not None:
             self.words[node] = self.emit_sum(node)
         elif node in self.wanted and node.args and node.args[0] in self.words:
@@ -319,7 +339,7 @@ class _Lowering:
         shapes = [self.facts[a].shape if isinstance(a, fx.Node) else None for a in node.args]
         if self.policy.keep or not is_add(node) or shapes != [self.facts[node].shape] * 2:
             return None
-        for user in node.users:
+        for user in (reader for user in node.users for reader in self.readers(node, user)):
             region = self.regions.get(user)
             if region is None or region.layer is not None or region.repeat is not None or user not in self.wanted:
                 continue
@@ -327,13 +347,22 @@ class _Lowering:
                 return region
         return None
 
+    def readers(self, node: fx.Node, user: fx.Node) -> list[fx.Node]:
+        """Return a user of a node, or the users of it where it views pixels as tokens, or tokens as pixels."""
+        shape, name = self.facts[user].shape or (), getattr(user.target, "__name__", str(user.target))
+        views = user.op in ("call_function", "call_method") and name in _VIEWS
+        return list(user.users) if views and shape[:3] == (self.facts[node].shape or ())[:3] else [user]
+
     def emit_stream(self, node: fx.Node, region: Region) -> None:
         """Emit a sum of floats together with a neuron that reads it."""
         assert region.neuron is not None
         block = StreamBlock(self.modules[str(region.neuron.target)], neuron_constants)
         first, second = (self.as_half(a) for a in node.all_input_nodes * (2 // len(node.all_input_nodes)))
         made = self.call(block, region, "", [first, second])
-        self.words[region.head] = self.graph.call_function(operator.getitem, (made, 0))
+        words = self.graph.call_function(operator.getitem, (made, 0))
+        if self.facts[node].shape != self.facts[region.head].shape:
+            words = self.graph.call_function(packed.regrid, (words, *self.maps[region.head][1:]))
+        self.words[region.head] = words
         self.halves[node] = self.graph.call_function(operator.getitem, (made, 1))
 
     def in_half(self, node: fx.Node) -> bool:
@@ -483,6 +512,13 @@ class _Lowering:
         block = NeuronBlock(neuron, neuron_constants, packed=pack, repeat=steps, keep=self.policy.keep)
         made = self.call(block, region, "", [current])
         (self.words if pack else self.halves)[node] = made
+
+    def emit_swapped(self, node: fx.Node, region: Region) -> None:
+        """Emit a view of spikes as a view of the currents, and the neuron behind it."""
+        args = (self.as_half(region.source), *fx.map_arg(node.args[1:], self.as_half))
+        current = self.graph.create_node(node.op, node.target, args)
+        block = NeuronBlock(self.modules[str(region.neuron.target)], neuron_constants, keep=self.policy.keep)  # type: ignore[union-attr]
+        self.words[node] = self.call(block, region, "", [current])
 
     def part(self, region: Region, *, packed_input: bool = True) -> Part:
         assert region.layer is not None
