@@ -196,6 +196,10 @@ def report(
     search: Annotated[
         list[str] | None, typer.Option(help="JSON of a search; may be repeated.", show_default=False)
     ] = None,
+    tuned: Annotated[
+        list[str] | None,
+        typer.Option(help="Result of finetune to draw beside; may be repeated.", show_default=False),
+    ] = None,
     data: options.Data = None,
     out: options.Out = None,
     folder: Annotated[str | None, typer.Option(help="Where to.", show_default="{out}/reports/{result}")] = None,
@@ -231,6 +235,7 @@ def report(
 
     config = read_settings(
         ReportConfig, None, config_path=config_path, model=model, searches=tuple(search) if search else None,
+        tuned=tuple(tuned) if tuned else None,
         data=data, out=out, folder=folder, split=split, images=images, batch_size=batch_size,
         sensitivity=sensitivity, energy=energy, device=device,
     )  # fmt: skip

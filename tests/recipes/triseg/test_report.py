@@ -74,6 +74,25 @@ def test_the_page_holds_what_was_measured(out, tmp_path):
     assert json.loads(data)["model"] == "lenet5"
 
 
+def test_fine_tuned_networks_stand_beside_by_their_own_weights(out, tmp_path):
+    parts = splits()
+    folder = tmp_path / "o"
+    folder.mkdir()
+    save_teacher(folder)
+    save_teacher(tmp_path, steps=60)
+    (tmp_path / "lenet5_qat_preconvert.safetensors").rename(folder / "more.safetensors")
+    beside = TriSegResult.read(result(tmp_path, overflow="clip")).write(folder / "more.json")
+    config = ReportConfig(config_path=result(tmp_path), tuned=(str(beside),), out=str(folder))
+    *_, found = report(config, splits=parts)["findings"]
+    teacher = load_teacher(str(folder / "more.safetensors"))
+    made = dict(zip(teacher.points, tables(torch.tensor(CODES), "clip"), strict=True))
+    assert found == {
+        "name": "fine-tuned, 2-bit", "bits": 2.0, "accuracy": accuracy(teacher, parts.val, made), "kind": "tuned",
+    }  # fmt: skip
+    with pytest.raises(DataError, match=r"no checkpoint .*r\.safetensors beside the result"):
+        report(ReportConfig(config_path=result(tmp_path), tuned=(result(tmp_path),), out=str(out)), splits=parts)
+
+
 def test_test_images_are_opened_only_if_asked(out, tmp_path):
     parts = splits()
     body = report(ReportConfig(config_path=result(tmp_path), out=str(out), split="test", images=10), splits=parts)

@@ -38,6 +38,8 @@ class ReportConfig:
             that stands in the result.
         searches: JSON files of searches, whose reward curves and finalists are drawn; None takes the one that made
             the result, if it lies in `out`.
+        tuned: results of fine-tuning, to stand in the picture beside this one; the checkpoint of each lies in `out`
+            under its name.
         out: folder of the checkpoints.
         folder: where to; None names a folder below `reports/` of `out` after the result.
         data: as for `data.open_splits`.
@@ -59,6 +61,7 @@ class ReportConfig:
     config_path: str
     model: str | None = None
     searches: tuple[str, ...] | None = None
+    tuned: tuple[str, ...] = ()
     out: str = "outputs"
     folder: str | None = None
     data: str | None = None
@@ -89,6 +92,7 @@ class ReportConfig:
         flags = {"--model": self.model, "--out": self.out, "--data": self.data, "--split": self.split}
         parts += [word for flag, value in flags.items() if value is not None for word in (flag, value)]
         parts += [word for path in self.searches or () for word in ("--search", path)]
+        parts += [word for path in self.tuned for word in ("--tuned", path)]
         return shlex.join(parts + (["--sensitivity"] if self.sensitivity else []))
 
 
@@ -129,6 +133,8 @@ def report(config: ReportConfig, *, splits: Splits | None = None) -> dict[str, A
     calib = pick_images(replace(look, split="calib"), splits, "report")
     calib = calib.take(min(config.counted, len(calib)))
     run = _run(config, teacher, result, judged, calib, searches, table)
+    beside = tuple(_beside(path, look, judged, calib) for path in config.tuned)
+    run = replace(run, findings=(*run.findings, *beside))
     if left:
         run = replace(run, notes=(*run.notes, f"{left} layers that could take three values keep their codes."))
     files = pages.write_triseg(run, folder)
@@ -188,6 +194,24 @@ def _run(
         notes=_notes(config, tuned, result, student),
         command=config.command,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def _beside(path: str, look: AnalyzeConfig, judged: ImageSet, calib: ImageSet) -> pages.Finding:
+    """Return where a fine-tuned network stands, by its own weights and codes."""
+    checkpoint = Path(look.out) / f"{Path(path).stem}.safetensors"
+    if not checkpoint.is_file():
+        raise DataError(f"no checkpoint {checkpoint} beside the result {path}; name a result that finetune wrote")
+    teacher = teacher_of(replace(look, model=str(checkpoint)))
+    result = TriSegResult.read(path, names=teacher.names, model=teacher.name)
+    codes, mode = result.codes(teacher.names), result.overflow
+    made = dict(zip(teacher.points, tables(codes, mode), strict=True))
+    few = _images(teacher, calib.take(min(_FINALIST_IMAGES, len(calib))))
+    return pages.Finding(
+        name=f"fine-tuned, {'2-bit' if mode == 'clip' else 'with escapes'}",
+        bits=stored_bits(teacher.net, teacher.sites, codes, few, mode=mode),
+        accuracy=accuracy(teacher, judged, made, batch_size=look.batch_size),
+        kind="tuned",
     )
 
 
