@@ -3,11 +3,11 @@ import torch
 
 from sparseflow.compress.approximate import TriSegResult, check_codes
 from sparseflow.compress.quantize import calibrate, prepare_qat, to_integer
-from sparseflow.errors import DataError
+from sparseflow.errors import ConfigError, DataError
 from sparseflow.nn import models
 from sparseflow.recipes.triseg.checkpoint import read_qat, save_qat
 from sparseflow.recipes.triseg.config import FinetuneConfig
-from sparseflow.recipes.triseg.finetune import finetune_triseg, start_codes, student_accuracy
+from sparseflow.recipes.triseg.finetune import finetune_seeds, finetune_triseg, start_codes, student_accuracy
 from sparseflow.recipes.triseg.teacher import QAT, load_teacher
 from sparseflow.recipes.triseg.train import images_of, splits_of
 
@@ -75,10 +75,17 @@ def test_a_saturating_start_leaves_room_above_v2(tmp_path):
     assert ((codes[:, 4] > codes[:, 3]) | (codes[:, 3] == 127)).all()
 
 
-def test_seeds_write_files_of_their_own(tmp_path):
+def test_seeds_write_files_of_their_own_and_their_scatter_is_told(tmp_path):
     start(tmp_path)
-    files = {finetune_triseg(config(tmp_path, epochs=1, seed=s), progress=False)["file"] for s in (0, 1)}
-    assert len(files) == 2
+    found = finetune_seeds(config(tmp_path, epochs=1), (0, 1), progress=False)
+    assert len({record["file"] for record in found["records"].values()}) == 2
+    drops = [100 * (r["acc_teacher"] - r["acc_student"]) for r in found["records"].values()]
+    assert found["drop_mean"] == pytest.approx(sum(drops) / 2)
+    assert found["drop_std"] == pytest.approx(abs(drops[0] - drops[1]) / 2**0.5)
+    with pytest.raises(ConfigError, match="each once"):
+        finetune_seeds(config(tmp_path), (1, 1))
+    with pytest.raises(ConfigError, match="leave it out"):
+        finetune_seeds(config(tmp_path, result_file="x.json"), (0, 1))
 
 
 def test_missing_files_are_named(tmp_path):

@@ -1,6 +1,9 @@
 """Fine-tune a network whose activations take three codes: weights, values and thresholds together."""
 
+import statistics
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ from sparseflow.compress.approximate.fisher import code_histograms
 from sparseflow.compress.approximate.result import FOLDER
 from sparseflow.compress.quantize import IntegerNet, freeze_bn, to_integer
 from sparseflow.data import ImageSet
+from sparseflow.errors import ConfigError
 from sparseflow.ops.triseg import tables
 from sparseflow.recipes.triseg.checkpoint import QatNet, build_network, read_qat, save_qat
 from sparseflow.recipes.triseg.config import FinetuneConfig
@@ -21,7 +25,7 @@ from sparseflow.recipes.triseg.fit import accuracy, device_of, fit, layout_of
 from sparseflow.recipes.triseg.teacher import find_qat
 from sparseflow.recipes.triseg.train import description, splits_of, training_images
 
-__all__ = ["FINETUNED", "finetune_triseg", "start_codes", "student_accuracy"]
+__all__ = ["FINETUNED", "finetune_seeds", "finetune_triseg", "start_codes", "student_accuracy"]
 
 FINETUNED = "{model}_finetuned_{mode}_seed{seed}.safetensors"
 
@@ -114,6 +118,35 @@ def finetune_triseg(config: FinetuneConfig, *, progress: bool = True) -> dict[st
     )
     result.write(result_path)
     return record | {"file": str(saved), "result": str(result_path), "epochs": len(lines), "history": lines}
+
+
+def finetune_seeds(
+    config: FinetuneConfig, seeds: Sequence[int] = (0, 1, 2), *, progress: bool = True
+) -> dict[str, Any]:
+    """Fine-tune once a seed, and return how far the drops of accuracy scatter.
+
+    Args:
+        config: what to do; its seed is replaced.
+        seeds: of order, augmentation and dropout; the division of the images stays.
+        progress: show progress bars.
+
+    Returns:
+        `drop_mean` and `drop_std` (of the sample; 0 for one seed) in points on `val`, and `records` by seed.
+
+    Raises:
+        ConfigError: no seed, or one twice; and as `finetune_triseg`.
+    """
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ConfigError(f"seeds are {list(seeds)}; expected at least one, and each once")
+    if config.result_file is not None and len(seeds) > 1:
+        raise ConfigError(f"result_file {config.result_file!r} would be written once a seed; leave it out")
+    records = {seed: finetune_triseg(replace(config, seed=seed), progress=progress) for seed in seeds}
+    drops = [100 * (record["acc_teacher"] - record["acc_student"]) for record in records.values()]
+    return {
+        "drop_mean": statistics.fmean(drops),
+        "drop_std": statistics.stdev(drops) if len(drops) > 1 else 0.0,
+        "records": records,
+    }
 
 
 def start_codes(
