@@ -1,5 +1,6 @@
 """Scores of configurations on fixed images: many at a time, and one by one as the slow reference."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import partial
@@ -18,8 +19,8 @@ from sparseflow.ops.triseg.maps import check_mode
 
 __all__ = ["Evaluator", "Scores", "reference_scores"]
 
-_AT_ONCE = {"cpu": 1024, "cuda": 16384}
-"""Images of all candidates at a time: what fits caches, or fills a GPU."""
+_AT_ONCE = {"cpu": (1024, 2**26), "cuda": (16384, 2**30)}
+"""Images of all candidates at a time, and codes of their largest layer: what fits caches, or fills a GPU."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +111,7 @@ class Evaluator:
         self._net = CandidateNet(net, [site.node for site in sites], taps=list(self._tapped), share=share)
         self._device = images.device
         size = min(batch, len(images))
-        self._at_once = candidates or max(1, _AT_ONCE.get(images.device.type, 1024) // size)
+        self._at_once = candidates or self._fitting(size)
         self._batches = [
             self._prepare(images[i : i + size], None if labels is None else labels[i : i + size])
             for i in range(0, len(images), size)
@@ -154,6 +155,11 @@ class Evaluator:
     def forget(self) -> None:
         """Compute every configuration anew from now on, as when speed is measured."""
         self._known.clear()
+
+    def _fitting(self, size: int) -> int:
+        images, codes = _AT_ONCE.get(self._device.type, _AT_ONCE["cpu"])
+        largest = max(math.prod(point.shape[1:]) for point in self._net.net.points.values())
+        return max(1, min(images, codes // max(1, largest)) // size)
 
     def _prepare(self, images: Tensor, labels: Tensor | None) -> _Batch:
         shared = self._net.begin(images)
