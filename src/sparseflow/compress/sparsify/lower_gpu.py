@@ -1,5 +1,6 @@
 """Lower a traced graph to layers that read and write packed spikes and counts, for GPUs."""
 
+import itertools
 import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -29,7 +30,7 @@ from sparseflow.nn.stem_block import StemBlock
 from sparseflow.nn.stream_block import StreamBlock
 from sparseflow.trace import reads_no_values
 
-__all__ = ["Policy", "lower_gpu"]
+__all__ = ["Policy", "lower_gpu", "still_image"]
 
 MAX_PLANES = 4
 _IN_HALF = (nn.AvgPool2d, nn.MaxPool2d, nn.AdaptiveAvgPool2d, nn.Flatten, nn.Identity, nn.Dropout, nn.ReLU)
@@ -109,6 +110,7 @@ class _Lowering:
         self.maps: dict[fx.Node, Map] = {}
         self.tokens: set[fx.Node] = set()
         self.swapped: dict[fx.Node, Region] = {}
+        self.static: dict[fx.Node, fx.Node] = {}
         self.tops: dict[fx.Node, int] = {}
         self.wanted: set[fx.Node] = set()
         self.plans: dict[fx.Node, _Plan] = {}
@@ -339,7 +341,7 @@ class _Lowering:
         shapes = [self.facts[a].shape if isinstance(a, fx.Node) else None for a in node.args]
         if self.policy.keep or not is_add(node) or shapes != [self.facts[node].shape] * 2:
             return None
-        for user in (reader for user in node.users for reader in self.readers(node, user)):
+        for user in itertools.chain.from_iterable(self.readers(node, n) for n in node.users):
             region = self.regions.get(user)
             if region is None or region.layer is not None or region.repeat is not None or user not in self.wanted:
                 continue
@@ -462,9 +464,14 @@ class _Lowering:
         if region.layer is None:
             stem = self.stem(node, region)
             if stem is not None:
-                self.words[node] = self.emit_stem(stem)
+                self.words[node] = self.emit_stem(stem, self.as_float(stem.source), self.steps(stem))
                 return
-            self.emit_neuron(node, region, self.as_half(region.source))
+            still = self.static.get(region.source)
+            self.emit_neuron(node, region, self.as_half(region.source) if still is None else still, static=bool(still))
+            return
+        image = still_image(region.source, self.facts)
+        if image is not None and not self.policy.keep and region.residual is None:
+            self.emit_still(node, region, image)
             return
         layer = self.modules[str(region.layer.target)]
         block = FloatBlock(self.part(region, packed_input=False), dtype=self.policy.floats)
@@ -494,20 +501,37 @@ class _Lowering:
         layer = self.modules[str(front.layer.target)]
         return replace(region, layer=front.layer, bn=front.bn) if StemBlock.takes(layer) else None
 
-    def emit_stem(self, region: Region) -> fx.Node:
-        assert region.neuron is not None
-        assert region.repeat is not None
-        neuron, repeat = self.modules[str(region.neuron.target)], self.modules[str(region.repeat.target)]
-        assert isinstance(repeat, Repeat)
-        part = self.part(region, packed_input=False)
-        block = StemBlock(part, neuron, neuron_constants, repeat=repeat.steps)
-        return self.call(block, region, "", [self.as_float(region.source)])
+    def emit_still(self, node: fx.Node, region: Region, image: fx.Node) -> None:
+        """Emit a layer that reads one image at every step: it runs once."""
+        layer = self.modules[str(region.layer.target)] if region.layer is not None else None
+        if region.neuron is not None and node in self.wanted and StemBlock.takes(layer):
+            self.words[node] = self.emit_stem(region, self.as_float(image), self.steps(region))
+            return
+        block = FloatBlock(self.part(region, packed_input=False), dtype=self.policy.floats)
+        made = self.call(block, region, "_layer" if region.neuron else "", [self.as_half(image)])
+        if region.neuron is not None:
+            self.emit_neuron(node, region, made, static=True)
+            return
+        self.static[node] = made
+        shape = (self.steps(region), *[-1] * (len(self.facts[node].shape or ()) - 1))
+        self.halves[node] = self.graph.call_method("expand", (self.graph.call_method("unsqueeze", (made, 0)), *shape))
 
-    def emit_neuron(self, node: fx.Node, region: Region, current: fx.Node, *, pack: bool = False) -> None:
+    def steps(self, region: Region) -> int:
+        """Return the number of steps of a region's output."""
+        repeat = self.modules[str(region.repeat.target)] if region.repeat is not None else None
+        return repeat.steps if isinstance(repeat, Repeat) else (self.facts[region.head].shape or (0,))[0]
+
+    def emit_stem(self, region: Region, image: fx.Node, steps: int) -> fx.Node:
+        assert region.neuron is not None
+        part, neuron = self.part(region, packed_input=False), self.modules[str(region.neuron.target)]
+        return self.call(StemBlock(part, neuron, neuron_constants, repeat=steps), region, "", [image])
+
+    def emit_neuron(
+        self, node: fx.Node, region: Region, current: fx.Node, *, pack: bool = False, static: bool = False
+    ) -> None:
         assert region.neuron is not None
         neuron = self.modules[str(region.neuron.target)]
-        repeat = self.modules[str(region.repeat.target)] if region.repeat is not None else None
-        steps = repeat.steps if isinstance(repeat, Repeat) else 0
+        steps = self.steps(region) if static or region.repeat is not None else 0
         pack = pack or node in self.wanted
         block = NeuronBlock(neuron, neuron_constants, packed=pack, repeat=steps, keep=self.policy.keep)
         made = self.call(block, region, "", [current])
@@ -549,3 +573,23 @@ class _Lowering:
         self.blocks[name] = block
         self.stands_for[name] = region
         return self.graph.create_node("call_module", name, tuple(inputs))
+
+
+def still_image(node: fx.Node, facts: Mapping[fx.Node, Facts]) -> fx.Node | None:
+    """Return the image `[N, C, H, W]` that a node repeats at every step, as `[T, N, C, H, W]`; None if it does not.
+
+    Args:
+        node: of a traced graph.
+        facts: from `observe`.
+    """
+    if node.op != "call_method" or node.target not in ("repeat", "expand") or node.kwargs:
+        return None
+    one = node.args[0]
+    sizes = node.args[1] if len(node.args) == 2 and isinstance(node.args[1], tuple | list) else node.args[1:]
+    keeps = (1,) if node.target == "repeat" else (-1,)
+    if len(sizes) != 5 or any(n not in keeps for n in sizes[1:]):
+        return None
+    if not isinstance(one, fx.Node) or one.target not in ("unsqueeze", torch.unsqueeze) or one.args[1:] != (0,):
+        return None
+    image = one.args[0]
+    return image if isinstance(image, fx.Node) and len(facts[image].shape or ()) == 4 else None

@@ -78,6 +78,10 @@ def _stepwise(module: nn.Module, x: Tensor) -> Tensor:
     if alone and x.dim() == (4 if token else 5):
         y: Tensor = module(x.flatten(0, 1))
         return y.reshape(*x.shape[:2], *y.shape[1:])
+    if getattr(module, "step_mode", None) == "m" and x.dim() == 4 and not token:
+        # An image that is the same at every step.
+        once: Tensor = module(x[None])
+        return once[0]
     found: Tensor = module(x)
     return found
 
