@@ -93,6 +93,14 @@ def test_a_run_by_the_clock_ends_and_keeps_no_state(tmp_path, monkeypatch):
     assert not (c.folder / "state.safetensors").exists()
 
 
+def test_a_run_without_time_makes_one_step(tmp_path):
+    net = model()
+    before = weights(net)
+    lines = fit(net, config(tmp_path, minutes=1e-9), images(), images(30, 1), progress=False)
+    assert [line["epoch"] for line in lines] == [0]
+    assert not same(before, weights(net))
+
+
 def test_the_guide_is_learned_from_and_may_have_nothing_yet(tmp_path):
     calls = []
 

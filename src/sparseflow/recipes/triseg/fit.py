@@ -159,7 +159,8 @@ def fit(
 
     with bar, _precision(config, device, half) as cast, torch.random.fork_rng(devices=_cuda(device)):
         share = done(epoch * steps)
-        while share < 1:
+        # Starting may take all of the time there is; one step is always made.
+        while share < 1 or epoch == 0:
             tick = time.perf_counter()
             torch.manual_seed(config.seed * 1_000_003 + epoch)
             if before_epoch is not None:
