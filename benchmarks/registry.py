@@ -35,6 +35,13 @@ BENCHMARKS = (
         result="spike_cpu.json",
     ),
     Benchmark(
+        name="triseg",
+        gate=("tests/ops/triseg", "tests/compress/approximate", "tests/search", "tests/recipes/triseg"),
+        command=("sparseflow", "triseg", "bench"),
+        result="triseg_cpu.json",
+        needs="cmaes and optuna",
+    ),
+    Benchmark(
         name="bad-input",
         gate=("tests/faults", "tests/cli"),
         command=(sys.executable, "-m", "benchmarks.bad_input"),

@@ -5,8 +5,8 @@ from typer.testing import CliRunner
 
 from sparseflow.cli import app
 from sparseflow.cli.triseg_judge import told_line
+from sparseflow.recipes.triseg import accuracy, dump, evaluate
 from sparseflow.recipes.triseg import bench as triseg_bench
-from sparseflow.recipes.triseg import dump, evaluate
 from sparseflow.recipes.triseg import export as exporting
 
 
@@ -44,13 +44,32 @@ def test_bench_is_ok_only_if_every_check_holds(monkeypatch):
         monkeypatch.setattr(
             triseg_bench, "bench", lambda config, progress, body=body: seen.append((config, progress)) or body
         )
-        result = call("bench", "--suite", "rate", "--method", "default", "--method", "random", "--threads", "2")
+        line = "--suite rate --method default --method random --threads 2 --checkpoints c --out b.json"
+        result = call("bench", *line.split(" "))
         assert result.exit_code == status, result.output
         assert "15 /s" in result.stdout
         assert json.loads(call("bench", "--json").stdout) == body
-    wanted = triseg_bench.TriSegBenchConfig(model="alexnet", suites=("rate",), methods=("default", "random"), threads=2)
+    wanted = triseg_bench.TriSegBenchConfig(
+        model="alexnet", suites=("rate",), methods=("default", "random"), threads=2, out="c", report="b.json"
+    )
     assert seen[0] == (wanted, True)
     assert seen[1] == (triseg_bench.TriSegBenchConfig(), False)
+
+
+def test_accuracy_shows_rows_and_checks(monkeypatch):
+    seen = []
+    row = {"result": "a.json", "kind": "frozen", "accuracy": 91.0, "drop": 1.5, "bits": 2.1, "avoided": 0.95}
+    check = {"show": "1", "name": "mean drop", "value": 1.5, "unit": "points", "target": "<= 2", "ok": True}
+    body = {"rows": [row], "checks": [check], "ok": True}
+    monkeypatch.setattr(accuracy, "accuracy_bench", lambda config: seen.append(config) or body)
+    result = call("accuracy", "a.json", "b.json", "--tuned", "t.json", "--checkpoints", "c", "--out", "r.json")
+    assert result.exit_code == 0, result.output
+    assert "91.00 %, drop  1.50, 2.10 bits, 95.0 % of multiplies saved" in result.stdout
+    assert "1 of 1 checks hold" in result.stdout
+    wanted = accuracy.AccuracyConfig(results=("a.json", "b.json"), tuned=("t.json",), checkpoints="c", report="r.json")
+    assert seen == [wanted]
+    body["ok"] = False
+    assert call("accuracy", "a.json", "--json").exit_code == 1
 
 
 def test_export_tells_files_and_checks(monkeypatch):
@@ -82,13 +101,14 @@ def test_a_record_is_told_as_json_or_as_a_line_with_its_files(capsys):
         (["eval", "--split", "dev"], "dev"),
         (["bench", "--suite", "all"], "suites are"),
         (["bench", "--method", "magic"], "magic"),
+        (["accuracy", "r.json", "--split", "train"], "train"),
         (["export", "--model", "nin"], "nin_qat_preconvert.safetensors"),
         (["export", "--format", "fpga"], "fpga"),
         (["export", "--plain", "--config-path", "r.json"], "plain"),
     ],
 )
 def test_bad_input_is_named_in_one_line(arguments, message, tmp_path):
-    result = call(*arguments, "--out", tmp_path)
+    result = call(*arguments, "--out", tmp_path / "out")
     assert result.exit_code == 2, result.output
     assert message in result.stderr
     assert result.stderr.count("\n") == 1

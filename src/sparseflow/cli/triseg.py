@@ -277,6 +277,7 @@ def finetune(
 app.command("eval")(triseg_judge.evaluate)
 for _look in (
     triseg_judge.export,
+    triseg_judge.accuracy,
     triseg_judge.bench,
     triseg_look.variance,
     triseg_look.percentiles,

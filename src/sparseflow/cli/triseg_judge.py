@@ -8,7 +8,7 @@ import typer
 from sparseflow.cli import _triseg_options as options
 from sparseflow.cli._group import positive, show_checks
 
-__all__ = ["bench", "evaluate", "export", "told_line"]
+__all__ = ["accuracy", "bench", "evaluate", "export", "told_line"]
 
 
 def evaluate(
@@ -76,7 +76,7 @@ def bench(
     config: options.Config = None,
     model: Annotated[str | None, typer.Option(help="Network, as for search.", show_default="alexnet")] = None,
     data: options.Data = None,
-    out: options.Out = None,
+    checkpoints: Annotated[str | None, typer.Option(help="Folder of the checkpoints.", show_default="outputs")] = None,
     suite: Annotated[
         list[str] | None, typer.Option(help="exact, rate or search; may be repeated.", show_default="all")
     ] = None,
@@ -93,7 +93,9 @@ def bench(
     ] = None,
     batch_size: options.BatchSize = None,
     threads: Annotated[int | None, typer.Option(callback=positive, help="Threads.", show_default="torch's own")] = None,
-    report: Annotated[str | None, typer.Option(metavar="FILE", help="Also write the JSON.", show_default=False)] = None,
+    out: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Also write the JSON there.", show_default=False)
+    ] = None,
     device: options.Device = None,
     json_: options.Json = False,
 ) -> None:
@@ -103,7 +105,7 @@ def bench(
 
     **Examples**
 
-    - `sparseflow triseg bench --model alexnet --data ~/cifar10 --report bench.json`
+    - `sparseflow triseg bench --model alexnet --data ~/cifar10 --out bench.json`
     - `sparseflow triseg bench --model alexnet --suite rate --threads 2`
     - `sparseflow triseg report r.json --search bench.json` — draws the curves of all searchers
     """
@@ -114,14 +116,62 @@ def bench(
     from sparseflow.recipes.triseg.bench import bench as run
 
     settings = read_settings(
-        TriSegBenchConfig, config, model=model, data=data, out=out, suites=tuple(suite) if suite else None,
+        TriSegBenchConfig, config, model=model, data=data, out=checkpoints, suites=tuple(suite) if suite else None,
         methods=tuple(method) if method else None, seeds=seeds, episodes=episodes,
-        original_episodes=original_episodes, batch_size=batch_size, threads=threads, report=report, device=device,
+        original_episodes=original_episodes, batch_size=batch_size, threads=threads, report=out, device=device,
     )  # fmt: skip
     body = run(settings, progress=not json_)
     if json_:
         typer.echo(json.dumps(body, indent=2, ensure_ascii=False))
     else:
+        show_checks(body["checks"])
+    if not body["ok"]:
+        raise typer.Exit(1)
+
+
+def accuracy(
+    results: Annotated[
+        list[str] | None, typer.Argument(metavar="RESULT.json...", help="Results of searches.", show_default=False)
+    ] = None,
+    tuned: Annotated[
+        list[str] | None, typer.Option(help="Result of finetune; may be repeated.", show_default=False)
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Network, as for search.", show_default="alexnet")] = None,
+    checkpoints: Annotated[str | None, typer.Option(help="Folder of the checkpoints.", show_default="outputs")] = None,
+    data: options.Data = None,
+    split: Annotated[str | None, typer.Option(help="test, or val for a trial.", show_default="test")] = None,
+    out: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Also write the JSON there.", show_default=False)
+    ] = None,
+    device: options.Device = None,
+    json_: options.Json = False,
+) -> None:
+    """Measure the results of several seeds on test images, which are opened once, and check what is claimed of them.
+
+    Mean drops with confidence intervals, bits an activation, multiplies saved. Exit status 0 only if every check
+    holds.
+
+    **Example:** `sparseflow triseg accuracy outputs/tri_ppo_int_codes/alexnet_seed*.json
+    --tuned outputs/tri_ppo_int_codes/alexnet_finetuned_pass_seed0.json --model alexnet --data ~/cifar10`
+    """
+    import json
+
+    from sparseflow.recipes.settings import read_settings
+    from sparseflow.recipes.triseg.accuracy import AccuracyConfig, accuracy_bench
+
+    settings = read_settings(
+        AccuracyConfig, None, results=tuple(results) if results else None, tuned=tuple(tuned) if tuned else None,
+        model=model, checkpoints=checkpoints, data=data, split=split, report=out, device=device,
+    )  # fmt: skip
+    body = accuracy_bench(settings)
+    if json_:
+        typer.echo(json.dumps(body, indent=2, ensure_ascii=False))
+    else:
+        for row in body["rows"]:
+            typer.echo(
+                f"{row['result']:40} {row['kind']:10} {row['accuracy']:6.2f} %, drop {row['drop']:5.2f}, "
+                f"{row['bits']:.2f} bits, {100 * row['avoided']:.1f} % of multiplies saved"
+            )
         show_checks(body["checks"])
     if not body["ok"]:
         raise typer.Exit(1)
