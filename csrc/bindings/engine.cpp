@@ -12,8 +12,8 @@ using namespace sparseflow;
 namespace {
 
 Skip skip_of(const char* name) {
-  static const char* const names[] = {"never", "one", "two", "four", "best"};
-  for (int i = 0; i < 5; ++i) {
+  static const char* const names[] = {"never", "one", "two", "four", "two_across", "four_across", "best"};
+  for (int i = 0; i < 7; ++i) {
     if (!std::strcmp(name, names[i])) return static_cast<Skip>(i);
   }
   throw std::invalid_argument(std::string("no way to skip zeros is called '") + name + "'");

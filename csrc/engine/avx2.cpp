@@ -18,6 +18,7 @@ struct Avx2 {
   using Weights = __m256i;
 
   static Sum load(const int32_t* from) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)); }
+  static void store(int32_t* to, Sum s) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), s); }
   static Weights weights(const int8_t* w) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(w)); }
   static __m256i broadcast(const uint8_t* x) {
     int32_t four;

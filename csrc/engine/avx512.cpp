@@ -17,12 +17,13 @@ inline __mmask64 first(int64_t n) { return n >= 64 ? ~__mmask64{0} : (__mmask64{
 
 struct Vnni {
   static constexpr int64_t lanes = kLane, most = 4;
-  static constexpr double near[3] = {1.3, 1.1, 1.05}, far[3] = {2.3, 1.2, 1.05}, look = 0.15;
+  static constexpr double near[3] = {1.5, 1.1, 1.05}, far[3] = {1.9, 1.15, 1.1}, look = 0.15;
   static constexpr int64_t first_cache = 24576;
   using Sum = __m512i;
   using Weights = __m512i;
 
   static Sum load(const int32_t* from) { return _mm512_loadu_si512(from); }
+  static void store(int32_t* to, Sum s) { _mm512_storeu_si512(to, s); }
   static Weights weights(const int8_t* w) { return _mm512_loadu_si512(w); }
   static __m512i broadcast(const uint8_t* x) {
     int32_t four;

@@ -7,7 +7,13 @@
 namespace sparseflow {
 namespace {
 
-constexpr int64_t kTiles = 8;  // tiles of pixels that share one pass over a block of weights
+// Tiles that share one pass over a block of weights; of those of a single pixel more, for weights from the first cache.
+constexpr int64_t kTiles = 8, kSingles = 24;
+// Quads of a block's weights in one slab: with the sums of the tiles they stay in the first cache.
+constexpr int64_t kSlab = 72;
+
+template <int P>
+constexpr int64_t kMost = P == 1 ? kSingles : kTiles;
 
 // Walks over the output pixels of a batch: along the rows, or over all images at one place before the next place.
 struct Cursor {
@@ -111,15 +117,32 @@ template <class V, int P, int NV>
 }
 
 // The listed quads only: numbers[i] of a quad in the weight, places[i] in bytes from the first tap.
+// Goes up to a quad's number and returns how far it came; sums wait in `sums` unless this is the first or the last part.
 template <class V, int P, int NV>
-[[gnu::noinline]] void listed(const ConvArgs& a, const Tile<P>& tile, const int8_t* w, int64_t step, int64_t channel,
-                              const int32_t* numbers, const int32_t* places, int64_t count) {
+[[gnu::noinline]] int64_t listed(const ConvArgs& a, const Tile<P>& tile, const int8_t* w, int64_t step,
+                                 int64_t channel, const int32_t* numbers, const int32_t* places, int64_t from,
+                                 int64_t count, int64_t below, int32_t* sums, bool first, bool last) {
   typename V::Sum sum[P][NV];
-  start<V, P, NV>(sum, a.offset + channel);
+  if (first) {
+    start<V, P, NV>(sum, a.offset + channel);
+  } else {
+    for (int p = 0; p < P; ++p) {
+      for (int v = 0; v < NV; ++v) sum[p][v] = V::load(sums + (p * NV + v) * V::lanes);
+    }
+  }
   const uint8_t* in[P];
   for (int p = 0; p < P; ++p) in[p] = tile.in[p];
-  for (int64_t i = 0; i < count; ++i) quad<V, P, NV>(sum, in, places[i], w + numbers[i] * step);
-  for (int p = 0; p < P; ++p) V::template finish<NV>(sum[p], a, tile.out[p], channel);
+  int64_t i = from;
+  if (last) {
+    for (; i < count; ++i) quad<V, P, NV>(sum, in, places[i], w + numbers[i] * step);
+    for (int p = 0; p < P; ++p) V::template finish<NV>(sum[p], a, tile.out[p], channel);
+    return i;
+  }
+  for (; i < count && numbers[i] < below; ++i) quad<V, P, NV>(sum, in, places[i], w + numbers[i] * step);
+  for (int p = 0; p < P; ++p) {
+    for (int v = 0; v < NV; ++v) V::store(sums + (p * NV + v) * V::lanes, sum[p][v]);
+  }
+  return i;
 }
 
 template <class V, int P>
@@ -139,10 +162,10 @@ int64_t list(const Tile<P>& tile, const Run* runs, int64_t run_count, int32_t* n
 // Some tiles, and which of their quads to multiply: runs, or lists of `room` numbers and as many places.
 template <int P>
 struct Group {
-  Tile<P> tile[kTiles];
-  const Run* runs[kTiles];
-  const int32_t *numbers[kTiles], *places[kTiles];
-  int64_t counts[kTiles];
+  Tile<P> tile[kMost<P>];
+  const Run* runs[kMost<P>];
+  const int32_t *numbers[kMost<P>], *places[kMost<P>];
+  int64_t counts[kMost<P>];
   int64_t tiles;
 };
 
@@ -152,11 +175,18 @@ void block(const ConvArgs& a, const Group<P>& g, int64_t b) {
   const int64_t wide = std::min(kBlock, (a.cout - from + kLane - 1) / kLane * kLane), step = wide * 4;
   for (int64_t c = 0; c < wide; c += NV * V::lanes) {
     const int8_t* const w = a.weight + from * quads * 4 + c * 4;
-    for (int64_t t = 0; t < g.tiles; ++t) {
-      if constexpr (kList) {
-        listed<V, P, NV>(a, g.tile[t], w, step, from + c, g.numbers[t], g.places[t], g.counts[t]);
-      } else {
-        dense<V, P, NV>(a, g.tile[t], w, step, from + c, g.runs[t], g.counts[t]);
+    if constexpr (!kList) {
+      for (int64_t t = 0; t < g.tiles; ++t) dense<V, P, NV>(a, g.tile[t], w, step, from + c, g.runs[t], g.counts[t]);
+    } else {
+      // A single pixel reads each weight once: slab by slab for all tiles, they come from the first cache.
+      const int64_t slab = P == 1 && g.tiles > 4 && quads > kSlab * 4 / 3 ? kSlab : quads;
+      alignas(64) int32_t sums[kMost<P>][P * NV * V::lanes];
+      int64_t at[kMost<P>] = {};
+      for (int64_t q = 0; q < quads; q += slab) {
+        for (int64_t t = 0; t < g.tiles; ++t) {
+          at[t] = listed<V, P, NV>(a, g.tile[t], w, step, from + c, g.numbers[t], g.places[t], at[t], g.counts[t],
+                                   q + slab, sums[t], q == 0, q + slab >= quads);
+        }
       }
     }
   }
@@ -203,21 +233,21 @@ struct Tiling {
 template <class V, int P, bool kList>
 void conv_by(const ConvArgs& a, bool across, int64_t part, int64_t parts, Lists& lists) {
   const Tiling<P> tiling{a, across};
-  const int64_t groups = (tiling.tiles + kTiles - 1) / kTiles, blocks = (a.cout + kBlock - 1) / kBlock;
+  const int64_t groups = (tiling.tiles + kMost<P> - 1) / kMost<P>, blocks = (a.cout + kBlock - 1) / kBlock;
   const int64_t room = a.kh * a.kw * a.in.pixel / 4 + 16, most_runs = a.kh * a.kw;
-  lists.places.resize(static_cast<size_t>(kList ? 2 * kTiles * room : 0));
-  lists.runs.resize(static_cast<size_t>(kTiles * most_runs * 3));
+  lists.places.resize(static_cast<size_t>(kList ? 2 * kMost<P> * room : 0));
+  lists.runs.resize(static_cast<size_t>(kMost<P> * most_runs * 3));
   // Few pixels are shared out by blocks, many by groups of tiles.
   const bool by_blocks = groups < 2 * parts && blocks >= parts;
   const int64_t g0 = by_blocks ? 0 : groups * part / parts, g1 = by_blocks ? groups : groups * (part + 1) / parts;
   const int64_t b0 = by_blocks ? blocks * part / parts : 0, b1 = by_blocks ? blocks * (part + 1) / parts : blocks;
   Group<P> group;
   for (int64_t g = g0; g < g1; ++g) {
-    group.tiles = std::min(kTiles, tiling.tiles - g * kTiles);
+    group.tiles = std::min(kMost<P>, tiling.tiles - g * kMost<P>);
     for (int64_t t = 0; t < group.tiles; ++t) {
       Tile<P>& tile = group.tile[t];
       Run* const runs = reinterpret_cast<Run*>(lists.runs.data()) + t * most_runs;
-      tiling.fill(g * kTiles + t, tile);
+      tiling.fill(g * kMost<P> + t, tile);
       group.runs[t] = runs;
       group.counts[t] = clip<P>(a, tile, runs);
       if constexpr (kList) {
@@ -231,24 +261,35 @@ void conv_by(const ConvArgs& a, bool across, int64_t part, int64_t parts, Lists&
   }
 }
 
+inline int64_t quads_of(const Run* runs, int64_t count) {
+  int64_t quads = 0;
+  for (int64_t r = 0; r < count; ++r) quads += runs[r].quads;
+  return quads;
+}
+
 // Of the quads that a loop which does not look would multiply, the share that is not zero in P pixels at once.
 template <class V, int P>
-double share(const ConvArgs& a, Lists& lists) {
-  constexpr int64_t kSamples = 16;
-  const Tiling<P> tiling{a, false};
+double share(const ConvArgs& a, bool across, Lists& lists) {
+  constexpr int64_t kSamples = 8;
+  const Tiling<P> tiling{a, across};
   const int64_t quads = a.kh * a.kw * a.in.pixel / 4, samples = std::min(kSamples, tiling.tiles);
   lists.places.resize(static_cast<size_t>(2 * (quads + 16)));
   lists.runs.resize(static_cast<size_t>(a.kh * a.kw * 3));
-  int64_t found = 0, seen = 0;
+  Run* const runs = reinterpret_cast<Run*>(lists.runs.data());
+  double found = 0, seen = 0;
   for (int64_t s = 0; s < samples; ++s) {
     Tile<P> tile;
-    tiling.fill(tiling.tiles * s / samples, tile);
-    Run* const runs = reinterpret_cast<Run*>(lists.runs.data());
-    const int64_t count = clip<P>(a, tile, runs);
-    found += list<V, P>(tile, runs, count, lists.places.data(), lists.places.data() + quads + 16);
-    for (int64_t r = 0; r < count; ++r) seen += runs[r].quads;
+    tiling.fill((2 * s + 1) * tiling.tiles / (2 * samples), tile);
+    found += static_cast<double>(
+        list<V, P>(tile, runs, clip<P>(a, tile, runs), lists.places.data(), lists.places.data() + quads + 16));
+    // Its own taps only: a tile of neighbours at an edge multiplies some that lie beside one of its pixels.
+    const int64_t middle = (tile.x0 + tile.x1) / 2;
+    const Tile<1> first{{tile.in[0]}, {0}, tile.y0, tile.y0, tile.x0, tile.x0};
+    const Tile<1> between{{tile.in[0]}, {0}, tile.y1, tile.y1, middle, middle};
+    seen += 0.5 * static_cast<double>(quads_of(runs, clip<1>(a, first, runs)));
+    seen += 0.5 * static_cast<double>(quads_of(runs, clip<1>(a, between, runs)));
   }
-  return static_cast<double>(found) / static_cast<double>(std::max<int64_t>(seen, 1));
+  return found / std::max(seen, 1.0);
 }
 
 template <class V>
@@ -257,13 +298,19 @@ Skip choose(const ConvArgs& a, Lists& lists) {
   if (quads < 64) return Skip::never;
   const double look = V::look / static_cast<double>((a.cout + kBlock - 1) / kBlock);
   // Weights of a block that fill more than the first cache come slower, and few pixels do not make up for it.
-  const bool near = quads * kBlock * 4 <= V::first_cache;
-  const double one = (near ? V::near[0] : V::far[0]) * share<V, 1>(a, lists) + look;
-  const double two = (near ? V::near[1] : V::far[1]) * share<V, 2>(a, lists) + look / 2;
-  const double four = (near ? V::near[2] : V::far[2]) * share<V, 4>(a, lists) + look / 4;
-  const double never = pixels == 1 ? V::far[0] : pixels == 2 ? V::far[1] : 1.0;
-  const double least = std::min(std::min(one, two), std::min(four, never));
-  return least == never ? Skip::never : least == four ? Skip::four : least == two ? Skip::two : Skip::one;
+  const double(&rate)[3] = quads * kBlock * 4 <= V::first_cache ? V::near : V::far;
+  Skip best = Skip::never;
+  double least = pixels == 1 ? V::far[0] : pixels == 2 ? V::far[1] : 1.0;
+  const auto offer = [&](Skip skip, double cost) {
+    if (cost < least) best = skip, least = cost;
+  };
+  offer(Skip::one, rate[0] * share<V, 1>(a, false, lists) + look);
+  offer(Skip::two, rate[1] * share<V, 2>(a, false, lists) + look / 2);
+  offer(Skip::four, rate[2] * share<V, 4>(a, false, lists) + look / 4);
+  if (a.images < 4) return best;
+  offer(Skip::two_across, rate[1] * share<V, 2>(a, true, lists) + look / 2);
+  offer(Skip::four_across, rate[2] * share<V, 4>(a, true, lists) + look / 4);
+  return best;
 }
 
 template <class V>
@@ -274,6 +321,8 @@ void conv(const ConvArgs& a, int64_t part, int64_t parts, Lists& lists) {
     case Skip::one: return conv_by<V, 1, true>(a, false, part, parts, lists);
     case Skip::two: return conv_by<V, 2, true>(a, false, part, parts, lists);
     case Skip::four: return conv_by<V, 4, true>(a, false, part, parts, lists);
+    case Skip::two_across: return conv_by<V, 2, true>(a, true, part, parts, lists);
+    case Skip::four_across: return conv_by<V, 4, true>(a, true, part, parts, lists);
     default: break;
   }
   if (pixels == 1) return conv_by<V, 1, false>(a, false, part, parts, lists);

@@ -22,8 +22,9 @@ struct Finish {
   bool clamp;            // of real numbers
 };
 
-// How a layer runs over zeros: not looking, or skipping quads of channels that are 0 in 1, 2 or 4 pixels at once.
-enum class Skip { never, one, two, four, best };
+// How a layer runs over zeros: not looking, or skipping quads of channels that are 0 in 1, 2 or 4 pixels at once:
+// neighbours, or those at one place of several images.
+enum class Skip { never, one, two, four, two_across, four_across, best };
 
 struct ConvArgs {
   Map in, out;

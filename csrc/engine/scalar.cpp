@@ -20,6 +20,7 @@ struct Scalar {
     std::memcpy(s.at, from, sizeof s.at);
     return s;
   }
+  static void store(int32_t* to, const Sum& s) { std::memcpy(to, s.at, sizeof s.at); }
   static Weights weights(const int8_t* w) { return w; }
   static const uint8_t* broadcast(const uint8_t* x) { return x; }
   static void dot(Sum& s, const uint8_t* x, Weights w) {

@@ -15,7 +15,12 @@ from tests.ops.int8_net.test_program import small
 from tests.ops.int8_net.test_reference import one
 
 pytestmark = pytest.mark.skipif(cpp.ABSENT is not None, reason=str(cpp.ABSENT))
-WAYS = list(itertools.product(isas(), cpp.SKIPS))
+# Every way to skip on the best instruction set, the main ones on the others.
+WAYS = [
+    (isa, skip)
+    for isa, skip in itertools.product(isas(), cpp.SKIPS)
+    if isa == isas()[-1] or skip in ("never", "one", "two_across")
+]
 
 
 def layer_program(rng: random.Random, *, channels=None, outputs=None, real=False, sparse=False, top=127) -> Program:
@@ -96,7 +101,7 @@ def test_codes_up_to_255(seed):
 @pytest.mark.parametrize("zeros", [0.0, 0.6, 0.9, 1.0])
 def test_wide_layers_in_which_zeros_are_many(channels, zeros):
     program = layer_program(random.Random(3), channels=channels, outputs=80)
-    for n in (1, 2, 4, 7, 26):
+    for n in (1, 3, 26):
         agree(program, images(program, n, n, zeros=zeros))
 
 

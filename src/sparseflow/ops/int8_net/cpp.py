@@ -14,8 +14,9 @@ ABSENT: str | None = _library.ABSENT
 if native is not None and not hasattr(native, "Network"):
     ABSENT = "the compiled kernels are older than this operator; reinstall sparseflow with a C++17 compiler"
 
-SKIPS = ("best", "never", "one", "two", "four")
-"""How layers run over zeros: not looking, skipping quads of channels that are 0 in so many pixels, or what is best."""
+SKIPS = ("best", "never", "one", "two", "four", "two_across", "four_across")
+"""How layers run over zeros: what is best for each; not looking; or skipping four channels that are 0 in so many
+pixels, neighbours or those at one place of several images."""
 
 
 def isas() -> list[str]:
