@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sparseflow.errors import UnsupportedError
 from sparseflow.ops.lif.reference import WORD
-from sparseflow.ops.spike_layer import _build
+from sparseflow.ops.spike_layer import _build, pairs
 from sparseflow.ops.spike_layer._pack import COLUMNS, INPUTS
 from sparseflow.ops.spike_layer.reference import Source
 
@@ -144,7 +144,7 @@ def configure(
         "HALVES": halves,
         "IDENT": identity,
         "RESIDENT": int(resident),
-        "SCAN": int(chunks > (1 if held > 1 else 4 if planes == 1 else 2) or identity > 0),
+        "SCAN": int(chunks > (1 if held > 1 else 4 if planes * halves == 1 else 2) or identity > 0),
         "VEC": int(pairs),
         "MULTI": int(several),
         "TAIL": int(steps % at_once != 0),
@@ -307,6 +307,27 @@ def spike_layer(
     packed, constants = weights.tensors["weights"], weights.tensors["constants"]
     leak = params is not None and params.kind == "lif"
     reset = 0 if params is None or params.v_reset is None else 1 if params.v_reset == 0 else 2
+    known = dict(tune)
+    wanted = known.pop("pairs", True) and known.keys() <= set(pairs.TUNED)
+    if wanted and "pairs" in weights.tensors and start is None and not keep_v and pairs.fits(every[0]):
+        made = pairs.configure(
+            count=every[0].words.shape[3],
+            add=0 if add is None else add[1],
+            out_planes=out_planes,
+            reset=reset,
+            tune=tuple(known.items()),
+        )
+        packed, constants = weights.tensors["pairs"], weights.tensors["pairs_constants"]
+        given = (extra, None if gate is None else gate[0])
+        addresses = (
+            *(x.data_ptr() for x in (every[0].words, packed, constants, y)),
+            *(0 if x is None else x.data_ptr() for x in given),
+        )
+        device = words.get_device()
+        cores = torch.cuda.get_device_properties(device).multi_processor_count
+        paired = pairs.Call(addresses, 0 if gate is None else gate[1], n, ho, wo, steps, channels, cores)
+        pairs.launch(device, torch.cuda.current_stream(device).cuda_stream, made, paired)
+        return result, last
     plan = _plan(
         words.get_device(),
         tuple((tuple(s.words.shape), s[1:], identity is not None and i == len(sources)) for i, s in enumerate(every)),
@@ -319,7 +340,7 @@ def spike_layer(
         out_planes,
         0 if add is None else add[1],
         (leak, reset, v0 is not None, keep_v),
-        tune,
+        tuple(known.items()),
     )
     call = Params.from_buffer_copy(plan.template)
     for i, s in enumerate(every):

@@ -17,8 +17,14 @@ __device__ __forceinline__ void barrier_wait(u32 at, u32 parity) {
       "}\n" ::"r"(at), "r"(parity) : "memory");
 }
 
-__device__ __forceinline__ void barrier_arrive(u32 at) {
-  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(at) : "memory");
+// By a predicate, since compilers put products one after the other around a branch.
+__device__ __forceinline__ void barrier_arrive(u32 at, bool go) {
+  asm volatile(
+      "{\n"
+      ".reg .pred p;\n"
+      "setp.ne.u32 p, %1, 0;\n"
+      "@p mbarrier.arrive.shared::cta.b64 _, [%0];\n"
+      "}\n" ::"r"(at), "r"((u32)go) : "memory");
 }
 
 __device__ __forceinline__ void barrier_expect(u32 at, u32 bytes) {
@@ -106,13 +112,15 @@ __device__ __forceinline__ void mma_wait() {
 #define TERMS "d, p, 1, 1, 0;\n"
 #endif
 
+// Adds to the sums, or begins them.
+template <bool ADDS = true>
 __device__ __forceinline__ void mma(Sum (&d)[BN / 2], const u32 (&a)[4], u32 b) {
 #if BN == 64
   asm volatile(
       "{\n"
       ".reg .pred p;\n"
       ".reg .b64 d;\n"
-      "setp.eq.u32 p, 0, 0;\n"
+      "setp.ne.u32 p, %37, 0;\n"
       // 256 bytes from 8 columns to the next.
       "mov.b64 d, {%36, 16};\n"
       "wgmma.mma_async.sync.aligned.m64n64" KIND
@@ -124,13 +132,13 @@ __device__ __forceinline__ void mma(Sum (&d)[BN / 2], const u32 (&a)[4], u32 b) 
         SUM(d[9]), SUM(d[10]), SUM(d[11]), SUM(d[12]), SUM(d[13]), SUM(d[14]), SUM(d[15]), SUM(d[16]),
         SUM(d[17]), SUM(d[18]), SUM(d[19]), SUM(d[20]), SUM(d[21]), SUM(d[22]), SUM(d[23]), SUM(d[24]),
         SUM(d[25]), SUM(d[26]), SUM(d[27]), SUM(d[28]), SUM(d[29]), SUM(d[30]), SUM(d[31])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b));
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b), "n"(ADDS));
 #else
   asm volatile(
       "{\n"
       ".reg .pred p;\n"
       ".reg .b64 d;\n"
-      "setp.eq.u32 p, 0, 0;\n"
+      "setp.ne.u32 p, %21, 0;\n"
       // 256 bytes from 8 columns to the next.
       "mov.b64 d, {%20, 16};\n"
       "wgmma.mma_async.sync.aligned.m64n32" KIND
@@ -139,7 +147,7 @@ __device__ __forceinline__ void mma(Sum (&d)[BN / 2], const u32 (&a)[4], u32 b) 
       "}\n"
       : SUM(d[0]), SUM(d[1]), SUM(d[2]), SUM(d[3]), SUM(d[4]), SUM(d[5]), SUM(d[6]), SUM(d[7]), SUM(d[8]),
         SUM(d[9]), SUM(d[10]), SUM(d[11]), SUM(d[12]), SUM(d[13]), SUM(d[14]), SUM(d[15])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b));
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b), "n"(ADDS));
 #endif
 }
 

@@ -22,68 +22,15 @@
 //   RESET     0 subtracts the threshold, 1 sets to 0, 2 sets to the reset potential
 //   V0 KEEPV  the potential comes in, goes out
 
-typedef unsigned int u32;
-typedef unsigned long long u64;
-typedef unsigned short u16;
-typedef unsigned char u8;
-
-struct Source {
-  const u32* words;
-  int height, width, count, pitch, planes;  // count: words of one plane; pitch: words of one pixel
-  int kh, kw, sh, sw, ph, pw, dh, dw;
-  int step;      // words of one time step
-  int chunks;    // of all taps
-  int linear;    // one tap, no stride, no padding
-  int identity;  // reads the tile's own channels
-};
-
-struct Params {
-  Source source[3];  // the last may be an identity; with IDENT it is not among the `sources`
-  const u8* weights;
-  // keep, threshold, reset, scale, 1/scale, identity, 0, 0, then the bias of every column, then (INT8) its scale.
-  const float* constants;
-  const float* v0;
-  float* v;
-  void* out;
-  const u8* add;
-  int sources, chunks, stages;
-  int pixels, height, width;  // pixels: N * height * width
-  int steps, channels, words;
-  int tiles, columns;  // tiles of 64 pixels, tiles of BN channels
-  const int* gate;     // null, or where `open` must stand for the kernel to run
-  int open;
-};
-
-constexpr int THREADS = 128 * WGS + (RESIDENT ? 0 : 128);
-constexpr int VOTERS = 128 * WGS + 32;                // the consumers and the warp that fetches
-constexpr int STEPS = INT8 ? 2 : 4;                   // products of a chunk, each of 32 bytes of inputs
-constexpr int FULL = 2048 * STEPS * HALVES;           // bytes of a chunk, 64 inputs by 64 outputs
-constexpr int STEP = BN * 32;                         // bytes of one product
-constexpr int HALF = STEP * STEPS;                    // bytes from the high to the low weights
-constexpr int CHUNK = HALF * HALVES;                  // bytes of it that this tile needs
-[[maybe_unused]] constexpr int TOP = 8 - PLANES;                       // place of a bit in its byte
-constexpr int PER = BN / 4;                           // channels that one lane holds of a pixel
-constexpr int HELD = TC * (SPLIT ? WGS : 1);          // time steps of a tile held at once
-constexpr int ROWS = SPLIT ? 1 : 2;                   // pixels that a thread finishes
-constexpr int DEPTH = TC > 1 ? 1 : PLANES == 1 ? 4 : 2;  // chunks whose words are under way; steps give depth
-constexpr int NEAR = 8;                               // loads under way in search of a spike
-constexpr int EARLY = 4;                              // chunks of resident weights fetched before a spike is seen
-constexpr bool QUIET = !V0 && !KEEPV && !MULTI;       // without input, all pixels of a channel do the same
-
-#if INT8
-typedef int Sum;
-#else
-typedef float Sum;
-#endif
+#include "layer.cuh"
 
 #include "instructions.cuh"
 
-typedef u32 Words[TC * DEPTH][PLANES][2][2];
+#include "operands.cuh"
 
-// A chunk: 64 channels of one tap of one source.
-struct Entry {
-  int offset, dy, dx, flags;  // flags: source, 4 if it is the source's first, 8 if the second word exists
-};
+#include "neurons.cuh"
+
+#include "silence.cuh"
 
 extern "C" __global__ void __launch_bounds__(THREADS, 1) spike_layer(const __grid_constant__ Params p) {
   extern __shared__ __align__(1024) u8 memory[];
@@ -97,8 +44,6 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) spike_layer(const __gri
 
   const int thread = threadIdx.x, group = thread / 128, lane = thread % 32, c = lane % 4;
   const int row = (thread % 128) / 32 * 16 + lane / 4;
-  [[maybe_unused]] const int fours = 4 * c;
-  [[maybe_unused]] const u32 lift = 128u >> (2 * c);
 
   // In a ring every block strides over pairs (tile of channels, tiles of pixels); resident weights fix the channels.
   const int passes = SPLIT ? p.tiles : (p.tiles + WGS - 1) / WGS;
@@ -162,7 +107,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) spike_layer(const __gri
 
 #if !RESIDENT
   if (thread >= 128 * WGS) {
-    if (!SPLIT) asm volatile("setmaxnreg.dec.sync.aligned.u32 24;");
+    asm volatile("setmaxnreg.dec.sync.aligned.u32 24;");
     if (thread >= 128 * WGS + 32) return;
     int stage = 0;
     u32 parity = 1;
@@ -185,10 +130,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) spike_layer(const __gri
     }
     return;
   }
-  if (!SPLIT) asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(WGS == 2 ? 240 : 160));
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(WGS == 2 ? 240 : 112));
 #endif
 
-  [[maybe_unused]] const float keep = p.constants[0], threshold = p.constants[1], reset = p.constants[2];
+  [[maybe_unused]] const Neuron neuron{p.constants[0], p.constants[1], p.constants[2]};
   [[maybe_unused]] const float scale = p.constants[3], unscale = p.constants[4];
   [[maybe_unused]] float* mine = potentials + (SPLIT ? 0 : group * (BN / 2) * 128) + thread % 128;
   [[maybe_unused]] float* sums = potentials + (MULTI ? (SPLIT ? 1 : WGS) * (BN / 2) * 128 : 0) + thread % 128;
@@ -205,11 +150,6 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) spike_layer(const __gri
   int tile = 0, span = 0, stage = 0;
   u32 parity = 0;
 
-  // Where a pixel's window begins, counted in pixels of the source's maps of one step.
-  [[maybe_unused]] auto window = [&](const Source& s, int m) {
-    const int area = p.height * p.width, n = m / area, y = (m - n * area) / p.width, x = m - n * area - y * p.width;
-    return (n * s.height + y * s.sh - s.ph) * s.width + x * s.sw - s.pw;
-  };
   auto locate = [&]() {
     if (!RESIDENT) column = item % p.columns;
     const int pass = RESIDENT ? item : item / p.columns;
@@ -292,50 +232,6 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) spike_layer(const __gri
   };
 #endif
 
-  // Whether any source spikes near the tile, in this warpgroup's steps: in a run of pixels from the first of the first
-  // pixel's window to the last of the last's. Such a run has every window in it, and some pixels more.
-  auto spikes_near = [&]() {
-    const int first_pixel = tile * 64, last_pixel = first_pixel + 63 < p.pixels ? first_pixel + 63 : p.pixels - 1;
-    const int at_step = span * HELD + (SPLIT ? group * TC : 0);
-    u32 seen = 0;
-    for (int i = 0; i < p.sources + (IDENT > 0); ++i) {
-      const Source& s = p.source[i];
-      int begin = first_pixel, end = last_pixel + 1;
-      if (!s.linear) {
-        // Windows of later pixels must not begin before; wide paddings can do that.
-        const int right = (p.width - 1) * s.sw, area = s.height * s.width;
-        const bool forward = right <= s.sh * s.width && (p.height - 1) * s.sh * s.width + right <= area;
-        begin = forward ? window(s, first_pixel) : 0;
-        end = window(s, last_pixel) + (s.kh - 1) * s.dh * s.width + (s.kw - 1) * s.dw + 1;
-        if (!forward) end = s.step / s.pitch;
-      }
-      const int all = s.step;
-      int from = begin * s.pitch, to = end * s.pitch;
-      from = from < 0 ? 0 : from / 4 * 4;
-      to = to < all ? to : all;
-      const int t = thread % TC, step = (s.step & 3) == 0 && ((u64)s.words & 15) == 0 ? 4 : 1;
-      if (TAIL && at_step + t >= p.steps) continue;
-      const u32* words = s.words + (u64)(at_step + t) * s.step;
-      for (int j = from + step * (thread % 128 / TC); j < to; j += step * (NEAR * 128 / TC)) {
-        uint4 x[NEAR];
-#pragma unroll
-        for (int k = 0; k < NEAR; ++k) {
-          const int at = j + k * step * (128 / TC);
-          x[k] = make_uint4(0, 0, 0, 0);
-          if (at < to) {
-            if (step == 4)
-              x[k] = *(const uint4*)(words + at);
-            else
-              x[k].x = words[at];
-          }
-        }
-#pragma unroll
-        for (int k = 0; k < NEAR; ++k) seen |= x[k].x | x[k].y | x[k].z | x[k].w;
-      }
-    }
-    return seen != 0;
-  };
-
   locate();
   if (item < items) start();
   [[maybe_unused]] u32 quiet[HELD];
@@ -355,7 +251,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) spike_layer(const __gri
       for (int plane = 0; plane < PLANES; ++plane)
         seen |= words[t][plane][0][0] | words[t][plane][0][1] | words[t][plane][1][0] | words[t][plane][1][1];
     bool busy = vote(judge, judges, seen != 0);
-    if (SCAN && !busy && (p.chunks > DEPTH || IDENT)) busy = vote(judge, judges, spikes_near());
+    if (SCAN && !busy && (p.chunks > DEPTH || IDENT)) busy = vote(judge, judges, spikes_near(p, tile, span * HELD + (SPLIT ? group * TC : 0)));
     const bool any = RESIDENT ? busy : vote(1, VOTERS, busy);
 
     Sum acc[TC][BN / 2];
@@ -385,54 +281,25 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) spike_layer(const __gri
     }
     if (busy) {
       u32 a[2][STEPS][4];
-      auto expand = [&](int slot, int k) {
-#pragma unroll
-        for (int r = 0; r < 2; ++r)
-#pragma unroll
-          for (int w = 0; w < 2; ++w) {
-#if INT8
-            // Multiplying shifts too, and leaves the shifter's pipe to the masks.
-#pragma unroll
-            for (int j = 0; j < 2; ++j) {
-              u32 x = 0;
-#pragma unroll
-              for (int plane = 0; plane < PLANES; ++plane) {
-                const u32 y = words[slot][plane][r][w];
-                const u32 turned = PLANES == 1 ? y * (lift >> j) : __funnelshift_r(y, y, 2 * c + j - TOP - plane);
-                x |= turned & (0x01010101u << (TOP + plane));
-              }
-              a[k][w][r + 2 * j] = x;
-            }
-#else
-            u32 u[PLANES];
-#pragma unroll
-            for (int plane = 0; plane < PLANES; ++plane) {
-              const u32 x = words[slot][plane][r][w];
-              u[plane] = plane == 0 ? x >> fours : __funnelshift_r(x, x, fours - plane);
-            }
-#pragma unroll
-            for (int j = 0; j < 4; ++j) {
-              u32 x = 0;
-#pragma unroll
-              for (int plane = 0; plane < PLANES; ++plane) x |= u[plane] & (0x00010001u << (j + plane));
-              a[k][2 * w + j / 2][r + 2 * (j % 2)] = x;
-            }
-#endif
-          }
-        // Keeps the compiler from sinking the expansion between the products, which would serialise them.
-#pragma unroll
-        for (int s = 0; s < STEPS; ++s)
-#pragma unroll
-          for (int j = 0; j < 4; ++j) asm volatile("" : "+r"(a[k][s][j])::"memory");
-      };
+      // Tensor cores cut off what does not fit below the largest number of a sum; two halves are added up apart.
+      [[maybe_unused]] Sum part[BN / 2];
       auto multiply = [&](int t, int k, u32 b) {
+        Sum (&to)[BN / 2] = HALVES == 2 ? part : acc[t];
         mma_fence();
 #pragma unroll
         for (int s = 0; s < STEPS; ++s) {
-          mma(acc[t], a[k][s], b + s * (STEP >> 4));
-          if (HALVES == 2) mma(acc[t], a[k][s], b + ((HALF + s * STEP) >> 4));
+          if (HALVES == 2 && s == 0)
+            mma<false>(to, a[k][s], b);
+          else
+            mma(to, a[k][s], b + s * (STEP >> 4));
+          if (HALVES == 2) mma(to, a[k][s], b + ((HALF + s * STEP) >> 4));
         }
         mma_commit();
+      };
+      auto gather = [&](int t) {
+        mma_wait<0>();
+#pragma unroll
+        for (int i = 0; i < BN / 2; ++i) acc[t][i] = __fmaf_rn(part[i], 0x1p-15f, acc[t][i]);
       };
       if (DEPTH == 1) {
         for (int i = 0; i < p.chunks; ++i) {
@@ -444,23 +311,26 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) spike_layer(const __gri
           const u32 b = ((ring + stage * CHUNK) >> 4) | (8u << 16);
 #pragma unroll
           for (int t = 0; t < TC; ++t) {
-            expand(t, t & 1);
+            expand(words[t], a[t & 1], c);
             multiply(t, t & 1, b);
             take(t, t);
-            mma_wait<1>();
-            if (!RESIDENT && t == 0 && i > 0 && lane == 0)
-              barrier_arrive(empty + 8 * (stage == 0 ? p.stages - 1 : stage - 1));
+            if (HALVES == 2)
+              gather(t);
+            else
+              mma_wait<1>();
+            if (!RESIDENT && t == 0)
+              barrier_arrive(empty + 8 * (stage == 0 ? p.stages - 1 : stage - 1), i > 0 && lane == 0);
           }
           if (!RESIDENT && ++stage == p.stages) stage = 0, parity ^= 1;
         }
         mma_wait<0>();
-        if (!RESIDENT && lane == 0) barrier_arrive(empty + 8 * (stage == 0 ? p.stages - 1 : stage - 1));
+        if (!RESIDENT) barrier_arrive(empty + 8 * (stage == 0 ? p.stages - 1 : stage - 1), lane == 0);
       } else {
         for (int i = 0; i < p.chunks; i += DEPTH) {
 #pragma unroll
           for (int d = 0; d < DEPTH; ++d) {
             if (i + d >= p.chunks) break;
-            expand(d, 0);
+            expand(words[d], a[0], c);
             if (i + d + DEPTH < p.chunks) {
               aim(i + d + DEPTH);
               take(0, d);
@@ -468,8 +338,11 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) spike_layer(const __gri
             if (RESIDENT) stage = i + d;
             barrier_wait(full + 8 * stage, RESIDENT ? 0 : parity);
             multiply(0, 0, ((ring + stage * CHUNK) >> 4) | (8u << 16));
-            mma_wait<0>();
-            if (!RESIDENT && lane == 0) barrier_arrive(empty + 8 * stage);
+            if (HALVES == 2)
+              gather(0);
+            else
+              mma_wait<0>();
+            if (!RESIDENT) barrier_arrive(empty + 8 * stage, lane == 0);
             if (!RESIDENT && ++stage == p.stages) stage = 0, parity ^= 1;
           }
         }
@@ -482,7 +355,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) spike_layer(const __gri
       for (int i = 0; i < sent; ++i) {
         barrier_wait(full + 8 * stage, parity);
         __syncwarp();
-        if (lane == 0) barrier_arrive(empty + 8 * stage);
+        barrier_arrive(empty + 8 * stage, lane == 0);
         if (++stage == p.stages) stage = 0, parity ^= 1;
       }
       advance();
@@ -563,24 +436,17 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) spike_layer(const __gri
       to[r] += (u64)p.pixels * (OUTP * pitch);
       if (ADD) from[r] += (u64)p.pixels * (ADD * pitch);
     };
-    // Spikes add up in the mantissa of 2^23.
-    auto fire = [&](float& v, float x, float& sum, int i) {
-      const float h = LEAK ? __fmaf_rn(keep, v, x) : v + x;
-      const float s = reaches(h, threshold);
-      sum = __fmaf_rn(s, (float)(1 << i), sum);
-      v = RESET == 0 ? __fmaf_rn(-s, threshold, h) : RESET == 1 ? __fmaf_rn(-s, h, h) : s != 0 ? reset : h;
-    };
     if (alike) {
       if (quiet_column != column_now) {
         quiet_column = column_now;
         float v[PER];
 #pragma unroll
-        for (int i = 0; i < PER; ++i) v[i] = RESET == 2 ? reset : 0.0f;
+        for (int i = 0; i < PER; ++i) v[i] = neuron.rest();
 #pragma unroll
         for (int t = 0; t < HELD; ++t) {
-          float sum = 8388608.0f;
+          float sum = NO_SPIKES;
 #pragma unroll
-          for (int i = 0; i < PER; ++i) fire(v[i], ((const float*)mean)[i], sum, i);
+          for (int i = 0; i < PER; ++i) neuron.fire(v[i], ((const float*)mean)[i], sum, i);
           quiet[t] = __float_as_uint(sum);
         }
       }
@@ -599,7 +465,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) spike_layer(const __gri
         if (!first_span) {
           v[r][i] = mine[((SPLIT ? group : r) * PER + i) * 128];
         } else {
-          v[r][i] = RESET == 2 ? reset : 0.0f;
+          v[r][i] = neuron.rest();
 #if V0
           if (valid[r] && channel + i < p.channels) v[r][i] = p.v0[(u64)place[r] * p.channels + channel + i] * scale;
 #endif
@@ -610,9 +476,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) spike_layer(const __gri
       if (!TAIL || begin + t < p.steps) {
 #pragma unroll
         for (int r = 0; r < ROWS; ++r) {
-          float sum = 8388608.0f;
+          float sum = NO_SPIKES;
 #pragma unroll
-          for (int i = 0; i < PER; ++i) fire(v[r][i], current(t, r, i), sum, i);
+          for (int i = 0; i < PER; ++i) neuron.fire(v[r][i], current(t, r, i), sum, i);
           emit(r, __float_as_uint(sum));
         }
       }
@@ -634,39 +500,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) spike_layer(const __gri
 #pragma unroll
         for (int r = 0; r < ROWS; ++r) {
           if (valid[r]) {
-            const u64 m = ((u64)(begin + t) * p.pixels + place[r]) * p.channels + channel;
-            const int rest = p.channels - channel;
             float y[PER];
 #pragma unroll
             for (int i = 0; i < PER; ++i) y[i] = current(t, r, i) * unscale;
-#if OUT == 1
-            u16* to = (u16*)p.out + m;
-#pragma unroll
-            for (int i = 0; i < PER; i += 8) {
-              const uint4 q = make_uint4(half2(y[i], y[i + 1]), half2(y[i + 2], y[i + 3]), half2(y[i + 4], y[i + 5]),
-                                         half2(y[i + 6], y[i + 7]));
-              if (p.channels % 8 == 0) {
-                if (i < rest) *(uint4*)(to + i) = q;
-              } else {
-                const u32 z[4] = {q.x, q.y, q.z, q.w};
-#pragma unroll
-                for (int j = 0; j < 8; ++j)
-                  if (i + j < rest) to[i + j] = (u16)(z[j / 2] >> (j % 2 * 16));
-              }
-            }
-#else
-            float* to = (float*)p.out + m;
-#pragma unroll
-            for (int i = 0; i < PER; i += 4) {
-              if (p.channels % 4 == 0) {
-                if (i < rest) *(float4*)(to + i) = make_float4(y[i], y[i + 1], y[i + 2], y[i + 3]);
-              } else {
-#pragma unroll
-                for (int j = 0; j < 4; ++j)
-                  if (i + j < rest) to[i + j] = y[i + j];
-              }
-            }
-#endif
+            store(p, y, ((u64)(begin + t) * p.pixels + place[r]) * p.channels + channel, p.channels - channel);
           }
         }
 #endif
