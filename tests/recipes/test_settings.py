@@ -6,6 +6,7 @@ import pytest
 from sparseflow.errors import ConfigError
 from sparseflow.recipes.settings import read_settings
 from sparseflow.recipes.triseg.config import FinetuneConfig, QatConfig, TrainConfig
+from sparseflow.recipes.triseg.search_config import SearchConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +79,7 @@ def test_a_field_that_does_not_exist_is_named():
     "path", sorted((Path(__file__).parents[2] / "configs").glob("triseg_*.yaml")), ids=lambda p: p.stem
 )
 def test_every_configuration_of_the_project_is_one(path):
-    kinds = {"float": TrainConfig, "qat": QatConfig, "finetune": FinetuneConfig}
+    kinds = {"float": TrainConfig, "qat": QatConfig, "finetune": FinetuneConfig, "search": SearchConfig}
     settings = read_settings(kinds[path.stem.rpartition("_")[2]], path)
     assert settings != type(settings)()
     if path.stem.count("_") == 2:

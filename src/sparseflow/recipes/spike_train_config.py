@@ -1,14 +1,12 @@
 """The settings of a training run, checked, and read from YAML."""
 
 import os
-from dataclasses import dataclass, field, fields
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
-
-import yaml
 
 from sparseflow.errors import ConfigError
 from sparseflow.nn import models
+from sparseflow.recipes.settings import read_settings
 
 __all__ = ["SpikeTrainConfig"]
 
@@ -179,20 +177,7 @@ class SpikeTrainConfig:
         Raises:
             ConfigError: unreadable, not a mapping, or an unknown or ill-typed setting.
         """
-        try:
-            body = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except (OSError, yaml.YAMLError) as e:
-            raise ConfigError(f"cannot read {path}: {e}") from e
-        if not isinstance(body, dict):
-            raise ConfigError(f"{path} holds no settings; expected lines as 'epochs: 100'")
-        known = [f.name for f in fields(cls)]
-        unknown = [str(k) for k in body if k not in known]
-        if unknown:
-            raise ConfigError(f"{path} has unknown settings {', '.join(unknown)}; known: {', '.join(known)}")
-        try:
-            return cls(**body)
-        except TypeError as e:
-            raise ConfigError(f"{path}: {e}") from e
+        return read_settings(cls, path)
 
 
 def _sound(phase: Any) -> bool:
