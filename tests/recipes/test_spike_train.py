@@ -183,6 +183,18 @@ def test_an_analog_phase_takes_the_batches_of_all_steps_at_once(config, monkeypa
     assert sizes[1:] == [64, 32, 32, 32]
 
 
+def test_a_network_that_rounds_its_image_ends_with_exact_currents_of_the_first_layer(config):
+    small = {"model": "spiking_resnet18", "model_args": {"steps": 2, "width": 8, "input_bits": 8}}
+    phases = [[16, 0.5, "analog"], [16, 0.5]]
+    train(replace(config, **small, epochs=2, phases=phases, grid_bits=8, image_size=16), progress=False)
+    model, _ = load_checkpoint(str(Path(config.out) / "checkpoint.safetensors"))
+    x = model.grid(data.cifar10_subset().take(4).normalize(data.cifar10_subset().take(4).images))
+    exact = torch.nn.functional.conv2d(x.double(), model.conv1.weight.double(), None, 1, 1)
+    with torch.no_grad():
+        for order in (x, x.to(memory_format=torch.channels_last)):
+            assert torch.equal(model.conv1(order).double(), exact)
+
+
 def test_a_network_of_one_size_takes_no_phases_of_several(config):
     with pytest.raises(ConfigError, match="csnn is built for one image size"):
         train(replace(config, phases=[[16, 0.5], [32, 0.5]]), progress=False)
