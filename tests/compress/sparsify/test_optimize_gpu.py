@@ -205,6 +205,82 @@ def test_forms_that_are_graphs_are_told_apart_by_their_replays(monkeypatch: pyte
     assert any("as a graph against 500.000 ms of packed" in r.reason for r in report.refusals)
 
 
+def pretend_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the pipeline take the CPU for a GPU whose only kernels are the library's."""
+    init = pipeline._GpuJob.__init__
+
+    def pretend(self: Any, *args: Any) -> None:
+        init(self, *args)
+        self.cuda = True
+
+    monkeypatch.setattr(pipeline._GpuJob, "__init__", pretend)
+    monkeypatch.setattr(pipeline, "KERNELS_GPU", ("library",))
+    monkeypatch.setattr(pipeline, "_fastest", lambda *_: torch.no_grad())
+
+
+@torch.no_grad()
+def test_what_runs_between_packed_layers_may_be_compiled(
+    times: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, x = chain()
+    pretend_cuda(monkeypatch)
+    compiled: list[nn.Module] = []
+
+    class Compiled(pipeline.CompiledGraph):
+        def __init__(self, graph: nn.Module) -> None:
+            compiled.append(graph)
+            super().__init__(graph, backend="eager")
+
+    monkeypatch.setattr(pipeline, "CompiledGraph", Compiled)
+    monkeypatch.setattr(pipeline._GpuJob, "rivals", lambda self: iter(()))
+    times |= {"packed": 0.5, "packed compiled": 0.25}
+    run(model, x)
+    assert not compiled
+    monkeypatch.setattr(pipeline, "_MUCH_GLUE", 1)
+    settings = GpuSettings(target=load_target("h200"), precision="exact")
+    effort = Effort(repeats=2, budget_s=0.05, model_budget_s=0.2)
+    memory = Memory(None, settings.target)
+    made, report = optimize_gpu(copy.deepcopy(model).eval(), x, settings, memory, effort, Report(model="m", target="h"))
+    assert len(compiled) == 1
+    assert isinstance(made, PackedNet)
+    assert isinstance(made.graph, Compiled)
+    assert any(r.what == "packed" and "of packed compiled" in r.reason for r in report.refusals)
+    assert {row.kernel for row in report.layers} >= {"library"}
+    torch.testing.assert_close(made(x), model(x), atol=1e-4, rtol=1e-3)
+
+
+class _Own(LIFNode):
+    """A neuron whose maths is not that of its class."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = super().forward(x * x)
+        return out
+
+
+@torch.no_grad()
+def test_dense_forms_carry_the_states_of_single_steps(times: dict[str, float], monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend_cuda(monkeypatch)
+    times["dense tf32 graph"] = 0.5
+    x = torch.randn(2, 3, 8, 8)
+    online = pytest.importorskip("spikingjelly.activation_based.neuron.online_learning")
+    for neuron in (LIFNode, online.OTTTLIFNode):
+        model = nn.Sequential(nn.Conv2d(3, 8, 3), neuron(), nn.Conv2d(8, 4, 3), neuron()).eval()
+        made, report = run(model, x, precision="fp16")
+        assert isinstance(made, PackedNet)
+        assert isinstance(made.graph, pipeline.DenseForm)
+        assert made.keep_state
+        assert not any("compiled" in r.what for r in report.refusals)
+        for _ in range(3):
+            torch.testing.assert_close(made(x), model(x))
+        for m in (*made.modules(), *model.modules()):
+            if hasattr(m, "reset"):
+                m.reset()
+        torch.testing.assert_close(made(x), model(x))
+    # Where nobody knows what a neuron rests at, it alone carries its state.
+    made, _ = run(nn.Sequential(nn.Conv2d(3, 8, 3), _Own()), x, precision="fp16")
+    assert isinstance(made, nn.Sequential)
+
+
 def test_precisions() -> None:
     assert [check_precision(p) for p in ("fp16", "exact", "int8")] == ["fp16", "exact", "int8"]
     with pytest.raises(ConfigError, match="fp8"):
