@@ -79,6 +79,8 @@ def log_probs(logits: Tensor, episodes: Episodes) -> tuple[Tensor, Tensor]:
         `[K, F]` log-probabilities and `[K, F]` entropies in nats, both 0 where
         there was no choice.
     """
+    # What nothing may choose has probability 0, and takes most of the time where ranges are short.
+    logits = logits[..., : int(episodes.high.max()) + 1] if len(episodes.high) else logits
     places = torch.arange(logits.shape[-1], device=logits.device)
     legal = (places >= episodes.low.unsqueeze(-1)) & (places <= episodes.high.unsqueeze(-1))
     logs = torch.where(legal, logits, _ILLEGAL).log_softmax(dim=-1)

@@ -1,7 +1,8 @@
 """Proximal policy optimisation over ordered codes, layer by layer."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -217,12 +218,12 @@ class PPO(Learner[_Episode]):
             log_probs=torch.tensor([e.log_probs for e in episodes]),
             rewards=torch.tensor(rewards, dtype=torch.float64),
         )
-        for _ in range(s.epochs):
-            with torch.enable_grad():
+        with _one_thread(), torch.enable_grad():
+            for _ in range(s.epochs):
                 loss = self._loss(batch)
                 self._adam.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
-            self._adam.step()
+                self._adam.step()
         self._updates += 1
         self._logits = self._current()
 
@@ -242,6 +243,17 @@ class PPO(Learner[_Episode]):
         ratio = change.exp()
         gained = torch.minimum(ratio * advantage, ratio.clamp(1 - s.clip, 1 + s.clip) * advantage).mean()
         return s.value_coef * critic - gained - s.entropy_coef * entropy.mean()
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Run on one thread: the tensors are so small that threads would only wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _by_layer(x: Tensor, layer: Tensor, layers: int) -> Tensor:
