@@ -1,6 +1,8 @@
 import typer.main
 
 from sparseflow.cli import triseg
+from sparseflow.recipes.triseg.bench import SUITES
+from sparseflow.recipes.triseg.methods import METHODS
 
 COMMANDS = typer.main.get_command(triseg.app).commands
 
@@ -46,3 +48,10 @@ def test_the_flags_of_the_earlier_project_are_there():
 
 def test_every_table_can_be_had_as_json():
     assert {name for name in COMMANDS if "--json" not in flags(name)} == {"dump"}
+
+
+def test_every_method_and_suite_is_named_in_the_help():
+    (method,) = (p for p in COMMANDS["search"].params if "--method" in p.opts)
+    assert [word.strip(" .").removeprefix("or ") for word in method.help.split(",")] == list(METHODS)
+    (suite,) = (p for p in COMMANDS["bench"].params if "--suite" in p.opts)
+    assert all(name in suite.help for name in SUITES)

@@ -120,7 +120,8 @@ class Machine:
         additions: additions into 32-bit sums.
         comparisons: of codes with thresholds where a code is made (two for "clip"), one where a tag is decoded.
         memory_bits: bits of activations written once and read once by each layer.
-        energy_j: energy of all of it; weights, whose traffic depends on the machine, are left out everywhere.
+        energy_j: energy of all of it. Traffic of weights, which depends on how often each is used again, and additions
+            of residuals, which are the same for all, are left out everywhere.
     """
 
     name: str
