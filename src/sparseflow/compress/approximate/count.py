@@ -42,8 +42,8 @@ def pair_counts(layer: IntegerLayer, masks: Sequence[Tensor]) -> list[int]:
     groups = layer.call.get("groups", 1)
     each = len(layer.weight) // groups
     ones = torch.ones_like(layer.weight[:groups])
-    # A window holds fewer than 2^24 inputs, so that float32 counts it exactly.
-    return [each * int(layer.run(mask.to(ones.dtype), ones).double().sum()) for mask in masks]
+    # Float32 counts a window exactly, or, where a GPU transforms it, to within far less than a half.
+    return [each * int(layer.run(mask.to(ones.dtype), ones).double().round().sum()) for mask in masks]
 
 
 @torch.no_grad()
