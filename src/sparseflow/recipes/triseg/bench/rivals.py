@@ -18,7 +18,7 @@ from sparseflow.search import Score
 
 __all__ = ["MARKS", "SearchRow", "medians", "rival_checks", "run_rivals"]
 
-MARKS = (100, 300, 600, 1000, 3000, 10_000)
+MARKS = (1, 10, 25, 50, 100, 150, 200, 300, 400, 500, 600, 1000, 2000, 3000, 5000, 7000, 10_000)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
