@@ -141,6 +141,12 @@ def test_rows_of_a_bench_are_seeds_of_their_methods():
     ]  # fmt: skip
 
 
+def test_the_whole_history_of_a_row_is_drawn_where_there_is_one():
+    row = {"method": "default", "best": {"100": -2.0}, "history": [[1, -4.0], [30, -2.0], [100, -2.0]]}
+    (curve,) = curves_of([{"search": {"rows": [row]}}])
+    assert curve.points == ((1, -4.0), (30, -2.0), (100, -2.0))
+
+
 def test_the_search_that_made_the_result_is_found(out, tmp_path):
     made = out / "runs" / "triseg" / "r"
     made.mkdir(parents=True, exist_ok=True)

@@ -232,7 +232,7 @@ def curves_of(searches: Iterable[Mapping[str, Any]]) -> tuple[pages.Curve, ...]:
         ours.add(str(body.get("method") or dict(body.get("config", {})).get("method", "default")))
         histories = dict(body.get("histories", {}))
         for row in dict(body.get("search", {})).get("rows", ()):
-            histories.setdefault(row["method"], []).append(list(row["best"].items()))
+            histories.setdefault(row["method"], []).append(row.get("history") or list(row["best"].items()))
         for name, history in histories.items():
             runs.setdefault(name, []).extend(_runs(name, history))
     return tuple(_curve(name, found, ours=name in ours) for name, found in runs.items() if any(found))

@@ -29,6 +29,9 @@ def test_all_suites(tmp_path: Path) -> None:
         assert next(c for n, c in named.items() if word in n)["ok"], word
     assert len(body["search"]["rows"]) == 6
     assert body["search"]["rows"][0]["best"]["15"] >= body["search"]["start_reward"]
+    for row in body["search"]["rows"]:
+        assert row["history"][-1] == (15, row["best"]["15"])
+        assert [reward for _, reward in row["history"]] == sorted(reward for _, reward in row["history"])
     assert body["search"]["documented"][0]["budget"] == 20
 
 

@@ -12,7 +12,7 @@ from sparseflow.compress.approximate import Evaluator
 from sparseflow.recipes.checks import Check
 from sparseflow.recipes.triseg.methods import method_named
 from sparseflow.recipes.triseg.problem import Problem, remasked
-from sparseflow.recipes.triseg.search import explore
+from sparseflow.recipes.triseg.search import explore, improvements
 from sparseflow.recipes.triseg.search_config import SearchConfig
 from sparseflow.search import Score
 
@@ -32,6 +32,7 @@ class SearchRow:
         masks: ranges of the codes.
         best: best reward after so many evaluations.
         seconds: time of the search, scores included that another search had computed.
+        history: evaluations and best reward where it rose, and at the end, as a picture draws it.
     """
 
     method: str
@@ -40,6 +41,7 @@ class SearchRow:
     masks: str
     best: dict[int, float]
     seconds: float
+    history: tuple[tuple[float, ...], ...] = ()
 
     @property
     def reward(self) -> float:
@@ -82,8 +84,16 @@ def run_rivals(
         counts = sorted({count for count in MARKS if count <= len(rewards)} | {len(rewards)})
         best = {count: max(rewards[:count]) for count in counts}
         rows.append(
-            SearchRow(method=name, seed=seed, budget=config.episodes, masks=masks, best=best, seconds=seconds)
-        )  # fmt: skip
+            SearchRow(
+                method=name,
+                seed=seed,
+                budget=config.episodes,
+                masks=masks,
+                best=best,
+                seconds=seconds,
+                history=tuple(map(tuple, improvements(rewards))),
+            )
+        )
     return rows
 
 
