@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from sparseflow.compress.sparsify.fuse import Fused
-from sparseflow.compress.sparsify.lower_gpu import Policy, lower_gpu, still_image
+from sparseflow.compress.sparsify.lower_gpu import Policy, lower_gpu
 from sparseflow.compress.sparsify.parity_gpu import compare_lowered, judge_lowered
-from sparseflow.compress.sparsify.regions import Facts, observe
+from sparseflow.compress.sparsify.regions import observe
 from sparseflow.errors import UnsupportedError
 from sparseflow.nn import spikes as packed
 from sparseflow.nn.functional import reset_net
@@ -255,24 +255,3 @@ def test_spikingjelly_s_networks_that_branch_on_shapes(name: str) -> None:
     lowered = lower(model, x, kernel="library")
     assert len(layers(lowered)) >= 16
     assert judge_lowered(compare_lowered(lowered, (x,), dict(model.named_modules())), "fp16") is None
-
-
-def test_only_plain_repeats_of_an_image_are_one_image() -> None:
-    graph = torch.fx.Graph()
-    x = graph.placeholder("x")
-    one, other = graph.call_method("unsqueeze", (x, 0)), graph.call_method("unsqueeze", (x, 1))
-    facts = {x: Facts((2, 3, 4, 4)), one: Facts((1, 2, 3, 4, 4)), other: Facts((2, 1, 3, 4, 4))}
-
-    def image(target: str, *args: Any) -> torch.fx.Node | None:
-        return still_image(graph.call_method(target, args), facts)
-
-    assert image("repeat", one, 5, 1, 1, 1, 1) is x
-    assert image("repeat", one, (5, 1, 1, 1, 1)) is x
-    assert image("expand", one, 5, -1, -1, -1, -1) is x
-    assert image("repeat", one, 5, 1, 2, 1, 1) is None
-    assert image("repeat", other, 5, 1, 1, 1, 1) is None
-    assert image("expand", one, 5, 1, -1, -1, -1) is None
-    assert image("repeat", x, 5, 1, 1, 1, 1) is None
-    assert image("repeat", one, 5, 1, 1, 1) is None
-    facts[x] = Facts((2, 3))
-    assert image("repeat", one, 5, 1, 1, 1, 1) is None

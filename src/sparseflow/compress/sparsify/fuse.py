@@ -276,7 +276,7 @@ def carried_map(
     ):
         return before
     views = isinstance(module, nn.Flatten) or (module is None and name in _VIEWS)
-    whole = shape[-3:] == before or shape[-1] == before[0] * before[1] * before[2]
+    whole = shape[-3:] == before or shape[-1:] == (before[0] * before[1] * before[2],)
     return before if views and whole and not node.kwargs else None
 
 
