@@ -1,14 +1,6 @@
 """Faults of the earlier project's command line, and of the files that people give it: one line that names the mend."""
 
 import json
-import os
-import signal
-import sqlite3
-import subprocess
-import sys
-import time
-from contextlib import closing
-from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -19,7 +11,6 @@ from tests.triseg_teachers import save_teacher
 
 LAYERS = ("conv1", "conv2", "fc1", "fc2")
 GOOD = {"t1_code": 3, "v1_code": 6, "t2_code": 12, "v2_code": 20, "tmax_code": 40}
-SEARCH = ("--model", "lenet5", "--episodes", "500", "--batch-size", "8", "--top", "2", "--seed", "3")
 
 
 @pytest.fixture(scope="module")
@@ -115,46 +106,3 @@ def test_a_folder_that_is_not_cifar_is_named(out, tmp_path):
 
 def test_a_layer_that_the_network_does_not_have_is_named(out):
     refused(call("search", "--model", "lenet5", "--out", out, "--layers", "conv9"), "conv9", "conv1, conv2, fc1, fc2")
-
-
-def _start(out: Path, name: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", "from sparseflow.cli import app; app()", "triseg", "search", *SEARCH]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    return subprocess.Popen(
-        [*command, "--out", str(out), "--result-file", name, "--json"],
-        env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
-
-
-def _recorded(store: Path) -> int:
-    if not store.is_file():
-        return 0
-    try:
-        with closing(sqlite3.connect(f"file:{store}?mode=ro", uri=True)) as opened:
-            return int(opened.execute("select count(*) from sparseflow_record").fetchone()[0])
-    except sqlite3.OperationalError:
-        return 0
-
-
-def test_a_search_that_was_killed_goes_on_and_ends_with_the_same_file(out):
-    store = out / "runs" / "triseg" / "killed" / "scores.sqlite"
-    first = _start(out, "killed.json")
-    try:
-        limit = time.monotonic() + 120
-        while first.poll() is None and _recorded(store) < 40:
-            assert time.monotonic() < limit
-            time.sleep(0.02)
-        first.send_signal(signal.SIGKILL)
-        first.wait()
-    finally:
-        first.kill()
-    assert first.returncode == -signal.SIGKILL
-    made = out / "tri_ppo_int_codes"
-    assert not (made / "killed.json").exists()
-    kept = _recorded(store)
-    again, whole = _start(out, "killed.json"), _start(out, "whole.json")
-    said, errors = again.communicate(timeout=300)
-    assert again.returncode == 0, errors
-    assert json.loads(said)["reused"] >= 0.9 * kept > 0
-    whole.communicate(timeout=300)
-    assert (made / "killed.json").read_bytes() == (made / "whole.json").read_bytes()
