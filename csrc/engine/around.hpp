@@ -1,7 +1,7 @@
 #pragma once
 // What lies around the convolutions. Included once per instruction set, so everything here has internal linkage.
 #include <algorithm>
-#include <cmath>
+#include <vector>
 
 #include "engine/kernels.hpp"
 
@@ -27,21 +27,22 @@ void each_row(int64_t images, int64_t h, int64_t part, int64_t parts, const Row&
   for (int64_t i = images * h * part / parts; i < images * h * (part + 1) / parts; ++i) row(i / h, i % h);
 }
 
+template <class V>
 void max_pool(const PoolArgs& a, int64_t part, int64_t parts) {
+  std::vector<const uint8_t*> taps(static_cast<size_t>(a.kh * a.kw));
   each_row(a.images, a.out.h, part, parts, [&](int64_t n, int64_t y) {
     for (int64_t x = 0; x < a.out.w; ++x) {
-      uint8_t* const to = a.out.at + n * a.out.image + y * a.out.row + x * a.out.pixel;
-      std::fill(to, to + a.out.c, uint8_t{0});
+      int64_t count = 0;
       for (int64_t ky = 0; ky < a.kh; ++ky) {
         const int64_t iy = y * a.sh - a.ph + ky * a.dh;
         if (iy < 0 || iy >= a.in.h) continue;
         for (int64_t kx = 0; kx < a.kw; ++kx) {
           const int64_t ix = x * a.sw - a.pw + kx * a.dw;
           if (ix < 0 || ix >= a.in.w) continue;
-          const uint8_t* const from = a.in.at + n * a.in.image + iy * a.in.row + ix * a.in.pixel;
-          for (int64_t c = 0; c < a.out.c; ++c) to[c] = std::max(to[c], from[c]);
+          taps[static_cast<size_t>(count++)] = a.in.at + n * a.in.image + iy * a.in.row + ix * a.in.pixel;
         }
       }
+      V::largest(taps.data(), count, a.out.at + n * a.out.image + y * a.out.row + x * a.out.pixel, a.out.c);
     }
   });
 }
@@ -121,22 +122,28 @@ void move(const Map& in, const Map& out, int64_t images, const uint8_t* table, i
 }
 
 int64_t quantize(const QuantizeArgs& a, int64_t part, int64_t parts) {
+  constexpr int64_t kWide = 64;
   const Map& m = a.out;
   int64_t bad = 0;
   each_row(a.images, m.h, part, parts, [&](int64_t n, int64_t y) {
     uint8_t* const to = m.at + n * m.image + y * m.row;
-    for (int64_t c = 0; c < m.pixel; ++c) {
-      if (c >= m.c) {
-        for (int64_t x = 0; x < m.w; ++x) to[x * m.pixel + c] = 0;
-        continue;
-      }
-      const float* const from = a.in + ((n * m.c + c) * m.h + y) * m.w;
-      for (int64_t x = 0; x < m.w; ++x) {
-        bad += from[x] != from[x];
-        to[x * m.pixel + c] = finished(from[x] * a.inverse, a.finish);
-      }
-      for (int64_t x = 0; a.finish.table != nullptr && x < m.w; ++x) {
-        to[x * m.pixel + c] = a.finish.table[to[x * m.pixel + c]];
+    for (int64_t x0 = 0; x0 < m.w; x0 += kWide) {
+      const int64_t wide = std::min(kWide, m.w - x0);
+      for (int64_t c = 0; c < m.pixel; c += 4) {
+        // Four channels at a time, so that a pixel's are written as one word.
+        uint8_t rows[4][kWide] = {};
+        for (int64_t i = 0; i < std::min<int64_t>(4, m.c - c); ++i) {
+          const float* const from = a.in + ((n * m.c + c + i) * m.h + y) * m.w + x0;
+          for (int64_t x = 0; x < wide; ++x) {
+            bad += from[x] != from[x];
+            rows[i][x] = finished(from[x] * a.inverse, a.finish);
+          }
+          looked_up(rows[i], wide, a.finish.table);
+        }
+        for (int64_t x = 0; x < wide; ++x) {
+          const uint8_t word[4] = {rows[0][x], rows[1][x], rows[2][x], rows[3][x]};
+          __builtin_memcpy(to + (x0 + x) * m.pixel + c, word, 4);
+        }
       }
     }
   });

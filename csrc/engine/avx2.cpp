@@ -104,6 +104,20 @@ struct Avx2 {
     }
   };
 
+  static void largest(const uint8_t* const* in, int64_t count, uint8_t* out, int64_t n) {
+    int64_t c = 0;
+    for (; c + 32 <= n; c += 32) {
+      __m256i most = _mm256_setzero_si256();
+      for (int64_t i = 0; i < count; ++i) {
+        most = _mm256_max_epu8(most, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(in[i] + c)));
+      }
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + c), most);
+    }
+    for (; c < n; ++c) {
+      out[c] = 0;
+      for (int64_t i = 0; i < count; ++i) out[c] = std::max(out[c], in[i][c]);
+    }
+  }
   static void look_up(const uint8_t* table, const uint8_t* in, uint8_t* out, int64_t n) {
     for (int64_t i = 0; i < n; ++i) out[i] = table[in[i]];
   }
@@ -115,7 +129,7 @@ void any_conv(const ConvArgs& a, int64_t part, int64_t parts, Lists& lists) {
 
 }  // namespace
 
-const EngineKernels engine_avx2{"avx2", any_conv, depthwise<Avx2<true>>, max_pool, average_pool,
+const EngineKernels engine_avx2{"avx2", any_conv, depthwise<Avx2<true>>, max_pool<Avx2<true>>, average_pool,
                                 mean,   sum,      move<Avx2<true>>,      quantize};
 
 }  // namespace sparseflow

@@ -17,7 +17,7 @@ inline __mmask64 first(int64_t n) { return n >= 64 ? ~__mmask64{0} : (__mmask64{
 
 struct Vnni {
   static constexpr int64_t lanes = kLane, most = 4;
-  static constexpr double near[3] = {1.5, 1.1, 1.05}, far[3] = {1.9, 1.15, 1.1}, look = 0.15;
+  static constexpr double near[3] = {1.5, 1.1, 1.03}, far[3] = {1.9, 1.15, 1.03}, look = 0.15;
   static constexpr int64_t first_cache = 24576;
   using Sum = __m512i;
   using Weights = __m512i;
@@ -88,6 +88,14 @@ struct Vnni {
     void store(int32_t* to) const { _mm512_storeu_si512(to, at); }
   };
 
+  static void largest(const uint8_t* const* in, int64_t count, uint8_t* out, int64_t n) {
+    for (int64_t c = 0; c < n; c += 64) {
+      const __mmask64 some = first(n - c);
+      __m512i most = _mm512_setzero_si512();
+      for (int64_t i = 0; i < count; ++i) most = _mm512_max_epu8(most, _mm512_maskz_loadu_epi8(some, in[i] + c));
+      _mm512_mask_storeu_epi8(out + c, some, most);
+    }
+  }
   static void look_up(const uint8_t* table, const uint8_t* in, uint8_t* out, int64_t n) {
     for (int64_t i = 0; i < n; i += 64) {
       const __mmask64 some = first(n - i);
@@ -98,7 +106,7 @@ struct Vnni {
 
 }  // namespace
 
-const EngineKernels engine_avx512{"avx512", conv<Vnni>, depthwise<Vnni>, max_pool, average_pool,
+const EngineKernels engine_avx512{"avx512", conv<Vnni>, depthwise<Vnni>, max_pool<Vnni>, average_pool,
                                   mean,     sum,        move<Vnni>,      quantize};
 
 }  // namespace sparseflow

@@ -41,6 +41,23 @@ struct Aligned {
 template <class T>
 using AlignedVector = std::vector<T, Aligned<T>>;
 
+// Images of a chunk, at most `most`, so that the threads finish together and few places in tiles stay empty.
+int64_t chunk_size(int64_t n, int64_t most, int64_t threads) {
+  const auto cost = [](int64_t images) {
+    const int64_t whole = std::min(up(images, 4), up(images, 6));  // tiles have four or six pixels
+    return 0.5 + static_cast<double>(images < 4 ? images + 1 : whole);
+  };
+  int64_t best = 1;
+  double least = 1e300;
+  for (int64_t size = 1; size <= most; ++size) {
+    const int64_t chunks = (n + size - 1) / size, rounds = (chunks + threads - 1) / threads;
+    const int64_t tail = chunks - (rounds - 1) * threads == 1 ? n - (chunks - 1) * size : size;
+    const double total = static_cast<double>(rounds - 1) * cost(size) + cost(tail);
+    if (total <= least) best = size, least = total;
+  }
+  return best;
+}
+
 bool is_depthwise(const PlanStep& s, const PlanValue& in, const PlanValue& out) {
   return s.groups > 1 && s.groups == in.c && in.c == out.c && !out.real;
 }
@@ -414,7 +431,7 @@ void Network::run(const float* images, float* out, int64_t n, int threads, const
     throw std::invalid_argument("only codes can be read on the way");
   }
   const int64_t wanted = std::max(1, threads);
-  const int64_t size = std::min(chunk_, std::max<int64_t>(1, (n + wanted - 1) / wanted));
+  const int64_t size = chunk_size(n, chunk_, wanted);
   const int64_t chunks = (n + size - 1) / size;
   const auto piece = [&](int64_t from, int64_t count, Workspace* space) {
     return Piece{images + from * pixels, out + from * outputs, count, space, options.skip, options.probe,

@@ -78,6 +78,12 @@ struct Scalar {
     void store(int32_t* to) const { std::memcpy(to, at, sizeof at); }
   };
 
+  static void largest(const uint8_t* const* in, int64_t count, uint8_t* out, int64_t n) {
+    std::fill(out, out + n, uint8_t{0});
+    for (int64_t i = 0; i < count; ++i) {
+      for (int64_t c = 0; c < n; ++c) out[c] = std::max(out[c], in[i][c]);
+    }
+  }
   static void look_up(const uint8_t* table, const uint8_t* in, uint8_t* out, int64_t n) {
     for (int64_t i = 0; i < n; ++i) out[i] = table[in[i]];
   }
@@ -85,7 +91,7 @@ struct Scalar {
 
 }  // namespace
 
-const EngineKernels engine_scalar{"scalar", conv<Scalar>, depthwise<Scalar>, max_pool, average_pool,
+const EngineKernels engine_scalar{"scalar", conv<Scalar>, depthwise<Scalar>, max_pool<Scalar>, average_pool,
                                   mean,     sum,          move<Scalar>,      quantize};
 
 }  // namespace sparseflow
