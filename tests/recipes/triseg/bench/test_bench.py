@@ -24,9 +24,11 @@ def test_all_suites(tmp_path: Path) -> None:
     assert given.test.opened == ()
     assert json.loads((tmp_path / "bench" / "triseg.json").read_text())["checks"] == body["checks"]
     named = {check["name"]: check for check in body["checks"]}
-    assert len(named) == len(body["checks"]) == 2 + 4 + 2
+    assert len(named) == len(body["checks"]) == 2 + 4 + 2 + 3
     for word in ("differ", "unlike brute force", "batched score"):
         assert next(c for n, c in named.items() if word in n)["ok"], word
+    assert all(check["ok"] for name, check in named.items() if "engine unlike" in name)
+    assert set(body["engine"]["engine_s"]) == {"plain", "codes"}
     assert len(body["search"]["rows"]) == 6
     assert body["search"]["rows"][0]["best"]["15"] >= body["search"]["start_reward"]
     for row in body["search"]["rows"]:

@@ -10,19 +10,22 @@ import torch
 
 from sparseflow.data.splits import Splits
 from sparseflow.errors import ConfigError
+from sparseflow.ops.triseg import tables
 from sparseflow.recipes.checks import Check, checks_body
+from sparseflow.recipes.triseg.bench.engine import engine_checks, time_engine
 from sparseflow.recipes.triseg.bench.exact import exact_checks
 from sparseflow.recipes.triseg.bench.rates import images_for, rate_checks, time_scores, time_update
 from sparseflow.recipes.triseg.bench.rivals import medians, rival_checks, run_rivals
 from sparseflow.recipes.triseg.methods import method_named
-from sparseflow.recipes.triseg.problem import Problem, pose
+from sparseflow.recipes.triseg.problem import Problem, inputs_of, pose
 from sparseflow.recipes.triseg.search_config import SearchConfig
+from sparseflow.recipes.triseg.teacher import load_teacher
 from sparseflow.report.environment import describe
 from sparseflow.report.files import prepare_folder, write_atomic
 
 __all__ = ["SUITES", "TriSegBenchConfig", "bench"]
 
-SUITES = ("exact", "rate", "search")
+SUITES = ("exact", "rate", "search", "engine")
 RIVALS = ("default", "cmaes", "tpe", "evolution", "random", "ppo", "ppo-original")
 PROTOCOL = (
     "All searchers score configurations on the same images with the same evaluator, in the ranges 'relative', the "
@@ -41,7 +44,7 @@ class TriSegBenchConfig:
         model: name of the zoo, `file.py:function`, or the path of a checkpoint.
         out: folder of the checkpoints.
         data: CIFAR-10, as `data.cifar10` takes it; None for the images that ship with sparseflow.
-        suites: any of "exact", "rate", "search".
+        suites: any of "exact", "rate", "search", "engine"; the last is left out on CUDA.
         methods: searchers that are compared; "default" has to win.
         seeds: how many seeds each gets.
         episodes: evaluations of each.
@@ -144,6 +147,9 @@ def bench(config: TriSegBenchConfig, *, splits: Splits | None = None, progress: 
     if "search" in config.suites:
         found, more["search"] = _searches(config, problem, progress)
         checks += found
+    if "engine" in config.suites and not next(problem.teacher.net.buffers()).is_cuda:
+        found, more["engine"] = _engine(config, problem)
+        checks += found
     body = checks_body(
         checks,
         bench="triseg",
@@ -167,6 +173,15 @@ def _rates(config: TriSegBenchConfig, problem: Problem) -> tuple[list[Check], di
     )  # fmt: skip
     update_s = time_update(problem, config.search)
     return rate_checks(rate, update_s), {**rate.to_dict(), "ppo_update_s": update_s}
+
+
+def _engine(config: TriSegBenchConfig, problem: Problem) -> tuple[list[Check], dict[str, Any]]:
+    """Time the engine at the codes that searches start from."""
+    teacher = load_teacher(config.model, config.out)
+    x = inputs_of(teacher, images_for(problem, config.rate_images or 64))
+    rows = zip(teacher.points, problem.start.cpu(), strict=True)
+    times, unequal = time_engine(teacher, x, {point: tables(row[None]) for point, row in rows}, rounds=config.rounds)
+    return engine_checks(times, unequal), times.to_dict()
 
 
 def _searches(config: TriSegBenchConfig, problem: Problem, progress: bool) -> tuple[list[Check], dict[str, Any]]:
