@@ -36,7 +36,7 @@ def test_files_compute_what_the_network_computes(out: Path) -> None:
     result().write(out / "tri_ppo_int_codes" / "result.json")
     given = splits()
     body = export(ExportConfig(model="lenet5", out=str(out), images=60), splits=given)
-    count = min(60, len(given.train))
+    count = min(60, len(given.train) + len(given.calib) + len(given.val))
     for kind in ("engine", "c") if cpp.ABSENT is None else ("c",):
         assert body["checks"][kind] in ({"images": count, "unequal": 0}, "no C compiler")
     assert body["checks"]["reference"]["unequal"] == 0

@@ -1,6 +1,7 @@
 """Quantize: integer codes for weights and activations, and the places of a network where codes can be changed."""
 
 from sparseflow.compress.quantize.integer import IntegerNet, Point, to_integer
+from sparseflow.compress.quantize.program import to_program
 from sparseflow.compress.quantize.qat import calibrate, freeze_bn, freeze_observers, prepare_qat, quantizers
 from sparseflow.compress.quantize.sites import Site, Sites, find_sites
 from sparseflow.compress.quantize.spec import QuantConfig, QuantSpec, dequantize, quantize
@@ -21,4 +22,5 @@ __all__ = [
     "quantize",
     "quantizers",
     "to_integer",
+    "to_program",
 ]

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sparseflow.compress.approximate import TriSegResult
 from sparseflow.compress.approximate.result import FOLDER
-from sparseflow.compress.quantize.program import to_program
+from sparseflow.compress.quantize import to_program
 from sparseflow.data.splits import Splits, open_splits
 from sparseflow.errors import ConfigError, DataError, MeasurementError
 from sparseflow.export import export_c, write_plan
@@ -79,8 +79,8 @@ class ExportConfig:
 def export(config: ExportConfig, *, splits: Splits | None = None) -> dict[str, Any]:
     """Write a network's plan and C sources, and check that they compute what it computes.
 
-    The engine runs the plan, and where there is a C compiler the built sources run too, on `images` training images;
-    every output must equal Python's to the bit (behind a mean of logits, to 1e-6).
+    The engine runs the plan, and where there is a C compiler the built sources run too, on `images` images (never those
+    for testing); every output must equal Python's to the bit (behind a mean of logits, to 1e-6).
 
     Args:
         config: what is exported.
@@ -116,7 +116,7 @@ def export(config: ExportConfig, *, splits: Splits | None = None) -> dict[str, A
     }
     if config.images:
         parts = open_splits(config.data) if splits is None else splits
-        x = inputs_of(teacher, parts.train)[: config.images]
+        x = _images(teacher, parts, config.images)
         want = torch.cat([teacher.net(b, tables=chosen or None) for b in torch.split(x, _AT_ONCE)])
         body["checks"] = _checks(program, x, want.reshape(len(x), -1), sources)
     return body
@@ -135,6 +135,16 @@ def chosen_tables(teacher: Teacher, result: TriSegResult, path: Path) -> dict[st
         raise DataError(f"{path}: layer {unknown[0]!r} is no site of {teacher.name!r}; there are {', '.join(points)}")
     rows = zip(result.layers, result.codes(), strict=True)
     return {points[name]: tables(row[None], result.overflow) for name, row in rows}
+
+
+def _images(teacher: Teacher, parts: Splits, count: int) -> Tensor:
+    """Return images that nothing is judged by: of training, then of calibration and of selection, never of the test."""
+    found: list[Tensor] = []
+    for part in (parts.train, parts.calib, parts.val):
+        wanted = min(count - sum(len(x) for x in found), len(part))
+        if wanted:
+            found.append(inputs_of(teacher, part.take(wanted)))
+    return torch.cat(found)
 
 
 def _notes(teacher: Teacher, result: TriSegResult | None) -> dict[str, str]:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sparseflow.compress.quantize.program import to_program
+from sparseflow.compress.quantize import to_program
 from sparseflow.errors import ConfigError, UnsupportedError
 from sparseflow.ops.int8_net import Engine, Program
 from sparseflow.recipes.checks import Check
