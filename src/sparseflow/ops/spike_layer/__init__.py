@@ -12,7 +12,7 @@ from torch import Tensor
 from sparseflow.errors import ConfigError, UnsupportedError
 from sparseflow.ops._library import run
 from sparseflow.ops.lif.reference import WORD, LIFParams
-from sparseflow.ops.spike_layer import _pack, cuda, event, gate, reference, small
+from sparseflow.ops.spike_layer import _pack, cuda, event, gate, pairs, reference, small
 from sparseflow.ops.spike_layer._grid import grid_exact, quantise
 from sparseflow.ops.spike_layer.reference import Source, check_width, pack_counts, unpack_counts
 from sparseflow.ops.spike_layer.space import OP
@@ -155,7 +155,11 @@ def _packed(
     if kernel == "gated":
         return gate.pack(weights, bias, params, identity, planes, precision, crossover)
     if kernel == "cuda":
-        return _pack.pack(weights, bias, params, identity, precision)
+        tensors = _pack.pack(weights, bias, params, identity, precision)
+        spikes_alone = planes == (1,) and not identity and params is not None and precision == "fp16"
+        if spikes_alone and params is not None and pairs.suits(tuple(weights[0].shape)):
+            tensors |= pairs.pack(weights[0], bias, params)
+        return tensors
     tensors = {f"weight{i}": w.contiguous() for i, w in enumerate(weights)}
     return tensors if bias is None else {**tensors, "bias": bias.detach()}
 

@@ -275,7 +275,7 @@ def spike_layer(
         into: contiguous int32 words `[T*N, Ho, Wo, out_planes*ceil(Cout/32)]` to write; made if None.
         gate: one int32 on the device and a number; unless they are equal when the kernel starts, it returns at
             once and writes nothing.
-        tune: arguments of `configure` that are not to be chosen.
+        tune: arguments of `configure` that are not to be chosen, or defines of `pairs`; "pairs" says whether it runs.
 
     Raises:
         UnsupportedError: it cannot run here; says why.
@@ -308,28 +308,30 @@ def spike_layer(
     leak = params is not None and params.kind == "lif"
     reset = 0 if params is None or params.v_reset is None else 1 if params.v_reset == 0 else 2
     known = dict(tune)
-    wanted = known.pop("pairs", True) and known.keys() <= set(pairs.TUNED)
-    if wanted and "pairs" in weights.tensors and start is None and not keep_v and pairs.fits(every[0]):
-        made = pairs.configure(
-            count=every[0].words.shape[3],
-            add=0 if add is None else add[1],
-            out_planes=out_planes,
-            reset=reset,
-            tune=tuple(known.items()),
-        )
-        packed, constants = weights.tensors["pairs"], weights.tensors["pairs_constants"]
-        given = (extra, None if gate is None else gate[0])
-        addresses = (
-            *(x.data_ptr() for x in (every[0].words, packed, constants, y)),
-            *(0 if x is None else x.data_ptr() for x in given),
-        )
-        device = words.get_device()
+    device = words.get_device()
+    alone = start is None and not keep_v and "pairs" in weights.tensors and pairs.fits(every[0])
+    if alone and known.keys() <= {"pairs", *pairs.TUNED}:
         cores = torch.cuda.get_device_properties(device).multi_processor_count
-        paired = pairs.Call(addresses, 0 if gate is None else gate[1], n, ho, wo, steps, channels, cores)
-        pairs.launch(device, torch.cuda.current_stream(device).cuda_stream, made, paired)
-        return result, last
+        # Where tiles are few, the kernel for single pixels divides their steps.
+        if known.get("pairs", -(-n * ho * wo // PIXELS) * -(-channels // COLUMNS) > cores):
+            given = (extra, None if gate is None else gate[0])
+            addresses = (
+                *(x.data_ptr() for x in (every[0].words, *pairs.packed(weights.tensors), y)),
+                *(0 if x is None else x.data_ptr() for x in given),
+            )
+            made = pairs.configure(
+                count=every[0].words.shape[3],
+                add=0 if add is None else add[1],
+                out_planes=out_planes,
+                reset=reset,
+                tune=tuple((name, value) for name, value in known.items() if name != "pairs"),
+            )
+            paired = pairs.Call(addresses, 0 if gate is None else gate[1], n, ho, wo, steps, channels, cores)
+            pairs.launch(device, torch.cuda.current_stream(device).cuda_stream, made, paired)
+            return result, last
+    known.pop("pairs", None)
     plan = _plan(
-        words.get_device(),
+        device,
         tuple((tuple(s.words.shape), s[1:], identity is not None and i == len(sources)) for i, s in enumerate(every)),
         packed.shape[2],
         weights.precision == "int8",

@@ -1,4 +1,4 @@
-// What spike_layer.cu makes of sums: a neuron's potential, spike and reset, or currents that are written as they are.
+// What sums become: a neuron's potential, spike and reset, or currents that are written as they are.
 
 constexpr float NO_SPIKES = 8388608.0f;  // spikes add up in the mantissa of 2^23
 
@@ -7,12 +7,16 @@ struct Neuron {
 
   __device__ __forceinline__ float rest() const { return RESET == 2 ? reset : 0.0f; }
 
-  // Takes a current, and adds spike `i` of `sum`.
-  __device__ __forceinline__ void fire(float& v, float x, float& sum, int i) const {
-    const float h = LEAK ? __fmaf_rn(keep, v, x) : v + x;
+  // Takes a charged potential, adds spike `i` to `sum`, and returns what is left.
+  __device__ __forceinline__ float discharge(float h, float& sum, int i) const {
     const float s = reaches(h, threshold);
     sum = __fmaf_rn(s, (float)(1 << i), sum);
-    v = RESET == 0 ? __fmaf_rn(-s, threshold, h) : RESET == 1 ? __fmaf_rn(-s, h, h) : s != 0 ? reset : h;
+    return RESET == 0 ? __fmaf_rn(-s, threshold, h) : RESET == 1 ? __fmaf_rn(-s, h, h) : s != 0 ? reset : h;
+  }
+
+  // Takes a current.
+  __device__ __forceinline__ void fire(float& v, float x, float& sum, int i) const {
+    v = discharge(LEAK ? __fmaf_rn(keep, v, x) : v + x, sum, i);
   }
 };
 

@@ -2,6 +2,7 @@
 
 import ctypes
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -13,7 +14,7 @@ from sparseflow.ops.spike_layer import _build
 from sparseflow.ops.spike_layer._pack import COLUMNS, INPUTS, _chunked, _constants
 from sparseflow.ops.spike_layer.reference import Source
 
-__all__ = ["Call", "Params", "configure", "fits", "launch", "pack", "suits", "transform"]
+__all__ = ["Call", "Params", "configure", "fits", "launch", "pack", "packed", "shared_bytes", "suits", "transform"]
 
 NAME = "spike_pairs"
 TAPS = (3, 3)
@@ -21,7 +22,7 @@ COUNTS = (2, 4)  # words of an input pixel whose weights stay in shared memory
 PAIRS = 64
 GROUPS = 2
 CHUNK = 2 * INPUTS * COLUMNS  # bytes
-TUNED = ("BUFFERS", "TURNS", "NORMAL")
+TUNED = ("BUFFERS",)
 
 
 class Params(ctypes.Structure):
@@ -50,7 +51,8 @@ def fits(source: Source) -> bool:
     >>> fits(Source(words, 64, 1, (3, 3), (1, 1), (1, 1))), fits(Source(words, 64, 1, (3, 3), (2, 2), (1, 1)))
     (True, False)
     """
-    return source[2:] == (1, TAPS, (1, 1), (1, 1), (1, 1)) and source.words.data_ptr() % 8 == 0
+    few = source.words.numel() < 2**31
+    return source[2:] == (1, TAPS, (1, 1), (1, 1), (1, 1)) and source.words.data_ptr() % 8 == 0 and few
 
 
 def transform(weight: Tensor) -> Tensor:
@@ -88,6 +90,11 @@ def pack(weight: Tensor, bias: Tensor | None, params: LIFParams) -> dict[str, Te
     }
 
 
+def packed(tensors: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """Return the weights and the constants among the tensors of a layer."""
+    return tensors["pairs"], tensors["pairs_constants"]
+
+
 def configure(
     *, count: int, add: int, out_planes: int, reset: int, tune: tuple[tuple[str, int], ...] = ()
 ) -> tuple[tuple[str, int], ...]:
@@ -100,7 +107,8 @@ def configure(
         reset: 0 subtracts the threshold, 1 sets to 0, 2 sets to the reset potential.
         tune: defines that are not to be chosen.
     """
-    chosen = {"BUFFERS": 2, "TURNS": 0, "NORMAL": 0} | dict(tune)
+    # Measured on an H200.
+    chosen = {"BUFFERS": 3 if count == COUNTS[-1] else 2} | dict(tune)
     made = {name: chosen[name] for name in TUNED}
     return tuple((made | {"COUNT": count, "ADD": add, "OUTP": out_planes, "RESET": reset}).items())
 

@@ -9,7 +9,6 @@
 // Compiled once for each set of defines; no header is needed.
 //   COUNT       words of an input pixel, even
 //   BUFFERS     operands that products under way may read
-//   TURNS       the two warpgroups take turns at the tensor cores
 //   ADD, OUTP   planes added to the spikes, planes written
 //   RESET       0 subtracts the threshold, 1 sets to 0, 2 sets to the reset potential
 
@@ -23,6 +22,8 @@ typedef float Sum;
 #define INT8 0
 #define HALVES 1
 #define VEC 1
+#define LEAK 1
+#define OUT 0
 constexpr int STEPS = 4;
 constexpr int STEP = BN * 32;          // bytes of one product
 constexpr int CHUNK = STEP * STEPS;    // bytes of 64 inputs by 64 outputs
@@ -30,8 +31,6 @@ constexpr int PARTS = COUNT / 2;       // 64s of input channels
 constexpr int UNITS = 3 * PARTS;       // of 64 inputs of one row of the window
 constexpr int WAYS = 4;                // products of a unit
 constexpr int GROUPS = 2;
-constexpr u32 UP = 0x78007800u, DOWN = 0xf800f800u;  // 2^15 and -2^15, twice
-constexpr float GAIN = NORMAL ? 32768.0f : 1.0f;
 
 struct Params {
   const u32* words;
@@ -47,6 +46,8 @@ struct Params {
 
 #include "instructions.cuh"
 
+#include "neurons.cuh"
+
 __device__ __forceinline__ u32 plus(u32 x, u32 y) {
   u32 z;
   asm("add.f16x2 %0, %1, %2;" : "=r"(z) : "r"(x), "r"(y));
@@ -58,15 +59,6 @@ __device__ __forceinline__ u32 minus(u32 x, u32 y) {
   asm("sub.f16x2 %0, %1, %2;" : "=r"(z) : "r"(x), "r"(y));
   return z;
 }
-
-__device__ __forceinline__ u32 fma2(u32 x, u32 y, u32 z) {
-  u32 w;
-  asm("fma.rn.f16x2 %0, %1, %2, %3;" : "=r"(w) : "r"(x), "r"(y), "r"(z));
-  return w;
-}
-
-__device__ __forceinline__ void meet(int id) { asm volatile("barrier.cta.sync %0, 256;" ::"r"(id) : "memory"); }
-__device__ __forceinline__ void pass(int id) { asm volatile("barrier.cta.arrive %0, 256;" ::"r"(id) : "memory"); }
 
 extern "C" __global__ void __launch_bounds__(128 * GROUPS, 1) spike_pairs(const __grid_constant__ Params p) {
   extern __shared__ __align__(1024) u8 memory[];
@@ -91,21 +83,20 @@ extern "C" __global__ void __launch_bounds__(128 * GROUPS, 1) spike_pairs(const 
       }
     }
   }
-  for (int i = thread; i < BN; i += 128 * GROUPS) bias[i] = p.constants[8 + column * BN + i] * GAIN;
+  for (int i = thread; i < BN; i += 128 * GROUPS) bias[i] = p.constants[8 + column * BN + i];
   __syncthreads();
 
-  const float keep = p.constants[0], threshold = p.constants[1] * GAIN;
-  [[maybe_unused]] const float reset = p.constants[2] * GAIN;
+  const float keep = p.constants[0];
+  const Neuron neuron{keep, p.constants[1], p.constants[2]};
   const float4* mean = (const float4*)bias + 4 * c;
   const int pitch = p.words_out * 4, line_words = p.width * COUNT;
   bool came = false;
-  if (TURNS && group == 1) pass(1);
 
 #pragma unroll 1
   for (int begin = block; begin < p.tiles; begin += blocks * GROUPS) {
     // Where tiles are few, a warpgroup has a multiprocessor for itself.
     const int tile = begin + blocks * group;
-    if (!TURNS && tile >= p.tiles) break;
+    if (tile >= p.tiles) break;
     // Of each pair: the pixel of its window that this lane of four reads, in which rows there is one, and its outputs.
     const u32* at[2];
     u32 seen[2];
@@ -146,13 +137,12 @@ extern "C" __global__ void __launch_bounds__(128 * GROUPS, 1) spike_pairs(const 
     biases();
 #pragma unroll
     for (int i = 0; i < BN / 2; ++i) {
-      const float x = __fmaf_rn(keep, RESET == 2 ? reset : 0.0f, b[i / 4 * 2 + i % 2]);
+      const float x = __fmaf_rn(keep, neuron.rest(), b[i / 4 * 2 + i % 2]);
       acc[0][i] = x, acc[3][i] = -x;
     }
 
 #pragma unroll 1
     for (int t = 0; t < p.steps; ++t) {
-      if (TURNS) meet(1 + group);
       u32 a[BUFFERS][WAYS][4];
 #pragma unroll
       for (int unit = 0; unit < UNITS; ++unit) {
@@ -182,11 +172,10 @@ extern "C" __global__ void __launch_bounds__(128 * GROUPS, 1) spike_pairs(const 
               u32 d[4];
 #pragma unroll
               for (int j = 0; j < 4; ++j) d[j] = word[r][j][s / 2] & 0x00010001u << (2 * (s % 2) + q);
-              if (NORMAL) d[1] = fma2(d[1], UP, 0), d[2] = fma2(d[2], UP, 0);
-              a[k][0][r + 2 * q] = NORMAL ? fma2(d[0], UP, minus(0, d[2])) : minus(d[0], d[2]);
+              a[k][0][r + 2 * q] = minus(d[0], d[2]);
               a[k][1][r + 2 * q] = plus(d[1], d[2]);
               a[k][2][r + 2 * q] = minus(d[2], d[1]);
-              a[k][3][r + 2 * q] = NORMAL ? fma2(d[3], DOWN, d[1]) : minus(d[1], d[3]);
+              a[k][3][r + 2 * q] = minus(d[1], d[3]);
             }
           // Keeps the compiler from sinking the expansion between the products, which would serialise them.
 #pragma unroll
@@ -205,7 +194,6 @@ extern "C" __global__ void __launch_bounds__(128 * GROUPS, 1) spike_pairs(const 
           mma_wait<BUFFERS - 1>();
         }
       }
-      if (TURNS) pass(2 - group);
       mma_wait<0>();
       came = true;
 
@@ -215,15 +203,12 @@ extern "C" __global__ void __launch_bounds__(128 * GROUPS, 1) spike_pairs(const 
         u32 carry[2];
 #pragma unroll
         for (int e = 0; e < 2; ++e) {
-          // Spikes add up in the mantissa of 2^23.
-          float sum = 8388608.0f;
+          float sum = NO_SPIKES;
 #pragma unroll
           for (int i = 0; i < 16; ++i) {
             const int k = i / 2 * 4 + 2 * r + i % 2;
             const float h = e == 0 ? acc[0][k] + (acc[1][k] + acc[2][k]) : (acc[1][k] - acc[2][k]) - acc[3][k];
-            const float s = reaches(h, threshold);
-            sum = __fmaf_rn(s, (float)(1 << i), sum);
-            const float v = RESET == 0 ? __fmaf_rn(-s, threshold, h) : RESET == 1 ? __fmaf_rn(-s, h, h) : s != 0 ? reset : h;
+            const float v = neuron.discharge(h, sum, i);
             acc[3 * e][k] = e == 0 ? __fmaf_rn(keep, v, b[i]) : __fmaf_rn(-keep, v, -b[i]);
           }
           carry[e] = __float_as_uint(sum);
