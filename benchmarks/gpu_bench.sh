@@ -46,11 +46,11 @@ for k in ${KERNELS:-}; do options+=(--kernel "$k"); done
 # Visit, lane, share of the lane's time, name of the piece, its options. Shares are about the seconds that a piece needs.
 # In one visit the lanes of the second are the third and the fourth.
 pieces="
-1 0 375 network-spiking_resnet50-32 --only network --case spiking_resnet50:32
+1 0 365 network-spiking_resnet50-32 --only network --case spiking_resnet50:32
 1 0 145 seed                        --only seed
-1 1 150 correct                     --only correct
-1 1 205 network-sew_resnet18-32     --only network --case sew_resnet18:32
-1 1 170 blocks                      --only blocks
+1 1 185 correct                     --only correct
+1 1 180 network-sew_resnet18-32     --only network --case sew_resnet18:32
+1 1 145 blocks                      --only blocks
 2 0 540 coverage                    --only coverage
 2 1 300 network-spiking_resnet50-1  --only network --case spiking_resnet50:1
 2 1 165 network-sew_resnet18-1      --only network --case sew_resnet18:1
