@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sparseflow.data import ImageSet, erase, rotate
 
-__all__ = ["augmented"]
+__all__ = ["augment", "augmented"]
 
 
 def augmented(
@@ -41,28 +41,52 @@ def augmented(
     device = pixels.device
     g = torch.Generator(device=device).manual_seed(seed)
     order = torch.randperm(len(labels), generator=g, device=device)
-    side, pad = pixels.shape[-1], crop_padding
-    grid = torch.arange(side, device=device)
-    channel = torch.arange(pixels.shape[1], device=device).view(1, -1, 1, 1)
     # A smaller last batch would be compiled anew, so it is left out.
     whole = len(order) - len(order) % batch_size or len(order)
     for index in torch.split(order[:whole], batch_size):
-        n = len(index)
-        draw = torch.rand(5, n, 1, generator=g, device=device)
-        rows = grid + (draw[0] * (2 * pad + 1)).long()
-        columns = grid + (draw[1] * (2 * pad + 1)).long()
-        if flip:
-            columns = torch.where(draw[2] < 0.5, columns.flip(1), columns)
-        x = F.pad(images.normalize(pixels[index]), (pad,) * 4)
-        which = torch.arange(n, device=device).view(-1, 1, 1, 1)
-        x = x[which, channel, rows[:, None, :, None], columns[:, None, None, :]]
-        if cutout:
-            half = cutout / 2
-            hit_rows = (grid + 0.5 - draw[3] * side).abs() < half
-            hit_columns = (grid + 0.5 - draw[4] * side).abs() < half
-            x = x.masked_fill((hit_rows[:, :, None] & hit_columns[:, None, :]).unsqueeze(1), 0.0)
-        if degrees:
-            x = rotate(x, degrees, g)
-        if erasing:
-            x = erase(x, erasing, g)
+        x = augment(
+            images.normalize(pixels[index]), g, crop_padding=crop_padding, flip=flip, cutout=cutout, degrees=degrees,
+            erasing=erasing,
+        )  # fmt: skip
         yield x, labels[index]
+
+
+def augment(
+    x: Tensor,
+    generator: torch.Generator,
+    *,
+    crop_padding: int = 0,
+    flip: bool = False,
+    cutout: int = 0,
+    degrees: float = 0.0,
+    erasing: float = 0.0,
+) -> Tensor:
+    """Return a batch with each image cropped, mirrored, turned and blanked by its own draw; no value is read back.
+
+    Args:
+        x: `[N, C, S, S]` normalised images.
+        generator: of their device.
+        crop_padding: as of `augmented`.
+        flip: likewise.
+        cutout: likewise.
+        degrees: likewise.
+        erasing: likewise.
+    """
+    device, n, side, pad = x.device, len(x), x.shape[-1], crop_padding
+    grid = torch.arange(side, device=device)
+    channel = torch.arange(x.shape[1], device=device).view(1, -1, 1, 1)
+    draw = torch.rand(5, n, 1, generator=generator, device=device)
+    rows = grid + (draw[0] * (2 * pad + 1)).long()
+    columns = grid + (draw[1] * (2 * pad + 1)).long()
+    if flip:
+        columns = torch.where(draw[2] < 0.5, columns.flip(1), columns)
+    which = torch.arange(n, device=device).view(-1, 1, 1, 1)
+    x = F.pad(x, (pad,) * 4)[which, channel, rows[:, None, :, None], columns[:, None, None, :]]
+    if cutout:
+        half = cutout / 2
+        hit_rows = (grid + 0.5 - draw[3] * side).abs() < half
+        hit_columns = (grid + 0.5 - draw[4] * side).abs() < half
+        x = x.masked_fill((hit_rows[:, :, None] & hit_columns[:, None, :]).unsqueeze(1), 0.0)
+    if degrees:
+        x = rotate(x, degrees, generator)
+    return erase(x, erasing, generator) if erasing else x

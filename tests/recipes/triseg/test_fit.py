@@ -8,7 +8,8 @@ from sparseflow.data import ImageSet
 from sparseflow.errors import ConfigError, MeasurementError
 from sparseflow.recipes.triseg import fit as module
 from sparseflow.recipes.triseg.config import TrainConfig
-from sparseflow.recipes.triseg.fit import accuracy, device_of, distilled, fit, rate
+from sparseflow.recipes.triseg.fit import accuracy, device_of, fit, rate
+from sparseflow.recipes.triseg.step import distilled
 
 
 def images(n=60, seed=0):
@@ -127,20 +128,6 @@ def test_epochs_that_may_not_be_kept_are_not(tmp_path):
     assert any(line["kept"] for line in lines[2:])
 
 
-def test_mixed_batches_hold_both_images_and_labels(tmp_path):
-    x, y = images(6).normalize(images(6).images), images(6).labels
-    mixed, other, own = module._mixed(config(tmp_path, mixup=1.0), x, y)
-    assert 0 < own < 1
-    rest = (mixed - own * x) / (1 - own)
-    nearest = torch.cdist(rest.flatten(1), x.flatten(1)).argmin(1)
-    assert sorted(nearest.tolist()) == list(range(6))
-    assert torch.equal(y[nearest], other)
-    assert module._mixed(config(tmp_path), x, y)[2] == 1.0
-    net = model()
-    fit(net, config(tmp_path, mixup=0.5, epochs=8), images(), images(30, 1), progress=False)
-    assert accuracy(net, images(30, 1), torch.device("cpu")) > 0.8
-
-
 def test_codes_have_a_rate_of_their_own(tmp_path):
     net = model()
     code = nn.Parameter(torch.zeros(3))
@@ -170,13 +157,6 @@ def test_rates_follow_the_schedule():
     assert rate(cosine, 1.0) == pytest.approx(0.0)
     step = TrainConfig(milestones=(0.5, 0.75), gamma=0.2)
     assert [rate(step, d) for d in (0.0, 0.5, 0.8)] == pytest.approx([1.0, 0.2, 0.04])
-
-
-def test_distillation_is_the_divergence_by_hand():
-    z, t = torch.tensor([[1.0, 0.0, -1.0]]), torch.tensor([[0.0, 2.0, 0.0]])
-    p, q = torch.softmax(t / 2, 1), torch.softmax(z / 2, 1)
-    torch.testing.assert_close(distilled(z, t, 2.0), 4 * (p * (p / q).log()).sum())
-    assert float(distilled(z, z, 3.0)) == pytest.approx(0.0, abs=1e-7)
 
 
 def test_accuracy_leaves_the_mode(tmp_path):

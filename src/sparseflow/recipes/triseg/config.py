@@ -9,7 +9,7 @@ from sparseflow.recipes.triseg.checkpoint import network_name
 
 __all__ = ["FinetuneConfig", "QatConfig", "TrainConfig", "check_choice"]
 
-_NOT_THE_RUN = ("out", "data", "device", "compile")
+_NOT_THE_RUN = ("out", "data", "device", "compile", "graph")
 
 
 def check_choice(config: object, name: str, allowed: tuple[str, ...]) -> None:
@@ -50,6 +50,7 @@ class TrainConfig:
         flip: mirror half of the images.
         degrees: largest angle of a random rotation; 0 for none.
         erasing: share of the images of which a random rectangle is blanked.
+        calm: share of the run at its end without rotation and blanking.
         mixup: mix each batch with itself in another order, the share of an image drawn from Beta(mixup, mixup); 0 for
             none.
         teacher: checkpoint on codes whose logits are learned too; None for none.
@@ -58,6 +59,7 @@ class TrainConfig:
         precision: "auto" for the fastest that the stage bears on CUDA and float32 elsewhere, "bfloat16", "tf32" or
             "float32".
         compile: compile the network for training.
+        graph: on CUDA, replay each step as one graph; for networks whose launches cost more than their sums.
         device: "auto", "cpu" or "cuda".
         seed: seed of weights, order, augmentation and dropout.
         val: images for the choice of the epoch; None for the default of `open_splits`.
@@ -93,12 +95,14 @@ class TrainConfig:
     flip: bool = True
     degrees: float = 15.0
     erasing: float = 0.5
+    calm: float = 0.0
     mixup: float = 0.0
     teacher: str | None = None
     kd_weight: float = 0.9
     kd_t: float = 4.0
     precision: str = "auto"
     compile: bool = False
+    graph: bool = False
     device: str = "auto"
     seed: int = 0
     val: int | None = None
@@ -123,7 +127,7 @@ class TrainConfig:
         for name in ("momentum", "warmup", "label_smoothing"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected 0 to below 1")
-        for name in ("erasing", "kd_weight"):
+        for name in ("erasing", "kd_weight", "calm"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected 0 to 1")
         if self.nesterov and self.momentum == 0:

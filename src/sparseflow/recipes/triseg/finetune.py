@@ -21,7 +21,8 @@ from sparseflow.errors import ConfigError
 from sparseflow.ops.triseg import tables
 from sparseflow.recipes.triseg.checkpoint import QatNet, build_network, read_qat, save_qat
 from sparseflow.recipes.triseg.config import FinetuneConfig
-from sparseflow.recipes.triseg.fit import accuracy, device_of, fit, layout_of
+from sparseflow.recipes.triseg.fit import accuracy, device_of, fit
+from sparseflow.recipes.triseg.step import layout_of
 from sparseflow.recipes.triseg.teacher import find_qat
 from sparseflow.recipes.triseg.train import description, splits_of, training_images
 
@@ -67,13 +68,15 @@ def finetune_triseg(config: FinetuneConfig, *, progress: bool = True) -> dict[st
     result_file = config.result_file or f"{config.name}_finetuned_{config.mode}_seed{config.seed}.json"
     result_path = Path(config.out) / FOLDER / result_file
 
-    def before_epoch(done: float) -> None:
-        net.real.requires_grad_(done < config.code_share)
-        if done >= config.freeze_at:
-            freeze_bn(graph)
+    phase = (True, False)
 
-    def after_step(_: float) -> None:
-        net.settle()
+    def before_epoch(done: float) -> bool:
+        nonlocal phase
+        before, phase = phase, (done < config.code_share, done >= config.freeze_at)
+        net.real.requires_grad_(phase[0])
+        if phase[1]:
+            freeze_bn(graph)
+        return phase != before
 
     def write(val: float) -> dict[str, Any]:
         record = description(config, device, began) | {
@@ -100,7 +103,7 @@ def finetune_triseg(config: FinetuneConfig, *, progress: bool = True) -> dict[st
 
     lines = fit(
         net, config, train, splits.val, codes=[net.real], code_lr=config.code_lr, guide=guide,
-        before_epoch=before_epoch, after_step=after_step, kept=keep,
+        before_epoch=before_epoch, after_step=net.settle, kept=keep,
         progress=progress,
     )  # fmt: skip
     graph = net.release()

@@ -9,22 +9,18 @@ from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from safetensors.torch import load_file, save
-from torch import Tensor, nn
+from torch import nn
 from tqdm import tqdm
 
 from sparseflow.data import ImageSet
 from sparseflow.errors import ConfigError, MeasurementError
 from sparseflow.ir.files import write_atomic
-from sparseflow.recipes.augment import augmented
 from sparseflow.recipes.train_state import resume, save_state
 from sparseflow.recipes.triseg.config import TrainConfig
+from sparseflow.recipes.triseg.step import Guide, Step, layout_of
 
-__all__ = ["accuracy", "device_of", "distilled", "fit", "layout_of", "rate"]
-
-Guide = Callable[[Tensor], Tensor | None]
-"""From images to the logits of a teacher; None while it has none."""
+__all__ = ["accuracy", "device_of", "fit", "rate"]
 
 _EVAL_BATCH = 500
 
@@ -40,11 +36,6 @@ def device_of(config: TrainConfig) -> torch.device:
     return torch.device("cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def layout_of(device: torch.device) -> torch.memory_format:
-    """Return the layout of images in which a device convolves fastest."""
-    return torch.channels_last if device.type == "cuda" else torch.contiguous_format
-
-
 def rate(config: TrainConfig, done: float) -> float:
     """Return the learning rate as a share of its peak, once the share `done` of the run lies behind.
 
@@ -56,20 +47,6 @@ def rate(config: TrainConfig, done: float) -> float:
     if config.schedule == "step":
         return config.gamma ** sum(done >= m for m in config.milestones)
     return 0.5 * (1 + math.cos(math.pi * (done - config.warmup) / (1 - config.warmup)))
-
-
-def distilled(logits: Tensor, teacher: Tensor, t: float) -> Tensor:
-    """Return T²·KL(softmax(teacher / T) ‖ softmax(logits / T)), the mean over the images.
-
-    Args:
-        logits: `[N, classes]` of the student.
-        teacher: `[N, classes]`.
-        t: temperature T.
-
-    Source: Hinton et al., arXiv 1503.02531.
-    """
-    student, other = F.log_softmax(logits / t, 1), F.log_softmax(teacher / t, 1)
-    return F.kl_div(student, other, reduction="batchmean", log_target=True) * t * t
 
 
 @torch.no_grad()
@@ -103,8 +80,8 @@ def fit(
     codes: Iterable[nn.Parameter] = (),
     code_lr: float = 0.0,
     guide: Guide | None = None,
-    before_epoch: Callable[[float], None] | None = None,
-    after_step: Callable[[float], None] | None = None,
+    before_epoch: Callable[[float], bool] | None = None,
+    after_step: Callable[[], None] | None = None,
     may_keep: Callable[[float], bool] | None = None,
     kept: Callable[[nn.Module, dict[str, Any]], None] | None = None,
     progress: bool = True,
@@ -123,8 +100,8 @@ def fit(
         codes: parameters in units of codes, which are trained at a rate of their own.
         code_lr: that rate, at its peak.
         guide: what `config.kd_weight` of the loss learns from.
-        before_epoch: told the share that is done before an epoch.
-        after_step: told the share that is done after a step, as to move codes back into their order.
+        before_epoch: told the share that is done before an epoch; returns whether it changed what a step does.
+        after_step: called after a step, as to move codes back into their order; reads nothing back from the device.
         may_keep: tells from the share that is done whether an epoch's weights may be kept; any if None.
         kept: called with the model, in eval mode, whenever an epoch was the best, and the epoch's line.
         progress: show a progress bar.
@@ -144,8 +121,6 @@ def fit(
     identity = json.dumps({"stage": config.stage} | config.to_dict(), sort_keys=True)
     epoch = resume(config.folder, identity, model, optimizer) if config.minutes is None else 0
     lines = _lines(config, epoch)
-    call = torch.compile(model, dynamic=False) if config.compile else model
-    pixels, labels = train.images.to(device), train.labels.to(device)
     size = min(config.batch_size, len(train))
     steps = max(1, len(train) // size)
     total = config.epochs * steps
@@ -158,46 +133,28 @@ def fit(
         return min(1.0, (time.perf_counter() - began) / (60 * config.minutes))
 
     with bar, _precision(config, device, half) as cast, torch.random.fork_rng(devices=_cuda(device)):
+        step = Step(model, config, train, optimizer, size=size, cast=cast, guide=guide, after=after_step)
+        calm = False
         share = done(epoch * steps)
         # Starting may take all of the time there is; one step is always made.
         while share < 1 or epoch == 0:
             tick = time.perf_counter()
             torch.manual_seed(config.seed * 1_000_003 + epoch)
-            if before_epoch is not None:
-                before_epoch(share)
+            changed = before_epoch is not None and before_epoch(share)
+            if calm != (share >= 1 - config.calm):
+                step.calm = calm = not calm
+                changed = True
             model.train()
-            sums = torch.zeros(2, device=device)
-            seen = 0
-            for x, y in _batches(config, train, pixels, labels, epoch, size):
+            step.restart(capture=changed)
+            for index in step.order():
                 lr = rate(config, share)
-                for group in optimizer.param_groups:
-                    group["lr"] = lr * group["peak"]
-                x, other, own = _mixed(config, x, y)
-                x = x.contiguous(memory_format=layout_of(device))
-                with cast():
-                    logits = call(x).float()
-                    said = None if guide is None else guide(x)
-                loss = F.cross_entropy(logits, y, label_smoothing=config.label_smoothing)
-                if own < 1:
-                    loss = torch.lerp(F.cross_entropy(logits, other, label_smoothing=config.label_smoothing), loss, own)
-                if said is not None:
-                    loss = torch.lerp(loss, distilled(logits, said.float(), config.kd_t), config.kd_weight)
-                optimizer.zero_grad(set_to_none=True)
-                torch.autograd.backward(loss)
-                if config.clip:
-                    nn.utils.clip_grad_norm_(model.parameters(), config.clip)
-                optimizer.step()
-                with torch.no_grad():
-                    sums += torch.stack([loss.detach(), (logits.argmax(1) == y).float().mean()])
-                seen += 1
-                share = done(epoch * steps + seen)
-                if after_step is not None:
-                    after_step(share)
+                step(index, lr)
+                share = done(epoch * steps + step.steps)
                 bar.update()
                 if share >= 1:
                     break
             epoch += 1
-            mean, hits = (sums / seen).tolist()
+            mean, hits = (step.sums / step.steps).tolist()
             if not math.isfinite(mean):
                 raise MeasurementError(f"the loss is {mean} in epoch {epoch - 1}; lower lr={config.lr}")
             line: dict[str, Any] = {
@@ -240,38 +197,15 @@ def _optimizer(
         {"params": codes, "weight_decay": 0.0, "peak": code_lr},
     ]
     groups = [group for group in groups if group["params"]]
-    fused = weights[0].is_cuda or None
+    on_cuda = weights[0].is_cuda
+    if on_cuda and config.graph:
+        # A graph repeats numbers of the host, but reads tensors of the device anew.
+        for group in groups:
+            group["lr"] = torch.tensor(float(group["peak"]), device=weights[0].device)
+    fused = on_cuda or None
     if config.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=config.lr, fused=fused)
+        return torch.optim.AdamW(groups, lr=config.lr, fused=fused, capturable=on_cuda and config.graph)
     return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov, fused=fused)
-
-
-def _batches(
-    config: TrainConfig, images: ImageSet, pixels: Tensor, labels: Tensor, epoch: int, size: int
-) -> Iterator[tuple[Tensor, Tensor]]:
-    return augmented(
-        images,
-        pixels,
-        labels,
-        batch_size=size,
-        seed=config.seed * 1_000_003 + epoch,
-        crop_padding=config.crop_padding,
-        flip=config.flip,
-        degrees=config.degrees,
-        erasing=config.erasing,
-    )
-
-
-def _mixed(config: TrainConfig, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, float]:
-    """Return a batch mixed with itself in another order, the labels of that, and the share of the first images.
-
-    Source: Zhang et al., mixup, ICLR 2018.
-    """
-    if not config.mixup:
-        return x, y, 1.0
-    own = float(torch.distributions.Beta(config.mixup, config.mixup).sample())
-    order = torch.randperm(len(x), device=x.device)
-    return torch.lerp(x[order], x, own), y[order], own
 
 
 def _lines(config: TrainConfig, epoch: int) -> list[dict[str, Any]]:

@@ -11,7 +11,8 @@ from sparseflow.compress.quantize import QuantConfig, calibrate, freeze_bn, free
 from sparseflow.compress.quantize.qat import set_enabled
 from sparseflow.recipes.triseg.checkpoint import save_qat
 from sparseflow.recipes.triseg.config import QatConfig
-from sparseflow.recipes.triseg.fit import Guide, accuracy, device_of, fit, layout_of
+from sparseflow.recipes.triseg.fit import accuracy, device_of, fit
+from sparseflow.recipes.triseg.step import Guide, layout_of
 from sparseflow.recipes.triseg.teacher import QAT
 from sparseflow.recipes.triseg.train import (
     description,
@@ -64,11 +65,16 @@ def train_qat(config: QatConfig, *, progress: bool = True, guide: Guide | None =
     warm = config.warmup_float_epochs / config.epochs
     path = Path(config.out) / QAT.format(model=config.name)
 
-    def before_epoch(done: float) -> None:
-        set_enabled(model, done >= warm)
-        if done >= config.freeze_at:
+    phase = (False, False)
+
+    def before_epoch(done: float) -> bool:
+        nonlocal phase
+        before, phase = phase, (done >= warm, done >= config.freeze_at)
+        set_enabled(model, phase[0])
+        if phase[1]:
             freeze_observers(model)
             freeze_bn(model)
+        return phase != before
 
     def write(trained: nn.Module, line: dict[str, Any]) -> None:
         record = description(config, device, began) | line | {"val_images": len(splits.val), "float_val": before}

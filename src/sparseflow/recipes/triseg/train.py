@@ -16,7 +16,8 @@ from sparseflow.nn.models.checkpoint import round_half
 from sparseflow.recipes.commit import commit
 from sparseflow.recipes.triseg.checkpoint import Images, build_network
 from sparseflow.recipes.triseg.config import TrainConfig
-from sparseflow.recipes.triseg.fit import Guide, accuracy, device_of, fit, layout_of
+from sparseflow.recipes.triseg.fit import accuracy, device_of, fit
+from sparseflow.recipes.triseg.step import Guide, layout_of
 from sparseflow.recipes.triseg.teacher import FLOAT, load_teacher
 
 __all__ = [
