@@ -78,7 +78,7 @@ def bench(
     data: options.Data = None,
     checkpoints: Annotated[str | None, typer.Option(help="Folder of the checkpoints.", show_default="outputs")] = None,
     suite: Annotated[
-        list[str] | None, typer.Option(help="exact, rate or search; may be repeated.", show_default="all")
+        list[str] | None, typer.Option(help="exact, rate, search or engine; may be repeated.", show_default="all")
     ] = None,
     method: Annotated[
         list[str] | None, typer.Option(help="Searcher to compare; may be repeated.", show_default="all but gp")
