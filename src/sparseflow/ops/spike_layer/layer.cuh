@@ -60,3 +60,23 @@ typedef u32 Words[TC * DEPTH][PLANES][2][2];
 struct Entry {
   int offset, dy, dx, flags;  // flags: source, 4 if it is the source's first, 8 if the second word exists
 };
+
+// Fills the table of chunks, with all threads of the block.
+__device__ __forceinline__ void tabulate(const Params& p, Entry* table) {
+  int first = 0;
+  for (int i = 0; i < p.sources; ++i) {
+    const Source& s = p.source[i];
+    int pairs = (s.count + 1) / 2;
+    if (s.identity) pairs = 1;
+    for (int j = threadIdx.x; j < s.chunks; j += THREADS) {
+      int tap = j / pairs, word = 2 * (j - tap * pairs), ky = tap / s.kw;
+      Entry e;
+      e.dy = ky * s.dh;
+      e.dx = (tap - ky * s.kw) * s.dw;
+      e.offset = (e.dy * s.width + e.dx) * s.pitch + word;
+      e.flags = i | (j == 0 ? 4 : 0) | (word + 1 < s.count ? 8 : 0);
+      table[first + j] = e;
+    }
+    first += s.chunks;
+  }
+}

@@ -69,22 +69,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) spike_layer(const __gri
     asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
     asm volatile("fence.proxy.async;" ::: "memory");
   }
-  int first = 0;
-  for (int i = 0; i < p.sources; ++i) {
-    const Source& s = p.source[i];
-    int pairs = (s.count + 1) / 2;
-    if (s.identity) pairs = 1;
-    for (int j = thread; j < s.chunks; j += THREADS) {
-      int tap = j / pairs, word = 2 * (j - tap * pairs), ky = tap / s.kw;
-      Entry e;
-      e.dy = ky * s.dh;
-      e.dx = (tap - ky * s.kw) * s.dw;
-      e.offset = (e.dy * s.width + e.dx) * s.pitch + word;
-      e.flags = i | (j == 0 ? 4 : 0) | (word + 1 < s.count ? 8 : 0);
-      table[first + j] = e;
-    }
-    first += s.chunks;
-  }
+  tabulate(p, table);
   const float* columns = p.constants + 8;
   if (RESIDENT)
     for (int i = thread; i < BN; i += THREADS) {
