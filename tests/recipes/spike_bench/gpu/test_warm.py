@@ -32,7 +32,7 @@ def test_jobs_are_what_the_stages_will_compile():
     assert {(job["mode"], job["dtype"]) for job in nets[:8]} == {("compile", "fp16"), ("compile", "bf16")}
     assert {(job["mode"], job["dtype"]) for job in nets[8 : 8 + 4 * SHARES]} == {("optimize", "fp16")}
     memory = jobs(GpuBenchConfig(only=("memory",)))
-    assert [(job["kind"], job["number"]) for job in memory] == [("memory", i) for i in range(2 * SHARES)]
+    assert [(job["kind"], job["number"]) for job in memory] == [("memory", i) for i in range(SHARES)]
 
 
 def test_a_trained_network_takes_the_place_of_a_random_one_and_cases_choose(monkeypatch):

@@ -30,8 +30,8 @@ TARGETS = ("h200", "h100")
 STAGES = ("blocks", "seed", "correct", "memory", "network", "coverage")
 # How the time of one call is shared among stages that run in it.
 SHARES = {"blocks": 3.0, "seed": 2.0, "correct": 1.5, "memory": 1.0, "network": 5.0, "coverage": 5.0}
-# Processes side by side, at most.
-CREW = 28
+# Processes side by side, at most: each has a share of the device's memory.
+CREW = 24
 PROTOCOL = (
     "At least 20 warm-up calls and 100 rounds a quoted figure, medians and interquartile ranges, both sides in one "
     "process and in interleaved rounds; a ratio is the median of the per-round ratios. Time is read from CUDA events "
@@ -137,7 +137,7 @@ class GpuBenchConfig:
         """Return how many processes may work side by side where nothing is timed, and with what their command begins.
 
         >>> GpuBenchConfig(helpers="2-15,18-31").crew()
-        (28, ('nice', '-n', '19', 'taskset', '-c', '2-15,18-31'))
+        (24, ('nice', '-n', '19', 'taskset', '-c', '2-15,18-31'))
         """
         if not self.helpers:
             return max(1, min(CREW, cores() - 1)), ()

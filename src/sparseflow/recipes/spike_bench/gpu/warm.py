@@ -42,7 +42,7 @@ Job = dict[str, Any]
 LAST = "channels_last"
 # Kinds of jobs without a rival.
 OURS = ("memory", "whole")
-# Processes that build the kernels of one network in one precision; twice as many where there is no other work.
+# Processes that build the kernels of one network in one precision; each holds the network's activations.
 SHARES = 6
 FORMS = (
     *(("compile", d, LAST) for d in ("fp16", "bf16", "tf32")),
@@ -83,12 +83,11 @@ def jobs(config: GpuBenchConfig) -> list[Job]:
     # Our own kernels are built at first use too, and take long one after the other.
     precisions = (config.precision, *(p for p in BESIDE if p != config.precision))
     shares = [
-        {**job, "mode": "optimize", "dtype": p, "layout": "", "number": i, "of": of}
+        {**job, "mode": "optimize", "dtype": p, "layout": "", "number": i, "of": SHARES}
         for p in precisions
         for job in whole
         if job["kind"] == "network" or (job["kind"] in OURS and p == config.precision)
-        for of in [SHARES * (2 if job["kind"] == "memory" else 1)]
-        for i in range(of)
+        for i in range(SHARES)
     ]
     dense = [job for job in whole if job["kind"] not in OURS]
     forms = [{**job, "mode": mode, "dtype": d, "layout": k} for mode, d, k in FORMS for job in dense]
