@@ -1,4 +1,5 @@
-// The instructions of sm_90a that spike_layer.cu and spike_pairs.cu need, as functions: barriers, bulk copies, votes, loads, products.
+// The instructions of sm_90a that spike_layer.cu and spike_pairs.cu need, as functions: barriers, bulk copies, votes,
+// loads, products.
 
 __device__ __forceinline__ u32 shared(const void* p) { return (u32)__cvta_generic_to_shared(p); }
 
