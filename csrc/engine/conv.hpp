@@ -270,7 +270,7 @@ inline int64_t quads_of(const Run* runs, int64_t count) {
 // Of the quads that a loop which does not look would multiply, the share that is not zero in P pixels at once.
 template <class V, int P>
 double share(const ConvArgs& a, bool across, Lists& lists) {
-  constexpr int64_t kSamples = 8;
+  constexpr int64_t kSamples = P == 1 ? 8 : 12 / P;
   const Tiling<P> tiling{a, across};
   const int64_t quads = a.kh * a.kw * a.in.pixel / 4, samples = std::min(kSamples, tiling.tiles);
   lists.places.resize(static_cast<size_t>(2 * (quads + 16)));
@@ -292,6 +292,9 @@ double share(const ConvArgs& a, bool across, Lists& lists) {
   return found / std::max(seen, 1.0);
 }
 
+// A few tiles tell roughly: skipping has to promise more than their scatter.
+constexpr double kGain = 0.88;
+
 template <class V>
 Skip choose(const ConvArgs& a, Lists& lists) {
   const int64_t quads = a.kh * a.kw * a.in.pixel / 4, pixels = a.images * a.ho * a.wo;
@@ -301,10 +304,14 @@ Skip choose(const ConvArgs& a, Lists& lists) {
   const double(&rate)[3] = quads * kBlock * 4 <= V::first_cache ? V::near : V::far;
   Skip best = Skip::never;
   double least = pixels == 1 ? V::far[0] : pixels == 2 ? V::far[1] : 1.0;
+  least *= kGain;
   const auto offer = [&](Skip skip, double cost) {
     if (cost < least) best = skip, least = cost;
   };
-  offer(Skip::one, rate[0] * share<V, 1>(a, false, lists) + look);
+  const double alone = share<V, 1>(a, false, lists);
+  // Of several pixels at once no fewer quads are left than of one, so that often one look is enough.
+  if (std::min(rate[0], std::min(rate[1], rate[2])) * alone + look / 4 > least) return best;
+  offer(Skip::one, rate[0] * alone + look);
   offer(Skip::two, rate[1] * share<V, 2>(a, false, lists) + look / 2);
   offer(Skip::four, rate[2] * share<V, 4>(a, false, lists) + look / 4);
   if (a.images < 4) return best;
@@ -313,11 +320,23 @@ Skip choose(const ConvArgs& a, Lists& lists) {
   return best;
 }
 
+// What a thread chose for a layer it keeps for some chunks. Threads that share a layer must choose alike, so they look
+// anew each time: they see the same codes.
+template <class V>
+Skip chosen(const ConvArgs& a, int64_t parts, Lists& lists) {
+  constexpr int64_t kKept = 8;
+  if (parts > 1) return choose<V>(a, lists);
+  lists.choices.resize(std::max(lists.choices.size(), static_cast<size_t>(a.number + 1)));
+  Lists::Choice& kept = lists.choices[static_cast<size_t>(a.number)];
+  if (kept.left-- <= 0 || kept.images != a.images) kept = {choose<V>(a, lists), a.images, kKept};
+  return kept.skip;
+}
+
 template <class V>
 void conv(const ConvArgs& a, int64_t part, int64_t parts, Lists& lists) {
   const int64_t pixels = a.images * a.ho * a.wo;
   if (pixels == 0) return;
-  switch (a.skip == Skip::best ? choose<V>(a, lists) : a.skip) {
+  switch (a.skip == Skip::best ? chosen<V>(a, parts, lists) : a.skip) {
     case Skip::one: return conv_by<V, 1, true>(a, false, part, parts, lists);
     case Skip::two: return conv_by<V, 2, true>(a, false, part, parts, lists);
     case Skip::four: return conv_by<V, 4, true>(a, false, part, parts, lists);

@@ -26,6 +26,17 @@ struct Finish {
 // neighbours, or those at one place of several images.
 enum class Skip { never, one, two, four, two_across, four_across, best };
 
+// Memory of one thread: lists of quads that are not zero, and how each layer lately went over zeros.
+struct Lists {
+  struct Choice {
+    Skip skip = Skip::never;
+    int64_t images = 0, left = 0;  // it holds for so many more chunks of so many images
+  };
+  std::vector<int32_t> places;
+  std::vector<int64_t> runs;
+  std::vector<Choice> choices;
+};
+
 struct ConvArgs {
   Map in, out;
   float* real;            // [images, ho, wo, cout] instead of out, or null
@@ -36,6 +47,7 @@ struct ConvArgs {
   bool clip;   // taps beside the image add nothing, as their code is 0
   bool small;  // no code is above 127
   Skip skip;
+  int64_t number;  // of the step
 };
 
 struct DepthwiseArgs {
@@ -72,12 +84,6 @@ struct QuantizeArgs {
   int64_t images;
   float inverse;
   Finish finish;
-};
-
-// Memory of one thread for lists of quads that are not zero.
-struct Lists {
-  std::vector<int32_t> places;
-  std::vector<int64_t> runs;
 };
 
 // One set of entry points per instruction set. Each call does one of `parts` parts of the work.

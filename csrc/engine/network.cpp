@@ -291,7 +291,7 @@ int64_t Network::step(size_t i, const EngineKernels& k, const Piece& piece, int6
       } else {
         ConvArgs a{at(s.inputs[0]), real ? Map{} : at(s.output), real, r.weight.data(), r.offset.data(), finish(i),
                    piece.n, out.c, out.h, out.w, s.kh, s.kw, s.sh, s.sw, s.ph, s.pw, s.dh, s.dw, zero == 0, r.small,
-                   piece.skip};
+                   piece.skip, static_cast<int64_t>(i)};
         k.conv(a, part, parts, w.lists[index(part)]);
       }
       return 0;
