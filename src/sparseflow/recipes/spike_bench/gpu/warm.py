@@ -173,19 +173,19 @@ def warm(config: GpuBenchConfig, budget: Budget, workers: int | None = None) -> 
     began = time.perf_counter()
     crew, prefix = config.crew()
     count = workers or crew
-    said: list[str] = []
+    said = ["", ""]
     with tempfile.TemporaryDirectory() as aside:
         tuned = [job for job in todo if job["mode"] == "compile max-autotune"]
         rest = [job for job in todo if job not in tuned]
 
-        def pool(some: list[Job], processes: int, **env: str) -> None:
-            said.append(_compile(some, processes, prefix, config.device, budget, env))
+        def pool(number: int, some: list[Job], processes: int, **env: str) -> None:
+            said[number] = _compile(some, processes, prefix, config.device, budget, env)
 
         # As a rule one compiling thread a process: the processes are the parallelism.
         apart = {"TORCHINDUCTOR_COMPILE_THREADS": str(TUNING_THREADS), "TORCHINDUCTOR_CACHE_DIR": aside}
         hands = [
-            threading.Thread(target=pool, args=(rest, min(count, len(rest)))),
-            threading.Thread(target=pool, args=(tuned, min(TUNING, len(tuned))), kwargs=apart),
+            threading.Thread(target=pool, args=(0, rest, min(count, len(rest)))),
+            threading.Thread(target=pool, args=(1, tuned, min(TUNING, len(tuned))), kwargs=apart),
         ]
         for hand in hands:
             hand.start()
