@@ -175,7 +175,7 @@ class _GpuJob:
     def packed_compiled(self, packed: _Form) -> _Form | None:
         """Return the packed form with what runs between its layers fused by inductor, if there is much of it."""
         assert isinstance(packed.model, PackedNet)
-        graph = packed.model.graph
+        graph: Any = packed.model.graph
         if not self.cuda or self.keep or glue(graph) < _MUCH_GLUE or self.effort.compile_s <= 0:
             return None
         made = self.net(CompiledGraph(graph), self.settings.precision)
