@@ -139,7 +139,7 @@ def test_tmax() -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"mode": "mean"}, "'mean'; expected one of percentile, fixed"),
+        ({"mode": "mean"}, "'mean'; expected one of percentile, share, fixed"),
         ({"percentile": 101}, "expected 0 to 100"),
         ({"low": 128}, "tmax runs from 128 to 127"),
         ({"high": 256}, "tmax runs from 15 to 256"),
@@ -172,3 +172,19 @@ def test_coverage() -> None:
     assert coverage(counts, tmax).tolist() == [0.75, 1.0, 1.0]
     assert coverage(counts, tmax, ignore_zeros=True).tolist() == [0.5, 1.0, 1.0]
     assert coverage(counts, tmax).dtype == torch.float64
+
+
+def test_a_share_of_all_codes_bounds_what_passes() -> None:
+    g = torch.Generator().manual_seed(5)
+    counts = torch.zeros(4, 256, dtype=torch.int64)
+    counts[:3, :100] = torch.randint(0, 50, (3, 100), generator=g)
+    counts[1, 0] = 10**6
+    counts[2, 9:] = 0
+    counts[3, 0] = 5
+    for percent in (90.0, 97.0, 100.0):
+        tops = TmaxRule(mode="share", percentile=percent)(counts)
+        assert tops[3] == 32
+        assert (tops[:3] >= 7).all()
+        assert tops[1] == 7 or percent == 100.0
+        passing = torch.stack([counts[i, int(t) + 1 :].sum() / counts[i].sum() for i, t in enumerate(tops)])
+        assert (passing <= 1 - percent / 100 + 1e-9).all()

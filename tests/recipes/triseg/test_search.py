@@ -65,7 +65,7 @@ def test_a_search_finds_chooses_and_writes(out: Path) -> None:
     assert body["evaluations"] == 30
 
 
-@pytest.mark.parametrize("method", ["default", "tpe", "ppo-original"])
+@pytest.mark.parametrize("method", ["cmaes-dp", "tpe", "ppo-original"])
 def test_the_same_seed_gives_the_same_bytes_and_another_start_goes_on(out: Path, method: str) -> None:
     given = splits()
     whole = search(settings(out, method=method, result_file="whole.json", resume=False), splits=given, progress=False)
@@ -88,7 +88,7 @@ def slow(self, codes):
     time.sleep(0.15)
     return inner(self, codes)
 Evaluator.score = slow
-search(settings(sys.argv[1], result_file="killed.json", method="coordinate"), splits=splits(), progress=False)
+search(settings(sys.argv[1], result_file="killed.json"), splits=splits(), progress=False)
 """
 
 
@@ -109,7 +109,7 @@ def test_a_search_that_was_killed_goes_on(out: Path) -> None:
         process.send_signal(signal.SIGKILL)
         process.wait()
     assert not (out / "tri_ppo_int_codes" / "killed.json").exists()
-    config = settings(out, result_file="killed.json", method="coordinate")
+    config = settings(out, result_file="killed.json")
     gone_on = search(config, splits=splits(), progress=False)
     whole = search(dataclasses.replace(config, result_file="fresh.json"), splits=splits(), progress=False)
     assert 5 <= gone_on.reused < 30

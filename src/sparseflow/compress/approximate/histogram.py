@@ -12,7 +12,9 @@ from sparseflow.ops.triseg import CODES
 
 __all__ = ["Histograms", "TmaxRule", "coverage", "layer_states", "percentile_codes"]
 
-_MODES = ("percentile", "fixed")
+_MODES = ("percentile", "share", "fixed")
+# What all masks leave room in.
+_LEAST = 7
 
 
 class Histograms:
@@ -140,11 +142,13 @@ class TmaxRule:
     """Chooses tmax, the last code that is replaced, for each site.
 
     "percentile": tmax = min(max(p + `offset`, `low`), `high`), p the percentile of the codes that are not zero,
-    and `fixed` for a site that only ever was zero. "fixed": tmax = `fixed` everywhere.
+    and `fixed` for a site that only ever was zero. "share": tmax = min(max(p, 7), `high`), p the percentile of all
+    codes, so that at most 100 − percentile of a hundred pass: a bound on bits, whatever the scale of a site's codes.
+    "fixed": tmax = `fixed` everywhere.
 
     Args:
-        mode: "percentile" or "fixed".
-        percentile: of the codes that are not zero.
+        mode: "percentile", "share" or "fixed".
+        percentile: of the codes that are not zero, or of all.
         offset: codes above it.
         fixed: tmax where no percentile is used.
         low: least tmax by percentile.
@@ -187,6 +191,9 @@ class TmaxRule:
         fixed = torch.full((len(counts),), self.fixed)
         if self.mode == "fixed":
             return fixed
+        if self.mode == "share":
+            p = percentile_codes(counts, self.percentile, zeros=True)
+            return torch.where(counts[:, 1:].sum(-1) > 0, p.clamp(min(_LEAST, self.high), self.high), fixed)
         p = percentile_codes(counts, self.percentile)
         return torch.where(p > 0, (p + self.offset).clamp(self.low, self.high), fixed)
 
