@@ -1,14 +1,22 @@
-// One layer of a spiking network on packed spikes with few ones: 3x3, stride 1, padding 1, for sm_80 and later.
+// One layer of a spiking network on packed spikes with few ones: 3x3, stride 1, padding 1, for sm_90.
 // See README.md.
 //
-// A warp owns 8 * NB neighbouring pixels (of the flat order of images, rows, columns) by 64 output channels, and walks
-// over time with the potentials in registers. Those pixels see three runs of 8 * NB + 2 neighbouring input pixels. A
-// lane reads some words of these, the same in every step, and lists their spikes: which channel, and for each of the
-// three columns of the window a mask of the one pixel that sees the spike there. The list then is multiplied, four
-// spikes at a time, by mma whose sums start from the decayed potentials. Warps share nothing, and wait for no other.
+// A warp owns 8 * NB neighbouring pixels (of the flat order of images, rows, columns) by 16 * MT output channels, and
+// walks over time with the potentials in registers. Those pixels see three runs of 8 * NB + 2 neighbouring input
+// pixels. A lane reads some words of these, the same in every step, and lists their spikes: the row of weights, and for
+// each of the three columns of the window a mask of the one pixel that sees the spike there. The list then is
+// multiplied, four spikes at a time, by mma whose sums start from the decayed potentials. Warps wait for no other.
+//
+// Where several slices of channels see the same spikes, their blocks form a cluster, share out the steps, list the
+// spikes of each group and step once, in global memory, and meet.
 //
 // Compiled once for each set of defines; no header is needed.
+//   CLUSTER     blocks of a cluster, which divide the slices; where 1, every warp lists what it multiplies
 //   NB          eights of pixels of a warp: 1, 2
+//   MT          sixteens of channels of a warp: 4, or 2 where HELD and NB is 2
+//   HELD        rows of weights that the block holds in shared memory: 0 none, 1 all, 2 the first p.held; lanes read the
+//               others from global memory
+//   TURN        1: eight lanes read one row together, and turn it; 0: every lane reads what it needs, where HELD is 1
 //   WARPS       warps of a block
 //   BLOCKS      blocks that a multiprocessor should hold
 //   VW          words that a lane reads at once: 1, 2, 4
@@ -17,6 +25,7 @@
 //   CAP         spikes that a list holds; longer ones are multiplied in parts
 //   HALVES      1, or 2 for weights of a high and a low half
 //   ADD, OUTP   planes added to the spikes, planes written
+//   OUTW        words of a plane of an output pixel
 //   RESET       0 subtracts the threshold, 1 sets to 0, 2 sets to the reset potential
 //   V0 KEEPV    the potential comes in, goes out
 
@@ -26,15 +35,17 @@ typedef unsigned char u8;
 
 struct Params {
   const u32* words;
-  const u8* weights;       // float16 [slices][HALVES][rows][192]
+  const u8* weights;       // float16 [slices][HALVES][rows][ROW / 2], in the order of event3.pack
   const float* constants;  // keep, threshold, reset, scale, 1/scale, 0, 0, 0, then the bias of every column
   const float* v0;
   float* v;
   u8* out;
   const u8* add;
+  uint2* lists;  // where CLUSTER > 1, [groups][slices / CLUSTER][steps][LONGEST]
+  u32* counts;   // their lengths
   const int* gate;  // null, or where `open` must stand for the kernel to run
   int open, height, width, count, step;  // count: words of a pixel; step: words of one time step
-  int pixels, steps, channels, words_out, rows, slices;  // pixels: N * height * width; rows: 3 * 32 * count
+  int pixels, steps, channels, rows, slices, held;  // pixels: N * height * width; rows: 3 * 32 * count
 };
 
 __device__ __forceinline__ uint4 row(const u8* at) {
@@ -49,24 +60,24 @@ __device__ __forceinline__ void mma(float (&d)[4], u32 a0, u32 a1, u32 b) {
       : "r"(a0), "r"(a1), "r"(b));
 }
 
-// Zeros unless `go`. By a predicate, since a branch would have to be joined again.
-__device__ __forceinline__ void read(u32 (&x)[VW], const u32* at, bool go) {
+// Zeros where `at` is NOWHERE. By a predicate made here, since predicates that live on cost more.
+__device__ __forceinline__ void read(u32 (&x)[VW], const u32* words, u32 at) {
 #if VW == 4
   asm volatile(
-      "{\n.reg .pred p;\nsetp.ne.u32 p, %5, 0;\nmov.u32 %0, 0;\nmov.u32 %1, 0;\nmov.u32 %2, 0;\nmov.u32 %3, 0;\n"
+      "{\n.reg .pred p;\nsetp.ne.u32 p, %5, 0xffffffff;\nmov.u32 %0, 0;\nmov.u32 %1, 0;\nmov.u32 %2, 0;\nmov.u32 %3, 0;\n"
       "@p ld.global.nc.v4.u32 {%0, %1, %2, %3}, [%4];\n}\n"
       : "=&r"(x[0]), "=&r"(x[1]), "=&r"(x[2]), "=&r"(x[3])
-      : "l"(at), "r"((u32)go));
+      : "l"(words + at), "r"(at));
 #elif VW == 2
   asm volatile(
-      "{\n.reg .pred p;\nsetp.ne.u32 p, %3, 0;\nmov.u32 %0, 0;\nmov.u32 %1, 0;\n"
+      "{\n.reg .pred p;\nsetp.ne.u32 p, %3, 0xffffffff;\nmov.u32 %0, 0;\nmov.u32 %1, 0;\n"
       "@p ld.global.nc.v2.u32 {%0, %1}, [%2];\n}\n"
       : "=&r"(x[0]), "=&r"(x[1])
-      : "l"(at), "r"((u32)go));
+      : "l"(words + at), "r"(at));
 #else
-  asm volatile("{\n.reg .pred p;\nsetp.ne.u32 p, %2, 0;\nmov.u32 %0, 0;\n@p ld.global.nc.u32 %0, [%1];\n}\n"
+  asm volatile("{\n.reg .pred p;\nsetp.ne.u32 p, %2, 0xffffffff;\nmov.u32 %0, 0;\n@p ld.global.nc.u32 %0, [%1];\n}\n"
                : "=&r"(x[0])
-               : "l"(at), "r"((u32)go));
+               : "l"(words + at), "r"(at));
 #endif
 }
 
@@ -75,22 +86,43 @@ __device__ __forceinline__ void write(u8* at, u32 x, bool go) {
                : "memory");
 }
 
-__device__ __forceinline__ void put(u32 at, u32 x, u32 y, bool go) {
-  asm volatile("{\n.reg .pred p;\nsetp.ne.u32 p, %3, 0;\n@p st.shared.v2.u32 [%0], {%1, %2};\n}\n" ::"r"(at), "r"(x),
-               "r"(y), "r"((u32)go)
+__device__ __forceinline__ void put(u32 at, uint2 x, bool go) {
+  asm volatile("{\n.reg .pred p;\nsetp.ne.u32 p, %3, 0;\n@p st.shared.v2.u32 [%0], {%1, %2};\n}\n" ::"r"(at), "r"(x.x),
+               "r"(x.y), "r"((u32)go)
                : "memory");
 }
 
-__device__ __forceinline__ uint2 take(u32 at) {
+__device__ __forceinline__ uint4 take(u32 at) {
+  uint4 x;
+  asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(x.x), "=r"(x.y), "=r"(x.z), "=r"(x.w) : "r"(at));
+  return x;
+}
+
+__device__ __forceinline__ uint2 take_two(u32 at) {
   uint2 x;
   asm volatile("ld.shared.v2.u32 {%0, %1}, [%2];" : "=r"(x.x), "=r"(x.y) : "r"(at));
   return x;
 }
 
-__device__ __forceinline__ u32 row_of(u32 at) {
+__device__ __forceinline__ u32 take_one(u32 at) {
   u32 x;
-  asm volatile("ld.shared.u32 %0, [%1+4];" : "=r"(x) : "r"(at));
-  return x >> 16;
+  asm volatile("ld.shared.u32 %0, [%1];" : "=r"(x) : "r"(at));
+  return x;
+}
+
+// All of a slice's weights to shared memory, by one thread; `arrived` tells when.
+__device__ __forceinline__ void hold(u32 to, const u8* from, u32 bytes, u32 arrived) {
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(arrived), "r"(bytes) : "memory");
+  for (u32 i = 0; i < bytes; i += 16384)
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to + i),
+                 "l"(from + i), "r"(min(bytes - i, 16384)), "r"(arrived)
+                 : "memory");
+}
+
+__device__ __forceinline__ void wait(u32 arrived) {
+  asm volatile(
+      "{\n.reg .pred p;\nW: mbarrier.try_wait.parity.shared::cta.b64 p, [%0], 0;\n@p bra D;\nbra W;\nD:\n}\n" ::"r"(arrived)
+      : "memory");
 }
 
 // Of a matrix of 8 by 8 halves, of which lane 4r + i holds places 2i and 2i + 1 of row r, the transpose.
@@ -107,263 +139,409 @@ __device__ __forceinline__ float reaches(float x, float y) {
   return s;
 }
 
-extern "C" __global__ void __launch_bounds__(32 * WARPS, BLOCKS) spike_event3(const __grid_constant__ Params p) {
-  constexpr int PIXELS = 8 * NB, TOGETHER = UNROLL;
-  constexpr u32 ALL = 0xffffffffu, NOWHERE = ALL;
-  __shared__ __align__(16) uint2 lists[WARPS][CAP];
-  if (p.gate && *p.gate != p.open) return;
-  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, c = lane % 4;
-  const int block = blockIdx.x / p.slices, slice = blockIdx.x - block * p.slices;
-  const int start = (block * WARPS + warp) * PIXELS;
-  if (start >= p.pixels) return;
-  u32 list = (u32)__cvta_generic_to_shared(lists[warp]);
+constexpr int PIXELS = 8 * NB, LONGEST = 64;
+constexpr u32 ALL = 0xffffffffu, NOWHERE = ALL;
 
-  // Of the pixels, those that have a neighbour on each side.
-  u32 here, left, right, above, under;
-  {
-    const int pixel = start + lane, line = pixel / p.width, x = pixel - line * p.width, y = line % p.height;
-    const bool ok = lane < PIXELS && pixel < p.pixels;
-    here = __ballot_sync(ALL, ok);
-    left = __ballot_sync(ALL, ok && x > 0);
-    right = __ballot_sync(ALL, ok && x + 1 < p.width);
-    above = __ballot_sync(ALL, ok && y > 0);
-    under = __ballot_sync(ALL, ok && y + 1 < p.height);
-  }
-
-  // Of each read: where in a step it is, or NOWHERE, and what its spikes put on the list, but for the channel.
-  u32 at[SLOTS];
-  u32 two[SLOTS], last[SLOTS];
-  const int reads = p.count / VW;
-#pragma unroll
-  for (int s = 0; s < SLOTS; ++s) {
-    const int which = 32 * s + lane, place = which / reads, part = which - place * reads;
-    const int ky = place / (PIXELS + 2), j = place - ky * (PIXELS + 2);
-    const u32 seen = ky == 0 ? above : ky == 1 ? here : ky == 2 ? under : 0;
-    const u32 m0 = 1u << j & left & seen, m1 = 1u << j >> 1 & seen, m2 = 1u << j >> 2 & right & seen;
-    // Wherever a pixel sees this input, the input is in the image.
-    at[s] = m0 | m1 | m2 ? (u32)(((start - 1 + j + (ky - 1) * p.width) * reads + part) * VW) : NOWHERE;
-    two[s] = m0 | m1 << 16;
-    last[s] = m2 | (u32)(32 * (ky * p.count + part * VW)) << 16;
-  }
-
+// What a lane reads of one group of pixels, the same in every step, and what it has read.
+struct Reads {
+  u32 at[SLOTS], two[SLOTS], last[SLOTS];  // where in a step, or NOWHERE; what its spikes put on a list, but for the channel
   u32 x[SLOTS][VW];
-  const u32* words = p.words;
-  auto load = [&] {
+
+  __device__ __forceinline__ void find(const Params& p, int start, int lane) {
+    // Of the pixels, those that have a neighbour on each side.
+    const int pixel = start + lane, line = pixel / p.width, column = pixel - line * p.width, y = line % p.height;
+    const bool ok = lane < PIXELS && pixel < p.pixels;
+    const u32 here = __ballot_sync(ALL, ok);
+    const u32 left = __ballot_sync(ALL, ok && column > 0), right = __ballot_sync(ALL, ok && column + 1 < p.width);
+    const u32 above = __ballot_sync(ALL, ok && y > 0), under = __ballot_sync(ALL, ok && y + 1 < p.height);
+    const int reads = p.count / VW;
+#pragma unroll
+    for (int s = 0; s < SLOTS; ++s) {
+      const int which = 32 * s + lane, place = which / reads, part = which - place * reads;
+      const int ky = place / (PIXELS + 2), j = place - ky * (PIXELS + 2);
+      const u32 seen = ky == 0 ? above : ky == 1 ? here : ky == 2 ? under : 0;
+      const u32 m0 = 1u << j & left & seen, m1 = 1u << j >> 1 & seen, m2 = 1u << j >> 2 & right & seen;
+      // Wherever a pixel sees this input, the input is in the image.
+      at[s] = m0 | m1 | m2 ? (u32)(((start - 1 + j + (ky - 1) * p.width) * reads + part) * VW) : NOWHERE;
+      two[s] = m0 | m1 << 16;
+      last[s] = m2 | (u32)(32 * (ky * p.count + part * VW)) << 16;
+    }
+  }
+
+  __device__ __forceinline__ void load(const u32* words) {
+#pragma unroll
+    for (int s = 0; s < SLOTS; ++s) read(x[s], words, at[s]);
+  }
+
+  __device__ __forceinline__ bool silent() const {
+    u32 some = 0;
 #pragma unroll
     for (int s = 0; s < SLOTS; ++s)
-      read(x[s], words + at[s], at[s] != NOWHERE);
-    words += p.step;
-  };
-  load();
-
-  const float keep = p.constants[0], threshold = p.constants[1];
-  [[maybe_unused]] const float reset = p.constants[2], scale = p.constants[3], unscale = p.constants[4];
-  // A lane holds channels 8g..8g+7 of the slice, of pixels 2c and 2c + 1 of each eight.
-  const int channel = 64 * slice + 8 * g;
-  const float* bias = p.constants + 8 + channel;
-  const u8* weights = p.weights + (u64)slice * HALVES * p.rows * 384 + lane % 8 * 16;
-  const u32 below = (1u << lane) - 1;
-  // Opaque, so that they stay in registers; the compiler would make them again for every spike.
-  asm volatile("" : "+r"(list), "+l"(weights));
-
-  // Block b, eight n, place e + 2r: channel 2b + r of pixel 8n + 2c + e.
-  float v[4][NB][4];
 #pragma unroll
-  for (int b = 0; b < 4; ++b)
+      for (int w = 0; w < VW; ++w) some |= x[s][w];
+    return !__any_sync(ALL, some != 0);
+  }
+
+  __device__ __forceinline__ u32 left_over(int s) const {
+    u32 any = 0;
+#pragma unroll
+    for (int w = 0; w < VW; ++w) any |= x[s][w];
+    return __ballot_sync(ALL, any != 0);
+  }
+
+  // Puts spikes at places n and behind while n <= most; tells whether some are left.
+  template <class Put>
+  __device__ __forceinline__ bool list(int& n, int most, u32 below, Put put) {
+    bool more = false;
+#pragma unroll
+    for (int s = 0; s < SLOTS; ++s) {
+      u32 lanes = left_over(s);
+#pragma unroll 1
+      while (lanes && n <= most) {
+        // Every lane lists the first spike of its words, and forgets it.
+        bool first[VW], none = true;
+        u32 bits = 0, row = last[s];
+#pragma unroll
+        for (int w = 0; w < VW; ++w) {
+          first[w] = none && x[s][w] != 0;
+          none = none && x[s][w] == 0;
+        }
+#pragma unroll
+        for (int w = 0; w < VW; ++w)
+          if (first[w]) bits = x[s][w], row = last[s] + (32 * w << 16);
+#pragma unroll
+        for (int w = 0; w < VW; ++w)
+          if (first[w]) x[s][w] = bits & (bits - 1);
+        put(n + __popc(lanes & below), make_uint2(two[s], row + (__ffs(bits) - 1 << 16)), !none);
+        n += __popc(lanes);
+        lanes = left_over(s);
+      }
+      more |= lanes != 0;
+    }
+    return more;
+  }
+};
+
+template <class Act>
+__device__ __forceinline__ void each(float (&v)[MT][NB][4], Act act) {
+#pragma unroll
+  for (int b = 0; b < MT; ++b)
 #pragma unroll
     for (int n = 0; n < NB; ++n)
 #pragma unroll
-      for (int k = 0; k < 4; ++k) {
-        v[b][n][k] = RESET == 2 ? reset : 0.0f;
-        if (V0) {
-          const int pixel = start + 8 * n + 2 * c + k % 2, which = channel + 2 * b + k / 2;
-          if (pixel < p.pixels && which < p.channels) v[b][n][k] = p.v0[(u64)pixel * p.channels + which] * scale;
-        }
-      }
+      for (int k = 0; k < 4; ++k) act(v[b][n][k], b, n, k);
+}
 
+extern "C" __global__ void __launch_bounds__(32 * WARPS, BLOCKS) spike_event3(const __grid_constant__ Params p) {
+  constexpr int TOGETHER = UNROLL, OWN = 2 * MT, ITEMS = MT == 4 ? 2 * NB : 2, PITCH = 4 * OUTW;
+  // Held rows are 32 bytes longer than their weights, so that four rows meet in few banks.
+  constexpr u32 ROW = 96 * MT + (TURN ? 0 : 32);
+  __shared__ __align__(16) uint2 lists[WARPS][CAP];
+  __shared__ __align__(16) float means[16 * MT];
+  __shared__ u64 arrived_at;
+  extern __shared__ __align__(128) u8 held[];
+  if (p.gate && *p.gate != p.open) return;
+  const int lane = threadIdx.x % 32, g = lane / 4, c = lane % 4;
+  // By a shuffle, which shows the compiler that all lanes agree.
+  const int warp = __shfl_sync(ALL, threadIdx.x / 32, 0);
+  const int block = blockIdx.x / p.slices, slice = blockIdx.x - block * p.slices;
+  const u32 list = (u32)__cvta_generic_to_shared(lists[warp]);
+  const u32 base = HELD ? (u32)__cvta_generic_to_shared(held) : 0, arrived = (u32)__cvta_generic_to_shared(&arrived_at);
+  const u32 far = p.rows * ROW;
+  const u8* weights = p.weights + (u64)slice * HALVES * far;
+  for (int i = threadIdx.x; i < 16 * MT; i += 32 * WARPS) means[i] = p.constants[8 + 16 * MT * slice + i];
+  if (HELD) {
+    if (threadIdx.x == 0) {
+      asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(arrived) : "memory");
+      asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+    }
+  }
+  __syncthreads();
+  if (HELD && threadIdx.x == 0) hold(base, weights, HELD == 2 ? p.held * ROW : HALVES * far, arrived);
+  if (TURN) weights += lane % 8 * 16;
+  const float keep = p.constants[0], threshold = p.constants[1];
+  [[maybe_unused]] const float reset = p.constants[2], scale = p.constants[3], unscale = p.constants[4];
+  // A lane holds OWN neighbouring channels, of pixels 2c and 2c + 1 of each eight.
+  const int channel = 16 * MT * slice + OWN * g;
+  const u32 mean_at = (u32)__cvta_generic_to_shared(means + OWN * g);
+  u32 below = (1u << lane) - 1, list_at = list + 8 * c, part_at = base + 16 * (TURN ? lane % 8 : g);
+  // Opaque, so that they stay in registers; the compiler would make them again for every spike.
+  asm volatile("" : "+r"(below), "+r"(list_at), "+r"(part_at), "+l"(weights));
+  // Of the bytes of 8 channels that a lane writes: which pixel of the warp the first one is of, and which of its bytes.
+  const int first = 2 * c + (MT == 2 ? 8 * (g % 2) : 0), byte = MT == 4 ? 8 * slice + g : 4 * slice + g / 2;
+
+  auto biases = [&](float (&mean)[OWN]) {
+#pragma unroll
+    for (int i = 0; i < OWN; i += 4) {
+      const uint4 x = take(mean_at + 4 * i);
+      mean[i] = __uint_as_float(x.x), mean[i + 1] = __uint_as_float(x.y);
+      mean[i + 2] = __uint_as_float(x.z), mean[i + 3] = __uint_as_float(x.w);
+    }
+  };
   // Spikes add up in the mantissa of 2^23.
   auto fire = [&](float& x, float& sum, int i) {
     const float h = x, s = reaches(h, threshold);
     sum = __fmaf_rn(s, (float)(1 << i), sum);
     x = RESET == 0 ? __fmaf_rn(-s, threshold, h) : RESET == 1 ? __fmaf_rn(-s, h, h) : s != 0 ? reset : h;
   };
-  const int pitch = 4 * p.words_out;
-  bool stores[NB][2];
-#pragma unroll
-  for (int n = 0; n < NB; ++n)
-#pragma unroll
-    for (int e = 0; e < 2; ++e) stores[n][e] = 8 * slice + g < pitch && start + 8 * n + 2 * c + e < p.pixels;
-  u8* to = p.out + (u64)(start + 2 * c) * (OUTP * pitch) + 8 * slice + g;
-  const u8* from = p.add + (u64)(start + 2 * c) * (ADD * pitch) + 8 * slice + g;
-  auto emit = [&](int n, int e, u32 carry) {
-#pragma unroll
-    for (int plane = 0; plane < OUTP; ++plane) {
-      const u32 a = plane < ADD && stores[n][e] ? from[((8 * n + e) * ADD + plane) * pitch] : 0;
-      write(to + ((8 * n + e) * OUTP + plane) * pitch, a ^ carry, stores[n][e]);
-      carry &= a;
-    }
-  };
-  auto advance = [&] {
-    to += (u64)p.pixels * (OUTP * pitch);
-    from += (u64)p.pixels * (ADD * pitch);
+  // The other half of a byte is of the lane 4 away: what it sends, and what is kept.
+  auto joined = [&](u32 sent, u32 kept) {
+    const u32 other = __shfl_xor_sync(ALL, sent, 4);
+    return g % 2 ? other | kept << 4 : kept | other << 4;
   };
 
-  auto biases = [&](float (&mean)[8]) {
-    const float4 low = *(const float4*)bias, high = *(const float4*)(bias + 4);
-    mean[0] = low.x, mean[1] = low.y, mean[2] = low.z, mean[3] = low.w;
-    mean[4] = high.x, mean[5] = high.y, mean[6] = high.z, mean[7] = high.w;
-  };
-
-  int t = 0;
-  if (!V0) {
-    // Until the first spike all pixels are alike, and the first one stands for all.
-    auto silent = [&] {
-      u32 some = 0;
-#pragma unroll
-      for (int s = 0; s < SLOTS; ++s)
-#pragma unroll
-        for (int w = 0; w < VW; ++w) some |= x[s][w];
-      return !__any_sync(ALL, some != 0);
-    };
+  const int step = gridDim.x / p.slices * (WARPS * PIXELS);
+  auto place_of = [&](int start) { return ((u64)(start / PIXELS) * (p.slices / CLUSTER) + slice / CLUSTER) * p.steps; };
+  if (CLUSTER > 1) {
+    // The warps of this number in all blocks of the cluster own the same pixels, and list every so many a step of them.
 #pragma unroll 1
-    for (; t < p.steps && silent(); ++t) {
-      if (t + 1 < p.steps) load();
-      float mean[8], sum = 8388608.0f;
-      biases(mean);
-#pragma unroll
-      for (int i = 0; i < 8; ++i) {
-        float& first = v[i / 2][0][2 * (i % 2)];
-        first = __fmaf_rn(keep, first, mean[i]);
-        fire(first, sum, i);
+    for (int start = (block * WARPS + warp) * PIXELS; start < p.pixels; start += step) {
+      Reads reads;
+      reads.find(p, start, lane);
+      const u64 place = place_of(start);
+      int t = slice % CLUSTER;
+      if (t < p.steps) reads.load(p.words + (u64)t * p.step);
+#pragma unroll 1
+      for (; t < p.steps; t += CLUSTER) {
+        uint2* to = p.lists + (place + t) * LONGEST;
+        int n = 0;
+        auto put = [&](int at, uint2 x, bool go) {
+          if (go && at < LONGEST) to[at] = x;
+        };
+        reads.list(n, LONGEST, below, put);
+        if (t + CLUSTER < p.steps) reads.load(p.words + (u64)(t + CLUSTER) * p.step);
+        put(n + lane, make_uint2(0, 0), lane < (-n & 3));
+        if (lane == 0) p.counts[place + t] = n;
       }
-#pragma unroll
-      for (int n = 0; n < NB; ++n)
-#pragma unroll
-        for (int e = 0; e < 2; ++e) emit(n, e, __float_as_uint(sum));
-      advance();
     }
-#pragma unroll
-    for (int b = 0; b < 4; ++b)
-#pragma unroll
-      for (int n = NB - 1; n >= 0; --n)
-#pragma unroll
-        for (int k = 3; k >= 0; --k) v[b][n][k] = v[b][0][k & 2];
+    asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");
   }
 #pragma unroll 1
-  for (; t < p.steps; ++t) {
-    float mean[8];
-    biases(mean);
+  for (int start = (block * WARPS + warp) * PIXELS; start < p.pixels; start += step) {
+#if CLUSTER == 1
+    Reads reads;
+    reads.find(p, start, lane);
+    reads.load(p.words);
+    auto ahead = [&](int t) { reads.load(p.words + (u64)t * p.step); };
+    auto silent = [&] { return reads.silent(); };
+#else
+    // The spikes of a step come while the neurons of the one before are at work, two to a lane.
+    const u64 place = place_of(start);
+    u32 counted = 0;
+    int found = 0;
+    uint2 entry[LONGEST / 32];
+    auto ahead = [&](int t) {
+      if (t % 32 == 0) counted = t + lane < p.steps ? p.counts[place + t + lane] : 0;
+      found = __shfl_sync(ALL, counted, t % 32);
 #pragma unroll
-    for (int b = 0; b < 4; ++b)
-#pragma unroll
-      for (int n = 0; n < NB; ++n)
-#pragma unroll
-        for (int k = 0; k < 4; ++k) v[b][n][k] = __fmaf_rn(keep, v[b][n][k], mean[2 * b + k / 2]);
+      for (int i = 0; i < LONGEST / 32; ++i)
+        if (32 * i + lane < (found + 3 & ~3) && found <= LONGEST) entry[i] = p.lists[(place + t) * LONGEST + 32 * i + lane];
+    };
+    auto silent = [&] { return found == 0; };
+    ahead(0);
+#endif
 
-    bool more;
-#pragma unroll 1
-    do {
-      int n = 0;
-      more = false;
+    // Block b, eight n, place e + 2r: channel 2b + r of the lane's, of pixel 8n + 2c + e.
+    float v[MT][NB][4];
+    each(v, [&](float& x, int b, int n, int k) {
+      x = RESET == 2 ? reset : 0.0f;
+      if (V0) {
+        const int pixel = start + 8 * n + 2 * c + k % 2, which = channel + 2 * b + k / 2;
+        if (pixel < p.pixels && which < p.channels) x = p.v0[(u64)pixel * p.channels + which] * scale;
+      }
+    });
+    auto decay = [&] {
+      float mean[OWN];
+      biases(mean);
+      each(v, [&](float& x, int b, int n, int k) { x = __fmaf_rn(keep, x, mean[2 * b + k / 2]); });
+    };
+
+    const bool whole = start + PIXELS <= p.pixels && 16 * MT * (slice + 1) <= 32 * OUTW;
+    u8* to = p.out + (u64)(start + first) * (OUTP * PITCH) + byte;
+    const u8* from = p.add + (u64)(start + first) * (ADD * PITCH) + byte;
+    auto emit = [&](const u32 (&bytes)[ITEMS]) {
+      auto item = [&](int i, bool go) {
+        const int pixel = 8 * (i / 2) + i % 2;
+        u32 carry = bytes[i];
 #pragma unroll
-      for (int s = 0; s < SLOTS; ++s) {
-        auto left_over = [&] {
-          u32 any = 0;
-#pragma unroll
-          for (int w = 0; w < VW; ++w) any |= x[s][w];
-          return __ballot_sync(ALL, any != 0);
-        };
-        u32 lanes = left_over();
-#pragma unroll 1
-        while (lanes && n <= CAP - 32) {
-          // Every lane lists the first spike of its words, and forgets it.
-          u32 bits = x[s][VW - 1], at_word = VW - 1;
-#pragma unroll
-          for (int w = VW - 2; w >= 0; --w)
-            if (x[s][w]) bits = x[s][w], at_word = w;
-#pragma unroll
-          for (int w = 0; w < VW; ++w)
-            if (at_word == w) x[s][w] = bits & (bits - 1);
-          const u32 bit = 32 * at_word + __ffs(bits) - 1;
-          put(list + 8 * (n + __popc(lanes & below)), two[s], last[s] + (bit << 16), bits != 0);
-          n += __popc(lanes);
-          lanes = left_over();
+        for (int plane = 0; plane < OUTP; ++plane) {
+          const u32 a = plane < ADD && go ? from[(pixel * ADD + plane) * PITCH] : 0;
+          write(to + (pixel * OUTP + plane) * PITCH, a ^ carry, go);
+          carry &= a;
         }
-        more |= lanes != 0;
+      };
+      if (whole) {
+#pragma unroll
+        for (int i = 0; i < ITEMS; ++i) item(i, true);
+      } else {
+#pragma unroll
+        for (int i = 0; i < ITEMS; ++i)
+          item(i, byte < PITCH && start + first + 8 * (i / 2) + i % 2 < p.pixels);
       }
-      // Up to whole fours: the first row, seen by no pixel.
-      put(list + 8 * (n + lane), 0, 0, lane < (-n & 3));
-      __syncwarp();
-      // Tensor cores cut off what does not fit below the largest number of a sum; halves keep what potentials would cut.
-      [[maybe_unused]] float part[4][NB][4];
-      float (&to_sum)[4][NB][4] = HALVES == 2 ? part : v;
-      if (HALVES == 2) {
+      to += (u64)p.pixels * (OUTP * PITCH);
+      from += (u64)p.pixels * (ADD * PITCH);
+    };
+
+    int t = 0;
+    if (!V0) {
+      // Until the first spike all pixels are alike, and the first one stands for all.
+#pragma unroll 1
+      for (; t < p.steps && silent(); ++t) {
+        if (t + 1 < p.steps) ahead(t + 1);
+        float mean[OWN], sum = 8388608.0f;
+        biases(mean);
 #pragma unroll
-        for (int b = 0; b < 4; ++b)
+        for (int i = 0; i < OWN; ++i) {
+          float& x = v[i / 2][0][2 * (i % 2)];
+          x = __fmaf_rn(keep, x, mean[i]);
+          fire(x, sum, i);
+        }
+        u32 bytes[ITEMS], same = __float_as_uint(sum);
+        if (MT == 2) same = joined(same, same);
 #pragma unroll
-          for (int e = 0; e < NB; ++e)
-#pragma unroll
-            for (int i = 0; i < 4; ++i) part[b][e][i] = 0.0f;
+        for (int i = 0; i < ITEMS; ++i) bytes[i] = same;
+        emit(bytes);
       }
+#pragma unroll
+      for (int b = 0; b < MT; ++b)
+#pragma unroll
+        for (int n = NB - 1; n >= 0; --n)
+#pragma unroll
+          for (int k = 3; k >= 0; --k) v[b][n][k] = v[b][0][k & 2];
+    }
+    if (t < p.steps) {
+      if (HELD) wait(arrived);
+      decay();
+    }
+#pragma unroll 1
+    for (; t < p.steps; ++t) {
+      bool more;
+#if CLUSTER > 1
+      Reads reads;
+      if (found > LONGEST) {
+        reads.find(p, start, lane);
+        reads.load(p.words + (u64)t * p.step);
+      }
+#endif
+      // What a step brings is added to the potential once, as a neuron would.
+      [[maybe_unused]] float gathered[MT][NB][4];
+      if (HALVES == 2) each(gathered, [](float& x, int, int, int) { x = 0; });
+#pragma unroll 1
+      do {
+        int n = 0;
+#if CLUSTER > 1
+        if (found <= LONGEST) {
+          n = found, more = false;
+#pragma unroll
+          for (int i = 0; i < LONGEST / 32; ++i)
+            put(list + 8 * (32 * i + lane), entry[i], 32 * i + lane < (n + 3 & ~3));
+        } else
+#endif
+        {
+          auto here = [&](int at, uint2 x, bool go) { put(list + 8 * at, x, go); };
+          more = reads.list(n, CAP - 32, below, here);
+          // Up to whole fours: the first row, seen by no pixel.
+          here(n + lane, make_uint2(0, 0), lane < (-n & 3));
+        }
+        __syncwarp();
+        // Tensor cores cut off what does not fit below the largest number of a sum: each half has sums of its own.
+        [[maybe_unused]] float part[HALVES][MT][NB][4];
+        if (HALVES == 2) {
+#pragma unroll
+          for (int half = 0; half < HALVES; ++half) each(part[half], [](float& x, int, int, int) { x = 0; });
+        }
 #pragma unroll TOGETHER
-      for (int k = 0; k < n; k += 4) {
-        // A bit reads as the subnormal float16 2^-24, which the constants know.
-        const uint2 spike = take(list + 8 * k + 8 * c);
-        const u32 pair = spike.x >> g, single = spike.y >> g;
-        // Eight lanes read one row together, which the caches like; turned, each lane has some of its own spike's.
-        const u8* at = weights + (u64)row_of(list + 8 * k + lane / 8 * 8) * 384;
+        for (int k = 0; k < n; k += 4) {
+          // A bit reads as the subnormal float16 2^-24, which the constants know. Tensor cores do not normalise it, and
+          // cut off ten places more: with two halves it is a one.
+          constexpr u32 ONE = HALVES == 2 ? 0x3c00 : 1;
+          const uint2 spike = take_two(list_at + 8 * k);
+          const u32 pair = spike.x >> g, single = spike.y >> g, row_at = spike.y >> 16;
 #pragma unroll
-        for (int half = 0; half < HALVES; ++half) {
-          const u64 far = half ? (u64)p.rows * 384 : 0;
-          const uint4 x0 = row(at + far), x1 = row(at + far + 128), x2 = row(at + far + 256);
-          u32 w[12] = {x0.x, x0.y, x0.z, x0.w, x1.x, x1.y, x1.z, x1.w, x2.x, x2.y, x2.z, x2.w};
+          for (int half = 0; half < HALVES; ++half) {
+            u32 w[3 * MT];
+            if (TURN) {
+              // Eight lanes read one row together; turned, each lane has some of its own spike's.
+              const u32 row = take_one(list + 8 * k + lane / 8 * 8 + 4) >> 16;
 #pragma unroll
-          for (int i = 0; i < 12; ++i) w[i] = turned(w[i]);
+              for (int i = 0; i < MT - 1; ++i) {
+                uint4 x;
+                if (HELD == 1)
+                  x = take(row * ROW + part_at + half * far + 128 * i);
+                else if (HELD == 2)
+                  x = *(const uint4*)((row < p.held ? held + lane % 8 * 16 : weights) + row * ROW + 128 * i);
+                else
+                  x = ::row(weights + (half * (u64)far + row * ROW) + 128 * i);
+                w[4 * i] = turned(x.x), w[4 * i + 1] = turned(x.y), w[4 * i + 2] = turned(x.z), w[4 * i + 3] = turned(x.w);
+              }
+            } else {
+              const u32 at = row_at * ROW + part_at + half * far;
 #pragma unroll
-          for (int e = 0; e < NB; ++e) {
-            const u32 two_masks = pair >> 8 * e & 0x00010001, low = single >> 8 * e & 1, high = low << 16;
+              for (int i = 0; i < (MT == 4 ? 3 : 1); ++i) {
+                const uint4 x = take(at + 128 * i);
+                w[4 * i] = x.x, w[4 * i + 1] = x.y, w[4 * i + 2] = x.z, w[4 * i + 3] = x.w;
+              }
+              if (MT == 2) {
+                const uint2 x = take_two(at - 8 * g + 128);
+                w[2 * MT] = x.x, w[2 * MT + 1] = x.y;
+              }
+            }
+            float (&sums)[MT][NB][4] = HALVES == 2 ? part[half] : v;
 #pragma unroll
-            for (int b = 0; b < 4; ++b) {
-              mma(to_sum[b][e], w[2 * b], w[2 * b + 1], two_masks);
-              mma(to_sum[b][e], w[8 + b / 2 * 2], w[9 + b / 2 * 2], b % 2 ? high : low);
+            for (int e = 0; e < NB; ++e) {
+              const u32 two_masks = (pair >> 8 * e & 0x00010001) * ONE, low = (single >> 8 * e & 1) * ONE, high = low << 16;
+#pragma unroll
+              for (int b = 0; b < MT; ++b) {
+                const int last = 2 * MT + b / 2 * 2;
+                mma(sums[b][e], w[2 * b], w[2 * b + 1], two_masks);
+                mma(sums[b][e], w[last], w[last + 1], b % 2 ? high : low);
+              }
             }
           }
         }
-      }
-      if (HALVES == 2) {
-#pragma unroll
-        for (int b = 0; b < 4; ++b)
-#pragma unroll
-          for (int e = 0; e < NB; ++e)
-#pragma unroll
-            for (int i = 0; i < 4; ++i) v[b][e][i] += part[b][e][i];
-      }
-      __syncwarp();
-    } while (more);
-    // The next step's words come while the neurons are at work.
-    if (t + 1 < p.steps) load();
+        if (HALVES == 2)
+          each(gathered, [&](float& x, int b, int n, int k) { x += part[0][b][n][k] + part[HALVES - 1][b][n][k]; });
+        __syncwarp();
+      } while (more);
+      if (HALVES == 2)
+        each(v, [&](float& x, int b, int n, int k) { x = __fmaf_rn(gathered[b][n][k], 0x1p-24f, x); });
+      // The next step's words come while the neurons are at work.
+      if (t + 1 < p.steps) ahead(t + 1);
 
+      u32 bytes[ITEMS];
+      if (MT == 4) {
 #pragma unroll
-    for (int n = 0; n < NB; ++n)
+        for (int i = 0; i < ITEMS; ++i) {
+          float sum = 8388608.0f;
 #pragma unroll
-      for (int e = 0; e < 2; ++e) {
-        float sum = 8388608.0f;
-#pragma unroll
-        for (int i = 0; i < 8; ++i) fire(v[i / 2][n][e + 2 * (i % 2)], sum, i);
-        emit(n, e, __float_as_uint(sum));
-      }
-    advance();
-  }
-  if (KEEPV) {
-#pragma unroll
-    for (int b = 0; b < 4; ++b)
-#pragma unroll
-      for (int n = 0; n < NB; ++n)
-#pragma unroll
-        for (int k = 0; k < 4; ++k) {
-          const int pixel = start + 8 * n + 2 * c + k % 2, which = channel + 2 * b + k / 2;
-          if (pixel < p.pixels && which < p.channels)
-            p.v[(u64)pixel * p.channels + which] = v[b][n][k] * unscale;
+          for (int j = 0; j < OWN; ++j) fire(v[j / 2][i / 2 % NB][i % 2 + 2 * (j % 2)], sum, j);
+          bytes[i] = __float_as_uint(sum);
         }
+      } else {
+        u32 sums[2];
+#pragma unroll
+        for (int n = 0; n < NB; ++n) {
+          float sum = 8388608.0f;
+#pragma unroll
+          for (int e = 0; e < 2; ++e)
+#pragma unroll
+            for (int j = 0; j < OWN; ++j) fire(v[j / 2][n][e + 2 * (j % 2)], sum, 8 * e + j);
+          sums[n] = __float_as_uint(sum);
+        }
+        // Lanes of even g write the first eight pixels, the others the second.
+        const u32 both = joined(g % 2 ? sums[0] : sums[NB - 1], g % 2 ? sums[NB - 1] : sums[0]);
+        bytes[0] = both, bytes[1] = both >> 8;
+      }
+      emit(bytes);
+      if (t + 1 < p.steps) decay();
+    }
+    if (KEEPV) {
+      each(v, [&](float& x, int b, int n, int k) {
+        const int pixel = start + 8 * n + 2 * c + k % 2, which = channel + 2 * b + k / 2;
+        if (pixel < p.pixels && which < p.channels) p.v[(u64)pixel * p.channels + which] = x * unscale;
+      });
+    }
   }
+  // Copies must have come before the block ends.
+  if (HELD && threadIdx.x == 0) wait(arrived);
 }
