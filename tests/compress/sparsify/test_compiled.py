@@ -1,5 +1,7 @@
 """A graph whose glue is compiled gives what the graph gives, and its layers follow their weights."""
 
+import copy
+import pickle
 from typing import Any
 
 import pytest
@@ -84,3 +86,11 @@ def test_counts_what_runs_between_packed_layers() -> None:
     assert glue(lowered(model, x)) <= 2
     assert glue(nn.ReLU()) == 0
     assert glue(fx.symbolic_trace(nn.Sequential(nn.Linear(2, 2), nn.Flatten(), nn.Tanh()))) == 2
+
+
+@torch.no_grad()
+def test_copies_and_files() -> None:
+    x = 2 * torch.randn(3, 2, 4, 5, 5)
+    compiled = CompiledGraph(lowered(_Gated().eval(), x), backend="eager")
+    for made in (copy.deepcopy(compiled), pickle.loads(pickle.dumps(compiled))):
+        torch.testing.assert_close(made(x), compiled(x))
