@@ -26,7 +26,7 @@ from sparseflow.report.files import prepare_folder, write_atomic
 __all__ = ["SUITES", "TriSegBenchConfig", "bench"]
 
 SUITES = ("exact", "rate", "search", "engine")
-RIVALS = ("default", "cmaes", "tpe", "evolution", "random", "ppo", "ppo-original")
+RIVALS = ("default", "cmaes-dp", "cmaes", "tpe", "evolution", "random", "ppo", "ppo-original")
 PROTOCOL = (
     "All searchers score configurations on the same images with the same evaluator, in the ranges 'relative', the "
     "earlier project's PPO in its own; a reward is the best of all that were scored, and the median is taken over the "
