@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from sparseflow.compress.approximate import TmaxRule
 from sparseflow.errors import ConfigError
 from sparseflow.recipes.triseg.config import FinetuneConfig, QatConfig, TrainConfig
 
@@ -11,6 +12,8 @@ def test_settings_survive_json(kind):
     config = kind(model="alexnet", minutes=2.0, milestones=(0.2, 0.4), model_args={"width": 0.5})
     body = json.loads(json.dumps(config.to_dict(all=True)))
     body["milestones"] = tuple(body["milestones"])
+    if "tmax" in body:
+        body["tmax"] = TmaxRule(**body["tmax"])
     assert kind(**body) == config
     assert "out" not in config.to_dict()
 

@@ -24,7 +24,9 @@ def make(config, device="cpu", size=16, **more):
     torch.manual_seed(3)
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 3)).to(device)
     lr = torch.tensor(0.1, device=device) if config.graph else 0.1
-    optimizer = torch.optim.SGD([{"params": list(net.parameters()), "lr": lr, "peak": 0.1}], lr=0.1, momentum=0.9)
+    optimizer = torch.optim.SGD(
+        [{"params": list(net.parameters()), "lr": lr, "peak": 0.1}], lr=0.1, momentum=0.9, fused=device == "cuda"
+    )
     return net, Step(net, config, images(), optimizer, size=size, cast=nullcontext, **more)
 
 

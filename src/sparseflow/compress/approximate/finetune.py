@@ -29,6 +29,9 @@ class _Segment(torch.autograd.Function):
         q, whole = ctx.saved_tensors
         g = grads[0]
         t1, v1, t2, v2, tmax = whole.to(q.dtype).unbind()
+        passed = torch.where(q <= tmax, g, 0.0) if ctx.clip else g
+        if not ctx.needs_input_grad[1]:
+            return passed, None, None, None, None
 
         def over(low: Tensor, high: Tensor) -> Tensor:
             total: Tensor = torch.where((q > low) & (q <= high), g, 0.0).sum(dtype=torch.float32)
@@ -43,7 +46,7 @@ class _Segment(torch.autograd.Function):
         d_t1, d_t2 = -v1 * density(t1), -(v2 - v1) * density(t2)
         d_v2 = over(t2, torch.full_like(tmax, torch.inf)) if ctx.clip else over(t2, tmax)
         real = torch.stack([d_t1, over(t1, t2), d_t2, d_v2])
-        return (torch.where(q <= tmax, g, 0.0) if ctx.clip else g), real, None, None, None
+        return passed, real, None, None, None
 
 
 def segment_codes(q: Tensor, real: Tensor, whole: Tensor, *, mode: str = "pass", window: int = 2) -> Tensor:

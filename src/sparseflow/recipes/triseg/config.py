@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sparseflow.compress.approximate import TmaxRule
 from sparseflow.errors import ConfigError
 from sparseflow.recipes.triseg.checkpoint import network_name
 
@@ -213,6 +214,7 @@ class FinetuneConfig(TrainConfig):
     Args:
         config_path: result of a search to start from; None starts from the optimum of the Fisher-weighted histograms.
         mode: "pass" leaves codes beyond tmax; "saturate" gives them v2, a quantiser of 2 bits.
+        tmax: how tmax is chosen in mode "pass" without a search: the default lets at most 5 % of all codes pass.
         result_file: name of the result below `tri_ppo_int_codes/` of `out`; None names network, mode and seed.
         code_lr: rate of values and thresholds at its peak, about codes a step with "adamw".
         code_share: share of the run in which those are trained; then they stay, and the weights settle.
@@ -231,10 +233,11 @@ class FinetuneConfig(TrainConfig):
     schedule: str = "cosine"
     degrees: float = 0.0
     erasing: float = 0.0
-    kd_weight: float = 0.7
-    kd_t: float = 2.0
+    kd_weight: float = 0.9
+    kd_t: float = 4.0
     config_path: str | None = None
     mode: str = "pass"
+    tmax: TmaxRule = field(default_factory=lambda: TmaxRule(mode="share", percentile=95.0))
     result_file: str | None = None
     code_lr: float = 0.05
     code_share: float = 0.6

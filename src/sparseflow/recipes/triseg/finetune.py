@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sparseflow.compress.approximate import CODE_MAX, Metrics, TmaxRule, TriSegResult, optimal_codes
+from sparseflow.compress.approximate import CODE_MAX, Metrics, TriSegResult, optimal_codes
 from sparseflow.compress.approximate.finetune import SegmentedNet
 from sparseflow.compress.approximate.fisher import code_histograms
 from sparseflow.compress.approximate.result import FOLDER
@@ -157,7 +157,7 @@ def start_codes(
 ) -> Tensor:
     """Return the codes to start from: those of a search, or the optimum of the Fisher-weighted histograms.
 
-    In mode "pass" tmax is that of the default `TmaxRule`. In mode "saturate" it only bounds v2, and is chosen too.
+    In mode "pass" tmax is that of `config.tmax`. In mode "saturate" it only bounds v2, and is chosen too.
 
     Args:
         config: names the result of the search, if there is one.
@@ -177,7 +177,7 @@ def start_codes(
     batches = (x.to(device) for x, _ in islice(calib.batches(config.batch_size), config.calib_batches))
     histograms = code_histograms(found.graph, points, batches, seed=config.seed)
     if config.mode == "pass":
-        return optimal_codes(histograms.fisher, tmax=TmaxRule()(histograms.counts)).codes
+        return optimal_codes(histograms.fisher, tmax=config.tmax(histograms.counts)).codes
     codes = optimal_codes(histograms.fisher, mode="clip").codes
     # The least tmax is v2 itself; half a step above it leaves v2 room to rise, and codes there their gradient.
     v1, v2 = codes[:, 1], codes[:, 3]
