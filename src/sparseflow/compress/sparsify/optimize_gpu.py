@@ -421,7 +421,7 @@ class _GpuJob:
         self.refusals.append(Refusal(layer="", what=name, reason=reason))
 
 
-def _replay(model: nn.Module, args: tuple[Any, ...]) -> Callable[[], None] | None:
+def _replay(model: nn.Module, args: tuple[Any, ...]) -> Callable[[], Any] | None:
     return model.replay_of(args) if isinstance(model, PackedNet) else None
 
 
