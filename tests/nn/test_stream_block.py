@@ -43,3 +43,14 @@ def test_learnt_constants_are_read_again() -> None:
     after = unpack(block(x, x)[0])
     assert not torch.equal(before, after)
     assert torch.equal(after, neuron(x + x))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("swap", [False, True])
+def test_one_operand_in_channels_last_is_enough(swap: bool) -> None:
+    x, y = torch.randn(2, 2, 5, 3, 3), torch.randn(2, 2, 5, 3, 3)
+    y = y.flatten(0, 1).contiguous(memory_format=torch.channels_last).view(y.shape)
+    spikes, total = StreamBlock(LIFNode(step_mode="m"), neuron_constants)(*((y, x) if swap else (x, y)))
+    assert torch.equal(total, x + y)
+    assert total.flatten(0, 1).is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(unpack(spikes), LIFNode(step_mode="m")(x + y))

@@ -22,7 +22,10 @@ class StreamBlock(nn.Module):
         self._membrane = Membrane(neuron, constants, keep=False)
 
     def forward(self, x: Tensor, y: Tensor) -> tuple[Spikes, Tensor]:
-        """Return the spikes of the sum of two `[T, N, C, H, W]` or `[T, N, C, L]`, and the sum."""
+        """Return the spikes of the sum of two `[T, N, C, H, W]` or `[T, N, C, L]`, and the sum.
+
+        Where one of the two lies channels last, as layers of spikes give it, so does the sum.
+        """
         if x.dtype != y.dtype:
             x, y = x.float(), y.float()
         lead, tokens = tuple(x.shape[:2]), x.dim() == 4

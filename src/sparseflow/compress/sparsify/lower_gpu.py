@@ -257,8 +257,9 @@ class _Lowering(Packing):
             self.emit_neuron(node, region, made, static=True)
             return
         self.static[node] = made
-        shape = (self.steps(region), *[-1] * (len(self.facts[node].shape or ()) - 1))
-        self.halves[node] = self.graph.call_method("expand", (self.graph.call_method("unsqueeze", (made, 0)), *shape))
+        # Unlike an expanded view, copies laid end to end stay channels last.
+        copies = self.graph.call_function(torch.cat, ([made] * self.steps(region),))
+        self.halves[node] = self.graph.call_method("unflatten", (copies, 0, (self.steps(region), -1)))
 
     def steps(self, region: Region) -> int:
         """Return the number of steps of a region's output."""

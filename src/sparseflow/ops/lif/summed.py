@@ -25,7 +25,7 @@ def add_lif_pack(x: Tensor, y: Tensor, params: LIFParams, *, steps: int) -> tupl
         steps: T.
 
     Returns:
-        Words `[T*N, H, W, ceil(C/32)]`, and z in the layout of `x`.
+        Words `[T*N, H, W, ceil(C/32)]`, and z, channels last if one of the two is.
 
     Raises:
         ConfigError: `steps` does not divide the first size, or the two are not alike.
@@ -42,6 +42,8 @@ def add_lif_pack(x: Tensor, y: Tensor, params: LIFParams, *, steps: int) -> tupl
         raise ConfigError(
             f"add_lif_pack: x is {x.dtype} {tuple(x.shape)}, y {y.dtype} {tuple(y.shape)}; make them alike"
         )
+    if channels_last(y):
+        x, y = y, x
     constants = (params.tau, params.v_threshold, params.v_reset, params.decay_input, params.kind == "lif")
     words, z = run(_add_lif_pack, x, y, steps, *constants)
     return words, z
