@@ -29,6 +29,10 @@ RELATIVE: dict[tuple[str, torch.dtype], tuple[float, str]] = {
         "float64 on whole numbers, a few hundred roundings of 1e-16",
     ),
     ("triseg_reward", torch.float64): (1e-5, "what is asked; 100 times the attention's, and found below 1e-7"),
+    ("selective_scan", torch.float32): (1e-5, "sums over the memory of a state, a few hundred roundings of 6e-8"),
+    ("selective_scan", torch.float64): (1e-12, "the same sums in float64"),
+    ("selective_scan_gradient", torch.float32): (1e-4, "sums over sequences and steps too; found below 1e-5"),
+    ("selective_scan_gradient", torch.float64): (1e-11, "the same sums in float64"),
     ("lif_gradient", torch.float32): (1e-5, "T=16 products of factors near 1, each rounded at 6e-8"),
 }
 

@@ -10,6 +10,7 @@ from sparseflow.ops import (
     int8_net,
     lif,
     linear_spike,
+    selective_scan,
     spike_layer,
     spike_matmul,
     stem,
@@ -44,6 +45,7 @@ OPS: tuple[Op, ...] = (
     triseg.OP,
     int8_net.OP,
     conv2d_codes.OP,
+    selective_scan.OP,
 )
 
 

@@ -76,6 +76,13 @@ def _per_output(count: float) -> Callable[[Shapes, Attrs], Any]:
     return lambda shapes, attrs: count * _product(_need("this operator", shapes, "output"))
 
 
+def _scan(shapes: Shapes, attrs: Attrs) -> Any:
+    output, rate = _need("selective_scan", shapes, "output"), _need("selective_scan", shapes, "weight")
+    # A state: decay rate (1), its exponential (1), recurrence and input (3), output (2). A channel: softplus (4),
+    # step times input (1), direct term (2), gate (5).
+    return _product(output) * (7.0 * rate[-1] + 12.0)
+
+
 # Maximum, subtract, exponential, sum, divide.
 _SOFTMAX = 5.0
 # Mean (1), centred square and sum (3), normalise (2), scale and shift (2).
@@ -107,6 +114,7 @@ _TABLE: dict[str, Callable[[Shapes, Attrs], Any]] = {
     "if": _per_output(_IF),
     # Compare with t1, t2 and tmax.
     "triseg": _per_output(3.0),
+    "selective_scan": _scan,
     **dict.fromkeys(
         (
             "input", "output", "identity", "dropout", "flatten", "reshape", "view", "permute", "transpose",
