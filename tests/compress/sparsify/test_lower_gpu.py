@@ -255,3 +255,54 @@ def test_spikingjelly_s_networks_that_branch_on_shapes(name: str) -> None:
     lowered = lower(model, x, kernel="library")
     assert len(layers(lowered)) >= 16
     assert judge_lowered(compare_lowered(lowered, (x,), dict(model.named_modules())), "fp16") is None
+
+
+class _StillStem(nn.Module):
+    """An image, repeated before a convolution, a norm and a pool; floats and neurons read what comes out."""
+
+    def __init__(self, pool: bool) -> None:
+        super().__init__()
+        layers = [nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), *([nn.MaxPool2d(2)] if pool else [])]
+        self.stem = _Fold(*layers)
+        self.sn, self.conv, self.sn2 = (
+            LIFNode(step_mode="m"),
+            _Fold(nn.Conv2d(8, 8, 3, padding=1)),
+            LIFNode(step_mode="m"),
+        )
+        self.down, self.out = _Fold(nn.Conv2d(8, 8, 1)), nn.Linear(8, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.ndim == 4:
+            x = x.unsqueeze(0).repeat(4, 1, 1, 1, 1)
+        y = self.stem(x)
+        z = self.conv(self.sn(y)) + self.down(y)
+        return self.out((self.sn2(z) + y).mean((-2, -1)).mean(0))
+
+
+@pytest.mark.parametrize("pool", [False, True])
+def test_what_is_the_same_at_every_step_runs_once(pool: bool) -> None:
+    torch.manual_seed(4)
+    x = 2 * torch.randn(2, 3, 6, 6)
+    model = alive(_StillStem(pool), x)
+    lowered = check(model, x, "library", tol=2e-3)
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    class Sees(torch.fx.Interpreter):
+        def call_module(self, target: Any, args: Any, kwargs: Any) -> Any:
+            shapes[str(target)] = tuple(args[0].shape) if isinstance(args[0], torch.Tensor) else ()
+            return super().call_module(target, args, kwargs)
+
+    with torch.no_grad():
+        Sees(lowered.graph_module).run(x)
+    side = 3 if pool else 6
+    assert shapes["blocks.stem_1"] == (2, 3, 6, 6)
+    assert shapes["blocks.down_0"] == (2, 8, side, side)
+    assert shapes["blocks.sn"] == (2, 8, side, side)
+    assert shapes.get("stem.2", (2, 8, 6, 6)) == (2, 8, 6, 6)
+    with torch.no_grad():
+        for batch in (1, 3):
+            other = torch.randn(batch, 3, 6, 6)
+            reset_net(model)
+            want = model(other)
+            exact = lower(model, x, precision="exact").graph_module
+            assert float((exact(other) - want).abs().max()) <= 2e-3 * float(want.abs().max())

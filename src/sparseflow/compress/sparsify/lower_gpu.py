@@ -15,7 +15,7 @@ from sparseflow.compress.sparsify.fuse import (
     neuron_constants,
     view_sizes,
 )
-from sparseflow.compress.sparsify.packing import LayerPlan, Packing, Policy, still_image
+from sparseflow.compress.sparsify.packing import LayerPlan, Packing, Policy, is_view, still_image
 from sparseflow.compress.sparsify.regions import Facts, Region, find_regions, is_add
 from sparseflow.errors import UnsupportedError
 from sparseflow.nn import spikes as packed
@@ -69,7 +69,8 @@ class _Lowering(Packing):
         policy: Policy,
     ) -> None:
         super().__init__(traced, facts, regions, policy)
-        self.static: dict[fx.Node, fx.Node] = {}
+        self.static: dict[fx.Node, tuple[fx.Node, int]] = {}
+        self.images: dict[fx.Node, fx.Node] = {}
         self.graph = fx.Graph(tracer_cls=PackedTracer)
         self.floats: dict[fx.Node, fx.Node] = {}
         self.halves: dict[fx.Node, fx.Node] = {}
@@ -110,6 +111,8 @@ class _Lowering(Packing):
             source = node.args[0]
             assert isinstance(source, fx.Node)
             self.floats[node] = self.graph.call_function(packed.average, (self.words[source],))
+        elif self.emit_static(node):
+            return
         elif self.in_half(node):
             reader = self.stream_reader(node)
             if reader is None:
@@ -135,9 +138,10 @@ class _Lowering(Packing):
 
     def in_half(self, node: fx.Node) -> bool:
         """Tell whether a node computes well in the policy's type, and reads what our own layers made in it."""
-        if not any(n in self.halves for n in node.all_input_nodes) or node in self.wanted:
+        ready = [n in self.halves or (n in self.static and n not in self.floats) for n in node.all_input_nodes]
+        if not any(ready) or node in self.wanted:
             return False
-        if not all(n in self.halves or n in self.words or self.is_size(n) for n in node.all_input_nodes):
+        if not all(r or n in self.words or self.is_size(n) for r, n in zip(ready, node.all_input_nodes, strict=True)):
             return False
         if node.op == "call_module":
             return isinstance(self.modules[str(node.target)], _IN_HALF)
@@ -145,7 +149,8 @@ class _Lowering(Packing):
 
     def as_float(self, node: fx.Node) -> fx.Node:
         if node not in self.floats:
-            if node in self.halves:
+            if node in self.halves or node in self.static:
+                self.as_half(node)
                 self.floats[node] = self.graph.call_method("float", (self.halves[node],))
             else:
                 self.floats[node] = self.unpacked(node, torch.float32)
@@ -158,9 +163,51 @@ class _Lowering(Packing):
         if node not in self.halves:
             if node in self.words:
                 self.halves[node] = self.unpacked(node, self.policy.floats)
-            else:
+            elif node in self.floats:
                 return self.floats[node]
+            else:
+                self.halves[node] = self.repeated(node)
         return self.halves[node]
+
+    def repeated(self, node: fx.Node) -> fx.Node:
+        """Emit the copies that a value which is the same at every step stands for."""
+        still, steps = self.static[node]
+        # Unlike an expanded view, copies laid end to end stay channels last.
+        copies = self.graph.call_function(torch.cat, ([still] * steps,))
+        if len(self.facts[node].shape or ()) == 4:
+            return copies
+        return self.graph.call_method("unflatten", (copies, 0, (steps, -1)))
+
+    def emit_static(self, node: fx.Node) -> bool:
+        """Emit a node whose value is the same at every step once; tell whether it is such a node and done.
+
+        The repeat of an image itself is emitted for whoever reads it whole, too.
+        """
+        image, shape = still_image(node, self.facts), self.facts[node].shape or ()
+        if image is not None and not self.policy.keep:
+            self.static[node], self.images[node] = (self.as_half(image), shape[0]), image
+            return False
+        source: Any = node.args[0] if node.args else None
+        if source not in self.static or node in self.wanted:
+            return False
+        still, steps = self.static[source]
+        if node.op != "call_module":
+            before = self.facts[source].shape or ()
+            views = is_view(node) and before[-3:] == shape[-3:] and {len(before), len(shape)} == {4, 5}
+            if views:
+                self.static[node] = still, steps
+                self.images.update({node: self.images[source]} if source in self.images else {})
+            return views
+        module = self.modules[str(node.target)]
+        if not isinstance(module, nn.MaxPool2d | nn.AvgPool2d) or len(node.all_input_nodes) != 1 or node.kwargs:
+            return False
+        if getattr(module, "step_mode", "s") == "m":
+            still = self.graph.call_method("unsqueeze", (still, 0))
+            still = self.graph.call_method("squeeze", (self.graph.call_module(str(node.target), (still,)), 0))
+        else:
+            still = self.graph.call_module(str(node.target), (still,))
+        self.static[node] = still, steps
+        return True
 
     def unpacked(self, node: fx.Node, dtype: torch.dtype) -> fx.Node:
         """Emit the floats that packed spikes stand for."""
@@ -224,11 +271,11 @@ class _Lowering(Packing):
                 self.words[node] = self.emit_stem(stem, self.as_float(stem.source), self.steps(stem))
                 return
             still = self.static.get(region.source)
-            self.emit_neuron(node, region, self.as_half(region.source) if still is None else still, static=bool(still))
+            current = self.as_half(region.source) if still is None else still[0]
+            self.emit_neuron(node, region, current, static=still is not None)
             return
-        image = still_image(region.source, self.facts)
-        if image is not None and not self.policy.keep and region.residual is None:
-            self.emit_still(node, region, image)
+        if region.source in self.static and region.residual is None:
+            self.emit_still(node, region)
             return
         layer = self.modules[str(region.layer.target)]
         block = FloatBlock(self.part(region, packed_input=False), dtype=self.policy.floats)
@@ -245,21 +292,20 @@ class _Lowering(Packing):
             made = self.graph.call_function(operator.add, (made, self.as_half(region.residual)))
         self.emit_neuron(node, region, made)
 
-    def emit_still(self, node: fx.Node, region: Region, image: fx.Node) -> None:
-        """Emit a layer that reads one image at every step: it runs once."""
-        layer = self.modules[str(region.layer.target)] if region.layer is not None else None
-        if region.neuron is not None and node in self.wanted and StemBlock.takes(layer):
+    def emit_still(self, node: fx.Node, region: Region) -> None:
+        """Emit a layer that reads the same at every step: it runs once."""
+        assert region.layer is not None
+        layer, (still, steps) = self.modules[str(region.layer.target)], self.static[region.source]
+        image = self.images.get(region.source)
+        if region.neuron is not None and image is not None and node in self.wanted and StemBlock.takes(layer):
             self.words[node] = self.emit_stem(region, self.as_float(image), self.steps(region))
             return
         block = FloatBlock(self.part(region, packed_input=False), dtype=self.policy.floats)
-        made = self.call(block, region, "_layer" if region.neuron else "", [self.as_half(image)])
+        made = self.call(block, region, "_layer" if region.neuron else "", [still])
         if region.neuron is not None:
             self.emit_neuron(node, region, made, static=True)
-            return
-        self.static[node] = made
-        # Unlike an expanded view, copies laid end to end stay channels last.
-        copies = self.graph.call_function(torch.cat, ([made] * self.steps(region),))
-        self.halves[node] = self.graph.call_method("unflatten", (copies, 0, (self.steps(region), -1)))
+        else:
+            self.static[node] = made, steps
 
     def steps(self, region: Region) -> int:
         """Return the number of steps of a region's output."""

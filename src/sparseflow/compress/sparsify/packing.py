@@ -14,7 +14,7 @@ from sparseflow.nn.layers import Repeat
 from sparseflow.nn.stem_block import StemBlock
 from sparseflow.trace import reads_no_values
 
-__all__ = ["VIEWS", "LayerPlan", "Packing", "Policy", "still_image"]
+__all__ = ["VIEWS", "LayerPlan", "Packing", "Policy", "is_view", "still_image"]
 
 MAX_PLANES = 4
 VIEWS = ("view", "reshape", "flatten")
@@ -324,3 +324,9 @@ def still_image(node: fx.Node, facts: Mapping[fx.Node, Facts]) -> fx.Node | None
         return None
     image = one.args[0]
     return image if isinstance(image, fx.Node) and len(facts[image].shape or ()) == 4 else None
+
+
+def is_view(node: fx.Node) -> bool:
+    """Tell whether a node is a view of its first argument in another shape."""
+    name = getattr(node.target, "__name__", str(node.target))
+    return node.op in ("call_function", "call_method") and name in (*VIEWS, "unflatten")
