@@ -1,0 +1,61 @@
+"""The formula of `round_segment` and of its gradient, in plain torch."""
+
+import torch
+from torch import Tensor
+
+__all__ = ["BELOW", "BEYOND", "backward", "forward"]
+
+BELOW, BEYOND = 254, 255
+
+
+def forward(x: Tensor, whole: Tensor, scale: Tensor, clip: bool, qmax: int) -> tuple[Tensor, Tensor]:
+    """Return scale·f(clamp(round(x / scale), 0, qmax)), and the codes.
+
+    Args:
+        x: any shape.
+        whole: int64 `[5]`: t1, v1, t2, v2, tmax.
+        scale: float32 `[]`.
+        clip: codes beyond tmax take v2; else they stay.
+        qmax: greatest code, at most 253.
+
+    Returns:
+        Values as `x`, and uint8: the code in front of f, but `BELOW` or `BEYOND` where it was clamped.
+    """
+    rounded = torch.round(x.float() * scale.reciprocal())
+    q = rounded.clamp(0, qmax)
+    t1, v1, t2, v2, tmax = whole.float().unbind()
+    high = v2 if clip else torch.where(q > tmax, q, v2)
+    f = torch.where(q > t2, high, torch.where(q > t1, v1, 0.0))
+    marks = torch.where(rounded < 0, BELOW, torch.where(rounded > qmax, BEYOND, q))
+    return (f * scale).to(x.dtype), marks.to(torch.uint8)
+
+
+def backward(
+    g: Tensor, kept: Tensor, whole: Tensor, scale: Tensor, clip: bool, qmax: int, window: int
+) -> tuple[Tensor, Tensor]:
+    """Return the gradient of the input, and the sums that those of values and thresholds are made of.
+
+    With g in units of a code, the sums run over the codes in (t1 − w, t1 + w], (t1, t2], (t2 − w, t2 + w] and beyond
+    t2 (up to tmax unless `clip`); windows end at 0 and at tmax.
+
+    Args:
+        g: gradient of the values.
+        kept: marks of `forward`.
+        whole: int64 `[5]`.
+        scale: float32 `[]`.
+        clip: codes beyond tmax take v2.
+        qmax: greatest code.
+        window: w.
+
+    Returns:
+        The gradient as `g`, and float32 `[4]`.
+    """
+    marks = kept.float()
+    q = torch.where(marks == BELOW, 0.0, marks.clamp(max=qmax))
+    t1, _, t2, _, tmax = whole.float().unbind()
+    through = (marks < BELOW) & ((q <= tmax) | (not clip))
+    last = torch.full_like(tmax, torch.inf) if clip else tmax
+    near = [((t - window).clamp(min=0), torch.minimum(t + window, tmax)) for t in (t1, t2)]
+    ranges = (near[0], (t1, t2), near[1], (t2, last))
+    sums = torch.stack([torch.where((q > low) & (q <= high), g.float(), 0.0).sum() for low, high in ranges])
+    return torch.where(through, g, 0.0), sums * scale
