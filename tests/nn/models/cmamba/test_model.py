@@ -2,10 +2,10 @@ import copy
 
 import pytest
 import torch
-from tests.nn.models.cmamba import plain
 
 from sparseflow.errors import DataError, UnsupportedError
 from sparseflow.nn.models.cmamba import CMamba, ModelArgs, build_model
+from tests.nn.models.cmamba import plain
 
 # 20 seeds; series from 1 (no hidden unit in the channel MLP) to the 321 of Electricity, with the paper's other sizes.
 SERIES = (1, 2, 3, 4, 5, 6, 7, 7, 7, 8, 11, 16, 21, 24, 33, 64, 100, 137, 200, 321)
