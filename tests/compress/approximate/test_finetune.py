@@ -2,79 +2,13 @@ import pytest
 import torch
 from torch import nn
 
-from sparseflow.compress.approximate.codes import clamp_codes, sample_codes
-from sparseflow.compress.approximate.finetune import SegmentedNet, segment_codes
+from sparseflow.compress.approximate.codes import clamp_codes
+from sparseflow.compress.approximate.finetune import SegmentedNet
 from sparseflow.compress.quantize import prepare_qat, quantizers, to_integer
 from sparseflow.errors import ConfigError
 from sparseflow.ops.triseg import tables
 
 MODES = ("pass", "clip")
-
-
-def codes_of(*row):
-    return torch.tensor(row)
-
-
-def linear_loss(q, g, codes, mode):
-    """Σ g·f(q) in float64, by the table."""
-    return float((g * tables(codes, mode)[q].double()).sum())
-
-
-def gradients(q, g, codes, mode, window):
-    x = q.double().requires_grad_()
-    real = codes[:4].double().requires_grad_()
-    (segment_codes(x, real, codes, mode=mode, window=window) * g).sum().backward()
-    return x.grad, real.grad
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_the_function_is_that_of_the_tables(mode):
-    q = torch.arange(256)
-    for codes in sample_codes([15, 35, 127, 255], 25, seed=0).flatten(0, 1):
-        got = segment_codes(q.float(), codes[:4].float(), codes, mode=mode)
-        assert torch.equal(got, tables(codes, mode)[q].float())
-
-
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("window", [1, 2, 3])
-def test_gradients_of_values_and_thresholds_are_differences_of_a_linear_loss(mode, window):
-    generator = torch.Generator().manual_seed(window)
-    q = torch.randint(0, 128, (4000,), generator=generator)
-    g = torch.randn(4000, generator=generator, dtype=torch.float64)
-    codes = codes_of(9, 16, 24, 31, 50)
-    _, real = gradients(q, g, codes, mode, window)
-    for column, step in ((0, window), (1, 1), (2, window), (3, 1)):
-        up, down = codes.clone(), codes.clone()
-        up[column] += step
-        down[column] -= step
-        slope = (linear_loss(q, g, up, mode) - linear_loss(q, g, down, mode)) / (2 * step)
-        torch.testing.assert_close(float(real[column]), slope, rtol=1e-5, atol=1e-4)
-
-
-def test_the_window_ends_at_zero_and_at_tmax():
-    q = torch.arange(0, 128).repeat(3)
-    g = torch.randn(len(q), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    codes = codes_of(1, 2, 19, 20, 20)
-    _, real = gradients(q, g, codes, "pass", 4)
-    up, down = codes.clone(), codes.clone()
-    up[0], down[0] = 5, 0
-    slope = (linear_loss(q, g, codes_of(5, 2, 19, 20, 20), "pass") - linear_loss(q, g, down, "pass")) / 5
-    torch.testing.assert_close(float(real[0]), slope, rtol=1e-5, atol=1e-4)
-    moved = (
-        linear_loss(q, g, codes_of(1, 2, 20, 20, 20), "pass") - linear_loss(q, g, codes_of(1, 2, 15, 20, 20), "pass")
-    ) / 5
-    torch.testing.assert_close(float(real[2]), moved, rtol=1e-5, atol=1e-4)
-
-
-def test_the_gradient_of_the_input_passes_but_where_the_function_is_flat_for_good():
-    q = torch.tensor([0, 5, 20, 50, 51, 127])
-    g = torch.arange(1.0, 7.0, dtype=torch.float64)
-    codes = codes_of(9, 16, 24, 31, 50)
-    assert torch.equal(gradients(q, g, codes, "pass", 1)[0], g)
-    assert gradients(q, g, codes, "clip", 1)[0].tolist() == [1.0, 2.0, 3.0, 4.0, 0.0, 0.0]
-    empty, real = gradients(q[:0], g[:0], codes, "pass", 1)
-    assert empty.numel() == 0
-    assert real.tolist() == [0.0] * 4
 
 
 def make(seed=0):
@@ -104,7 +38,7 @@ def test_the_integer_form_with_tables_computes_what_is_trained(mode):
     same = (trained - changed).abs().amax(1) < 1e-4
     assert same.float().mean() > 0.8
     assert not torch.allclose(changed, integer(x), atol=1e-2)
-    assert all(q.edit is None for q in quantizers(qat).values())
+    assert all(q.replace is None for q in quantizers(qat).values())
 
 
 @pytest.mark.parametrize("mode", MODES)

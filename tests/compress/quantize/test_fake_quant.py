@@ -123,3 +123,13 @@ def test_off_means_unchanged() -> None:
     x = torch.randn(3, 4)
     assert module(x) is x
     assert weights(x) is x
+
+
+def test_a_replacement_does_all_of_it_while_ranges_are_still_watched():
+    quantiser = FakeQuantize(QuantConfig())
+    quantiser.edit = torch.zeros_like
+    quantiser.replace = lambda x: x + 1
+    assert quantiser(torch.tensor([0.0, 4.0])).tolist() == [1.0, 5.0]
+    assert float(quantiser.high) == 4.0
+    quantiser.enabled = False
+    assert quantiser(torch.tensor([3.0])).tolist() == [3.0]

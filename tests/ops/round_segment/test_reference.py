@@ -3,13 +3,15 @@
 import pytest
 import torch
 
-from sparseflow.compress.approximate.finetune import segment_codes
+from sparseflow.compress.approximate.codes import sample_codes
 from sparseflow.compress.quantize.fake_quant import codes_of
 from sparseflow.errors import ConfigError
 from sparseflow.ops.round_segment import round_segment
 from sparseflow.ops.round_segment.reference import BELOW, BEYOND, backward, forward
 from sparseflow.ops.triseg import tables
 
+MODES = ("pass", "clip")
+ONE = torch.tensor(1.0)
 WHOLE, SCALE = torch.tensor([7, 14, 21, 28, 35]), torch.tensor(0.5)
 
 
@@ -37,27 +39,82 @@ def test_sums_and_what_passes_by_hand(clip, beyond):
     assert sums.tolist() == [0.5 * v for v in (1, 1, 2, beyond)]
 
 
-def steps(x, real, whole, scale, mode, window):
-    q = codes_of(x, scale, torch.zeros(()), 0, 127)
-    return segment_codes(q, real, whole, mode=mode, window=window) * scale
-
-
-@pytest.mark.parametrize("mode", ["pass", "clip"])
-@pytest.mark.parametrize("window", [1, 3])
-def test_values_and_gradients_are_those_of_three_steps(mode, window):
-    generator = torch.Generator().manual_seed(window)
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_it_rounds_as_quantisers_do_and_passes_the_same_gradient(mode, dtype):
     scale, whole = torch.tensor(0.25), torch.tensor([5, 9, 14, 22, 40])
-    x = torch.randn(4, 6, 5, 5, generator=generator) * 10
-    g = torch.randn(x.shape, generator=generator)
-    found = []
-    for f in (lambda *a: round_segment(*a, mode=mode, window=window), lambda *a: steps(*a, mode, window)):
-        y, real = x.clone().requires_grad_(), whole[:4].float().requires_grad_()
-        out = f(y, real, whole, scale)
-        out.backward(g)
-        found.append((out.detach(), y.grad, real.grad))
-    assert torch.equal(found[0][0], found[1][0])
-    assert torch.equal(found[0][1], found[1][1])
-    torch.testing.assert_close(found[0][2], found[1][2], rtol=1e-4, atol=1e-3)
+    x = (torch.randn(4, 6, 5, 5, generator=torch.Generator().manual_seed(1)) * 20).to(dtype)
+    y, z = x.clone().requires_grad_(), x.float().requires_grad_()
+    out = round_segment(y, whole[:4].float(), whole, scale, mode=mode)
+    codes = codes_of(z, scale, torch.zeros(()), 0, 127)
+    assert torch.equal(out.float(), tables(whole, mode).view(-1)[codes.long()].float() * scale)
+    out.float().sum().backward()
+    (codes.sum() * scale).backward()
+    through = z.grad if mode == "pass" else torch.where(codes <= 40, z.grad, 0.0)
+    assert torch.equal(y.grad.float(), through)
+
+
+def linear_loss(q, g, codes, mode):
+    """Σ g·f(q) in float64, by the table."""
+    return float((g * tables(codes, mode)[q].double()).sum())
+
+
+def gradients(q, g, codes, mode, window):
+    x = q.double().requires_grad_()
+    real = codes[:4].double().requires_grad_()
+    (round_segment(x, real, codes, ONE, mode=mode, window=window) * g).sum().backward()
+    return x.grad, real.grad
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_function_is_that_of_the_tables(mode):
+    q = torch.arange(254)
+    for codes in sample_codes([15, 35, 127, 255], 25, seed=0).flatten(0, 1):
+        got = round_segment(q.float(), codes[:4].float(), codes, ONE, mode=mode, qmax=253)
+        assert torch.equal(got, tables(codes, mode)[q].float())
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("window", [1, 2, 3])
+def test_gradients_of_values_and_thresholds_are_differences_of_a_linear_loss(mode, window):
+    generator = torch.Generator().manual_seed(window)
+    q = torch.randint(0, 128, (4000,), generator=generator)
+    g = torch.randn(4000, generator=generator, dtype=torch.float64)
+    codes = torch.tensor([9, 16, 24, 31, 50])
+    _, real = gradients(q, g, codes, mode, window)
+    for column, step in ((0, window), (1, 1), (2, window), (3, 1)):
+        up, down = codes.clone(), codes.clone()
+        up[column] += step
+        down[column] -= step
+        slope = (linear_loss(q, g, up, mode) - linear_loss(q, g, down, mode)) / (2 * step)
+        torch.testing.assert_close(float(real[column]), slope, rtol=1e-5, atol=1e-4)
+
+
+def test_the_window_ends_at_zero_and_at_tmax():
+    q = torch.arange(0, 128).repeat(3)
+    g = torch.randn(len(q), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    codes = torch.tensor([1, 2, 19, 20, 20])
+    _, real = gradients(q, g, codes, "pass", 4)
+    up, down = codes.clone(), codes.clone()
+    up[0], down[0] = 5, 0
+    slope = (linear_loss(q, g, torch.tensor([5, 2, 19, 20, 20]), "pass") - linear_loss(q, g, down, "pass")) / 5
+    torch.testing.assert_close(float(real[0]), slope, rtol=1e-5, atol=1e-4)
+    moved = (
+        linear_loss(q, g, torch.tensor([1, 2, 20, 20, 20]), "pass")
+        - linear_loss(q, g, torch.tensor([1, 2, 15, 20, 20]), "pass")
+    ) / 5
+    torch.testing.assert_close(float(real[2]), moved, rtol=1e-5, atol=1e-4)
+
+
+def test_the_gradient_of_the_input_passes_but_where_the_function_is_flat_for_good():
+    q = torch.tensor([0, 5, 20, 50, 51, 127])
+    g = torch.arange(1.0, 7.0, dtype=torch.float64)
+    codes = torch.tensor([9, 16, 24, 31, 50])
+    assert torch.equal(gradients(q, g, codes, "pass", 1)[0], g)
+    assert gradients(q, g, codes, "clip", 1)[0].tolist() == [1.0, 2.0, 3.0, 4.0, 0.0, 0.0]
+    empty, real = gradients(q[:0], g[:0], codes, "pass", 1)
+    assert empty.numel() == 0
+    assert real.tolist() == [0.0] * 4
 
 
 def test_codes_that_stay_get_no_gradient():

@@ -9,75 +9,12 @@ from torch import Tensor, fx, nn
 
 from sparseflow.compress.approximate.codes import RELATIVE, check_codes
 from sparseflow.compress.quantize import quantizers
+from sparseflow.compress.quantize.fake_quant import FakeQuantize
 from sparseflow.errors import ConfigError
+from sparseflow.ops.round_segment import round_segment
 from sparseflow.ops.triseg import MODES
 
-__all__ = ["SegmentedNet", "segment_codes"]
-
-
-class _Segment(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, q: Tensor, real: Tensor, whole: Tensor, clip: bool, window: int) -> Tensor:
-        t1, v1, t2, v2, tmax = whole.to(q.dtype).unbind()
-        ctx.save_for_backward(q, whole)
-        ctx.clip, ctx.window = clip, window
-        out = torch.where(q > t2, v2, v1) if clip else torch.where(q > t2, torch.where(q > tmax, q, v2), v1)
-        return torch.where(q > t1, out, torch.clamp(q, max=0.0))
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        q, whole = ctx.saved_tensors
-        g = grads[0]
-        t1, v1, t2, v2, tmax = whole.to(q.dtype).unbind()
-        passed = torch.where(q <= tmax, g, 0.0) if ctx.clip else g
-        if not ctx.needs_input_grad[1]:
-            return passed, None, None, None, None
-
-        def over(low: Tensor, high: Tensor) -> Tensor:
-            total: Tensor = torch.where((q > low) & (q <= high), g, 0.0).sum(dtype=torch.float32)
-            return total
-
-        def density(t: Tensor) -> Tensor:
-            low, high = (t - ctx.window).clamp(min=0), torch.minimum(t + ctx.window, tmax)
-            mean: Tensor = over(low, high) / (high - low)
-            return mean
-
-        # Where the function jumps up by v1, moving the jump right takes v1 from the codes it passes.
-        d_t1, d_t2 = -v1 * density(t1), -(v2 - v1) * density(t2)
-        d_v2 = over(t2, torch.full_like(tmax, torch.inf)) if ctx.clip else over(t2, tmax)
-        real = torch.stack([d_t1, over(t1, t2), d_t2, d_v2])
-        return passed, real, None, None, None
-
-
-def segment_codes(q: Tensor, real: Tensor, whole: Tensor, *, mode: str = "pass", window: int = 2) -> Tensor:
-    """Return f(q) of a tri-segment, with a gradient for its input, values and thresholds.
-
-    With g = ∂loss/∂f(q):
-
-    * ∂/∂v1 = Σ_{t1 < q ≤ t2} g and ∂/∂v2 = Σ_{t2 < q} g (up to tmax where codes beyond pass): exact.
-    * ∂/∂t1 = −v1 · mean density of g around t1: f jumps by v1 there. Over `window` codes to either side this is
-      the central difference [loss(t1 + w) − loss(t1 − w)] / 2w, exact for a loss that is linear in f(q); it stops at
-      0 and tmax. ∂/∂t2 likewise, with the jump v2 − v1.
-    * ∂/∂q = g, straight through; 0 beyond tmax in mode "clip", where f is flat for good.
-
-    Args:
-        q: codes, whole numbers in floating point, any shape.
-        real: `[4]` t1, v1, t2, v2 as they are trained; only their gradient matters here.
-        whole: int64 `[5]` t1, v1, t2, v2, tmax, which are applied.
-        mode: "pass" or "clip".
-        window: half width in codes, at least 1.
-
-    Returns:
-        The shape and type of `q`.
-
-    Source: straight-through estimator of Bengio et al., arXiv 1308.3432; ours for the thresholds.
-
-    >>> t = torch.tensor([7.0, 14.0, 21.0, 28.0], requires_grad=True)
-    >>> segment_codes(torch.tensor([0.0, 7.0, 8.0, 30.0, 36.0]), t, torch.tensor([7, 14, 21, 28, 35])).tolist()
-    [0.0, 0.0, 14.0, 28.0, 36.0]
-    """
-    found: Tensor = _Segment.apply(q, real, whole, mode == "clip", window)  # type: ignore[no-untyped-call]
-    return found
+__all__ = ["SegmentedNet"]
 
 
 class SegmentedNet(nn.Module):
@@ -87,11 +24,11 @@ class SegmentedNet(nn.Module):
     form with the tables of `codes` computes the same. tmax is not trained: it decides how many codes stay exact.
 
     Args:
-        qat: from `prepare_qat`; its quantisers are edited until `release`.
+        qat: from `prepare_qat`; its quantisers are replaced until `release`.
         points: the quantiser of each site by the site's name, in the order of `codes`.
         codes: int64 `[L, 5]` to start from.
         mode: "pass" leaves codes beyond tmax, "clip" gives them v2: a quantiser of 2 bits.
-        window: as of `segment_codes`.
+        window: half width in codes over which the gradient of a threshold is taken, as of `round_segment`.
 
     Attributes:
         real: parameter `[L, 4]`, t1, v1, t2, v2 between which the applied codes are rounded.
@@ -127,14 +64,17 @@ class SegmentedNet(nn.Module):
         self.real = nn.Parameter(codes[:, :4].float().to(device))
         self.register_buffer("whole", codes.clone().to(device))
         for at, point in enumerate(self.points.values()):
-            known[point].edit = partial(self._edit, at)
+            known[point].replace = partial(self._round, at, known[point])
 
     def forward(self, x: Tensor) -> Any:
         """Return the outputs of the network with approximated activations."""
         return self.qat(x)
 
-    def _edit(self, at: int, codes: Tensor) -> Tensor:
-        return segment_codes(codes, self.real[at], self.whole[at], mode=self.mode, window=self.window)
+    def _round(self, at: int, quantiser: FakeQuantize, x: Tensor) -> Tensor:
+        return round_segment(
+            x, self.real[at], self.whole[at], quantiser.scale,
+            mode=self.mode, qmax=quantiser.qmax, window=self.window,
+        )  # fmt: skip
 
     @torch.no_grad()
     def settle(self) -> None:
@@ -158,7 +98,7 @@ class SegmentedNet(nn.Module):
         """Return the network with its quantisers as they were before, and its trained weights."""
         known = quantizers(self.qat)
         for point in self.points.values():
-            known[point].edit = None
+            known[point].replace = None
         return self.qat
 
 

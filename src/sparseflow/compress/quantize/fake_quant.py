@@ -65,6 +65,7 @@ class FakeQuantize(nn.Module):
         enabled: rounds if true; passes values on unchanged if false.
         edit: None, or a function from codes to codes, applied between rounding and scaling back; its own gradient
             decides what it passes.
+        replace: None, or a function that does all of it, rounding, editing and scaling back, in their place.
 
     Shapes: `[N, ...]` float32 to the same.
     """
@@ -80,6 +81,7 @@ class FakeQuantize(nn.Module):
         self.qmin, self.qmax, self.averaging, self.point = 0, config.activation_max, config.averaging, point
         self.observing, self.calibrating, self.enabled = True, False, True
         self.edit: Callable[[Tensor], Tensor] | None = None
+        self.replace: Callable[[Tensor], Tensor] | None = None
         for name, value in (("low", 0.0), ("high", 0.0), ("scale", 1.0), ("zero_point", 0.0)):
             self.register_buffer(name, torch.tensor(value))
         self.register_buffer("seen", torch.tensor(False))
@@ -90,6 +92,8 @@ class FakeQuantize(nn.Module):
             self.observe(x)
         if not self.enabled:
             return x
+        if self.replace is not None:
+            return self.replace(x)
         codes = codes_of(x, self.scale, self.zero_point, self.qmin, self.qmax)
         if self.edit is not None:
             codes = self.edit(codes)

@@ -33,7 +33,7 @@ class _RoundSegment(torch.autograd.Function):
         passed, sums = _kernels(ctx.fast).backward(grads[0], kept, whole, scale, clip, qmax, window)
         real = None
         if ctx.needs_input_grad[1]:
-            t1, v1, t2, v2, tmax = whole.float().unbind()
+            t1, v1, t2, v2, tmax = whole.to(sums.dtype).unbind()
             widths = [torch.minimum(t + window, tmax) - (t - window).clamp(min=0) for t in (t1, t2)]
             real = torch.stack([-v1 * sums[0] / widths[0], sums[1], -(v2 - v1) * sums[2] / widths[1], sums[3]])
         return passed, real, *[None] * 6

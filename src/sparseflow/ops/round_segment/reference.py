@@ -21,9 +21,10 @@ def forward(x: Tensor, whole: Tensor, scale: Tensor, clip: bool, qmax: int) -> t
     Returns:
         Values as `x`, and uint8: the code in front of f, but `BELOW` or `BEYOND` where it was clamped.
     """
-    rounded = torch.round(x.float() * scale.reciprocal())
+    wide = torch.promote_types(x.dtype, torch.float32)
+    rounded = torch.round(x.to(wide) * scale.reciprocal())
     q = rounded.clamp(0, qmax)
-    t1, v1, t2, v2, tmax = whole.float().unbind()
+    t1, v1, t2, v2, tmax = whole.to(wide).unbind()
     high = v2 if clip else torch.where(q > tmax, q, v2)
     f = torch.where(q > t2, high, torch.where(q > t1, v1, 0.0))
     marks = torch.where(rounded < 0, BELOW, torch.where(rounded > qmax, BEYOND, q))
@@ -48,14 +49,15 @@ def backward(
         window: w.
 
     Returns:
-        The gradient as `g`, and float32 `[4]`.
+        The gradient as `g`, and `[4]` in float32 or wider.
     """
-    marks = kept.float()
+    wide = torch.promote_types(g.dtype, torch.float32)
+    marks = kept.to(wide)
     q = torch.where(marks == BELOW, 0.0, marks.clamp(max=qmax))
-    t1, _, t2, _, tmax = whole.float().unbind()
+    t1, _, t2, _, tmax = whole.to(wide).unbind()
     through = (marks < BELOW) & ((q <= tmax) | (not clip))
     last = torch.full_like(tmax, torch.inf) if clip else tmax
     near = [((t - window).clamp(min=0), torch.minimum(t + window, tmax)) for t in (t1, t2)]
     ranges = (near[0], (t1, t2), near[1], (t2, last))
-    sums = torch.stack([torch.where((q > low) & (q <= high), g.float(), 0.0).sum() for low, high in ranges])
+    sums = torch.stack([torch.where((q > low) & (q <= high), g.to(wide), 0.0).sum() for low, high in ranges])
     return torch.where(through, g, 0.0), sums * scale
