@@ -10,4 +10,5 @@ NB_MODULE(_native, m) {
   bind_arena(m);
   bind_triseg(m);
   bind_engine(m);
+  bind_scan(m);
 }

@@ -379,3 +379,83 @@ class Network:
         Raises:
             ValueError: an image has NaN, or the value to probe is real.
         """
+
+class Scan:
+    """Operands of one selective scan over `[batch, steps, channels]` with `states` states a channel.
+
+    `x`, `dt`, `b`, `c`, `direct` and `gate` are pairs of an address and of the elements from one row (of a sequence
+    and step, itself dense) to the next; `direct` may be one number a channel, `(address, 0)`, or absent, `(0, 0)`,
+    as may `gate`. `rate` is log2(e) A, `[states]` if shared, else `[states, channels]`. `bias` `[channels]` and
+    `start` `[batch, channels, states]` may be 0. The memory must outlive the object.
+    """
+
+    def __init__(
+        self,
+        batch: int,
+        steps: int,
+        channels: int,
+        states: int,
+        x: tuple[int, int],
+        dt: tuple[int, int],
+        b: tuple[int, int],
+        c: tuple[int, int],
+        direct: tuple[int, int],
+        gate: tuple[int, int],
+        rate: int,
+        bias: int,
+        start: int,
+        shared: bool,
+        softplus: bool,
+    ) -> None: ...
+
+def scan(scan: Scan, y: int, state: int, threads: int, isa: str = "auto") -> None:
+    """Run the scan of `sparseflow.ops.selective_scan` in float32, 16 channels a vector.
+
+    Instruction sets differ in the last bits, as their exponentials and sums do.
+
+    Args:
+        scan: operands; no size is 0.
+        y: `[batch, steps, channels]` output.
+        state: `[batch, channels, states]` output, or 0.
+        threads: OpenMP threads.
+        isa: instruction set, see above.
+    """
+
+def scan_backward(
+    scan: Scan,
+    grad_y: tuple[int, int],
+    grad_state: int,
+    x: int,
+    dt: int,
+    b: int,
+    c: int,
+    direct: int,
+    gate: int,
+    start: int,
+    groups: int,
+    rate: int,
+    direct_sum: int,
+    bias: int,
+    threads: int,
+    isa: str = "auto",
+) -> None:
+    """Write the gradients of a scan, dense and in the shapes of the operands.
+
+    Args:
+        scan: operands, as in the forward call.
+        grad_y: gradient of y, an address and a row as in `Scan`.
+        grad_state: gradient of the last state, or 0.
+        x: output.
+        dt: output.
+        b: output.
+        c: output.
+        direct: output; 0 where the operand is absent or one number a channel.
+        gate: output; 0 where the operand is absent.
+        start: output, or 0.
+        groups: parts in which sums over sequences come; at most `batch`.
+        rate: `[groups, states, channels]`, gradient of A.
+        direct_sum: `[groups, channels]` where `direct` is one number a channel, else 0.
+        bias: `[groups, channels]`, or 0.
+        threads: OpenMP threads.
+        isa: instruction set, see above.
+    """

@@ -5,11 +5,11 @@ import dataclasses
 import pytest
 import torch
 
-from sparseflow.errors import ConfigError
+from sparseflow.errors import ConfigError, UnsupportedError
 from sparseflow.ir import FLOAT16, Layer, Operand
 from sparseflow.ops import get
 from sparseflow.ops.selective_scan import OP, cpp, reference, selective_scan
-from tests.ops.selective_scan.scan_cases import CASES, FIELDS, operands
+from tests.ops.selective_scan.scan_cases import CASES, FIELDS, operands, true_gradients, with_gradients
 from tests.ops.test_op import CPU, GPU
 from tests.tolerances import assert_near
 
@@ -76,13 +76,37 @@ def test_opcheck(case, dtype):
     given = operands(2, 3, 4, 2, dtype=dtype, **CASES[case])
     tensors = [None if t is None else t.requires_grad_() for t in given.tensors()]
     for want_state in (False, True):
-        torch.library.opcheck(torch.ops.sparseflow.selective_scan.default, (*tensors, given.softplus, want_state))
+        operator = torch.ops.sparseflow.selective_scan.default
+        torch.library.opcheck(operator, (*tensors, given.softplus, want_state, "auto"))
 
 
 def test_it_compiles_to_one_graph():
     given = operands(2, 3, 4, 2, dtype=torch.float32)
     compiled = torch.compile(lambda: call(given), backend="aot_eager", fullgraph=True)
     assert_near(compiled(), call(given), "selective_scan")
+
+
+def test_a_kernel_may_be_named():
+    given = operands(2, 3, 4, 2, dtype=torch.float32)
+    want = reference.selective_scan(given)[0]
+    assert_near(call(given, kernel="dense"), want, "selective_scan")
+    if cpp.ABSENT is None:
+        assert_near(call(given, kernel="cpp"), want, "selective_scan")
+        with pytest.raises(UnsupportedError, match="takes float32, not"):
+            call(operands(2, 3, 4, 2), kernel="cpp")
+    with pytest.raises(UnsupportedError, match="'triton' cannot run: takes CUDA tensors"):
+        call(given, kernel="triton")
+    with pytest.raises(ConfigError, match="kernel is 'fast'"):
+        call(given, kernel="fast")
+
+
+def test_gradients_of_the_operator_in_float32():
+    given = operands(2, 5, 20, 3, dtype=torch.float32, state=True)
+    leaves = with_gradients(given)
+    call(leaves, kernel="auto").square().sum().backward()
+    want = true_gradients(given, 2 * reference.selective_scan(given)[0])
+    for leaf, truth in zip(leaves.tensors(), want, strict=True):
+        assert_near(leaf.grad, truth, "selective_scan_gradient")
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sparseflow.errors import ConfigError
+from sparseflow.errors import ConfigError, UnsupportedError
 from sparseflow.ops._library import run
-from sparseflow.ops.selective_scan import vectorised
+from sparseflow.ops.lif import on_triton
+from sparseflow.ops.selective_scan import cpp, vectorised
 from sparseflow.ops.selective_scan.reference import Operands
 from sparseflow.ops.selective_scan.space import OP
 
@@ -27,6 +28,7 @@ def selective_scan(
     softplus: bool = True,
     initial_state: Tensor | None = None,
     return_state: bool = False,
+    kernel: str = "auto",
 ) -> Any:
     """Run a diagonal state-space recurrence whose step, input and output depend on the data.
 
@@ -46,13 +48,15 @@ def selective_scan(
         softplus: False takes `dt + dt_bias` itself as the step.
         initial_state: `[B, E, N]` state before the first step; 0 if None.
         return_state: whether to return the last state too.
+        kernel: "dense", "cpp", "triton", or "auto" for the fastest that runs; the gradient takes the same.
 
     Returns:
         y `[B, K, E]` in the type of `x`; with `return_state` the pair of y and the state `[B, E, N]` after the
         last step, float64 if `x` is that, else float32. Gradients flow to all nine tensors.
 
     Raises:
-        ConfigError: operands of other shapes, types or devices.
+        ConfigError: operands of other shapes, types or devices, or no such kernel.
+        UnsupportedError: the named kernel does not take these operands; says why.
 
     Cost: 7 N + 12 flops for each of B K E; reads every operand and writes y once.
     Source: Gu and Dao, arXiv 2312.00752, algorithm 2; D and A as in CMamba, arXiv 2406.05316.
@@ -66,7 +70,8 @@ def selective_scan(
         x=x, dt=dt, A_log=A_log, B=B, C=C, D=D, z=z, dt_bias=dt_bias, initial_state=initial_state, softplus=softplus
     )
     _check(given)
-    y, state = run(_scan, x, *given.tensors()[1:], softplus, return_state)
+    _check_kernel(given, kernel)
+    y, state = run(_scan, x, *given.tensors()[1:], softplus, return_state, kernel)
     return (y, state) if return_state else y
 
 
@@ -105,6 +110,18 @@ def _check(given: Operands) -> None:
             )
 
 
+def _check_kernel(given: Operands, kernel: str) -> None:
+    if kernel not in ("auto", "dense", "cpp", "triton"):
+        raise ConfigError(f"selective_scan: kernel is {kernel!r}; expected 'auto', 'dense', 'cpp' or 'triton'")
+    reason = cpp.refuses(given) if kernel == "cpp" else None
+    if kernel == "triton" and not on_triton(given.x):
+        reason = (
+            f"takes CUDA tensors up to float32, and Triton must be installed; x is {given.x.dtype} on {given.x.device}"
+        )
+    if reason is not None:
+        raise UnsupportedError(f"selective_scan: kernel {kernel!r} cannot run: {reason}")
+
+
 @torch.library.custom_op("sparseflow::selective_scan", mutates_args=())
 def _scan(
     x: Tensor,
@@ -118,15 +135,17 @@ def _scan(
     initial_state: Tensor | None,
     softplus: bool,
     want_state: bool,
+    kernel: str,
 ) -> tuple[Tensor, Tensor]:
     given = _operands(x, dt, A_log, B, C, D, z, dt_bias, initial_state, softplus)
-    y, state = vectorised.forward(given)
-    return y, state if want_state else _no_state(given)
+    compiled = cpp.forward(given, want_state) if kernel in ("auto", "cpp") else None
+    y, state = vectorised.forward(given) if compiled is None else compiled
+    return y, state if want_state and state is not None else _no_state(given)
 
 
 @_scan.register_fake
 def _(x: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
-    given, want_state = _operands(x, *rest[:-1]), rest[-1]
+    given, want_state = _operands(x, *rest[:-2]), rest[-2]
     batch, _steps, channels, states = given.shape
     state = x.new_empty((batch, channels, states), dtype=given.dtype) if want_state else _no_state(given)
     return x.new_empty(x.shape), state
@@ -146,26 +165,30 @@ def _backward(
     dt_bias: Tensor | None,
     initial_state: Tensor | None,
     softplus: bool,
+    kernel: str,
 ) -> list[Tensor]:
     given = _operands(x, dt, A_log, B, C, D, z, dt_bias, initial_state, softplus)
-    return [x.new_empty(0) if g is None else g for g in vectorised.backward(given, grad_y, grad_state)]
+    grads = cpp.backward(given, grad_y, grad_state) if kernel in ("auto", "cpp") else None
+    if grads is None:
+        grads = vectorised.backward(given, grad_y, grad_state)
+    return [x.new_empty(0) if g is None else g for g in grads]
 
 
 @_backward.register_fake
 def _(grad_y: Tensor, grad_state: Tensor | None, x: Tensor, *rest: Any) -> list[Tensor]:
-    given = _operands(x, *rest)
+    given = _operands(x, *rest[:-1])
     return [x.new_empty(0) if t is None else t.new_empty(t.shape) for t in given.tensors()]
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    *tensors, ctx.softplus, ctx.want_state = inputs
+    *tensors, ctx.softplus, ctx.want_state, ctx.kernel = inputs
     ctx.save_for_backward(*tensors)
 
 
 def _differentiate(ctx: Any, grad_y: Tensor, grad_state: Tensor) -> tuple[Any, ...]:
     tensors = ctx.saved_tensors
-    grads = _backward(grad_y, grad_state if ctx.want_state else None, *tensors, ctx.softplus)
-    return *(None if t is None else g for t, g in zip(tensors, grads, strict=True)), None, None
+    grads = _backward(grad_y, grad_state if ctx.want_state else None, *tensors, ctx.softplus, ctx.kernel)
+    return *(None if t is None else g for t, g in zip(tensors, grads, strict=True)), None, None, None
 
 
 _scan.register_autograd(_differentiate, setup_context=_save)

@@ -1,0 +1,3 @@
+#include "scan/math_avx2.hpp"
+//
+#include "scan/kernels.hpp"

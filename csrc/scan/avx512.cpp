@@ -1,0 +1,3 @@
+#include "scan/math_avx512.hpp"
+//
+#include "scan/kernels.hpp"
