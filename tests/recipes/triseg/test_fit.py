@@ -58,9 +58,10 @@ def test_training_learns_and_keeps_the_best_epoch(tmp_path):
     assert written == lines
 
 
-def test_a_stopped_run_goes_on_as_if_it_had_not(tmp_path):
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_a_stopped_run_goes_on_as_if_it_had_not(tmp_path, ema):
     whole = model()
-    lines = fit(whole, config(tmp_path / "a"), images(), images(30, 1), progress=False)
+    lines = fit(whole, config(tmp_path / "a", ema=ema), images(), images(30, 1), progress=False)
 
     def stops(done):
         if done >= 0.5:
@@ -68,13 +69,13 @@ def test_a_stopped_run_goes_on_as_if_it_had_not(tmp_path):
 
     broken = model()
     with pytest.raises(KeyboardInterrupt):
-        fit(broken, config(tmp_path / "b"), images(), images(30, 1), before_epoch=stops, progress=False)
+        fit(broken, config(tmp_path / "b", ema=ema), images(), images(30, 1), before_epoch=stops, progress=False)
     again = model(7)
-    resumed = fit(again, config(tmp_path / "b"), images(), images(30, 1), progress=False)
+    resumed = fit(again, config(tmp_path / "b", ema=ema), images(), images(30, 1), progress=False)
     timeless = [[{k: v for k, v in line.items() if k != "seconds"} for line in run] for run in (lines, resumed)]
     assert timeless[0] == timeless[1]
     assert same(weights(whole), weights(again))
-    finished = fit(model(8), config(tmp_path / "b"), images(), images(30, 1), progress=False)
+    finished = fit(model(8), config(tmp_path / "b", ema=ema), images(), images(30, 1), progress=False)
     assert [line["val"] for line in finished] == [line["val"] for line in lines]
 
 
@@ -126,6 +127,20 @@ def test_epochs_that_may_not_be_kept_are_not(tmp_path):
     lines = fit(model(), config(tmp_path), images(), images(30, 1), may_keep=lambda done: done >= 0.75, progress=False)
     assert [line["kept"] for line in lines[:2]] == [False, False]
     assert any(line["kept"] for line in lines[2:])
+
+
+def test_averages_are_what_is_judged_and_kept(tmp_path):
+    plain, averaged = model(), model()
+    start = weights(averaged)
+    settings = {"epochs": 1, "lr": 0.1}
+    fit(plain, config(tmp_path / "a", **settings), images(), images(30, 1), progress=False)
+    c = config(tmp_path / "b", ema=0.999, **settings)
+    told = []
+    lines = fit(averaged, c, images(), images(30, 1), kept=lambda m, line: told.append(weights(m)), progress=False)
+    moved = (averaged[0].weight - start["0.weight"]).abs().max()
+    assert 0 < moved < 0.01 * (plain[0].weight - start["0.weight"]).abs().max()
+    assert same(told[-1], weights(averaged))
+    assert accuracy(averaged, images(30, 1), torch.device("cpu")) == lines[-1]["val"]
 
 
 def test_codes_have_a_rate_of_their_own(tmp_path):

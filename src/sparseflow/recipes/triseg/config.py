@@ -45,6 +45,8 @@ class TrainConfig:
         milestones: shares of the run.
         gamma: factor at each milestone.
         warmup: share of the run in which the rate rises from zero.
+        ema: share of the moving average of the weights that stays at a step, as 0.999; the averages are what is judged
+            and kept. 0 keeps the weights themselves.
         clip: largest norm of the gradient, which is scaled down to it; 0 for none.
         label_smoothing: share of the target spread over all classes.
         crop_padding: random crop after padding by so many pixels; 0 for none.
@@ -90,6 +92,7 @@ class TrainConfig:
     milestones: tuple[float, ...] = (0.3, 0.6)
     gamma: float = 0.1
     warmup: float = 0.0
+    ema: float = 0.0
     clip: float = 0.0
     label_smoothing: float = 0.0
     crop_padding: int = 4
@@ -125,7 +128,7 @@ class TrainConfig:
         for name in ("weight_decay", "clip", "crop_padding", "degrees", "mixup"):
             if not getattr(self, name) >= 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected 0 or more")
-        for name in ("momentum", "warmup", "label_smoothing"):
+        for name in ("momentum", "warmup", "label_smoothing", "ema"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected 0 to below 1")
         for name in ("erasing", "kd_weight", "calm"):

@@ -17,6 +17,7 @@ from sparseflow.data import ImageSet
 from sparseflow.errors import ConfigError, MeasurementError
 from sparseflow.ir.files import write_atomic
 from sparseflow.recipes.train_state import resume, save_state
+from sparseflow.recipes.triseg.average import Average
 from sparseflow.recipes.triseg.config import TrainConfig
 from sparseflow.recipes.triseg.step import Guide, Step, layout_of
 
@@ -119,7 +120,9 @@ def fit(
     config.folder.mkdir(parents=True, exist_ok=True)
     optimizer = _optimizer(config, model, list(codes), code_lr)
     identity = json.dumps({"stage": config.stage} | config.to_dict(), sort_keys=True)
-    epoch = resume(config.folder, identity, model, optimizer) if config.minutes is None else 0
+    average = Average(model, config.ema) if config.ema else None
+    whole = model if average is None else nn.ModuleDict({"model": model, "average": average})
+    epoch = resume(config.folder, identity, whole, optimizer) if config.minutes is None else 0
     lines = _lines(config, epoch)
     size = min(config.batch_size, len(train))
     steps = max(1, len(train) // size)
@@ -132,8 +135,14 @@ def fit(
             return min(1.0, step / total)
         return min(1.0, (time.perf_counter() - began) / (60 * config.minutes))
 
+    def after() -> None:
+        if after_step is not None:
+            after_step()
+        if average is not None:
+            average.update()
+
     with bar, _precision(config, device, half) as cast, torch.random.fork_rng(devices=_cuda(device)):
-        step = Step(model, config, train, optimizer, size=size, cast=cast, guide=guide, after=after_step)
+        step = Step(model, config, train, optimizer, size=size, cast=cast, guide=guide, after=after)
         calm = False
         share = done(epoch * steps)
         # Starting may take all of the time there is; one step is always made.
@@ -165,21 +174,22 @@ def fit(
                 "train": hits,
             }
             if epoch % config.eval_every == 0 or share >= 1:
-                with cast():
-                    line["val"] = accuracy(model, val, device)
-                line["kept"] = line["val"] >= best and (may_keep is None or may_keep(share))
-                if line["kept"]:
-                    best = line["val"]
-                    _write_best(config, model)
-                    if kept is not None:
-                        kept(model.eval(), line)
+                with nullcontext() if average is None else average.applied(after_step):
+                    with cast():
+                        line["val"] = accuracy(model, val, device)
+                    line["kept"] = line["val"] >= best and (may_keep is None or may_keep(share))
+                    if line["kept"]:
+                        best = line["val"]
+                        _write_best(config, model)
+                        if kept is not None:
+                            kept(model.eval(), line)
                 bar.set_postfix(loss=f"{mean:.3f}", val=f"{line['val']:.4f}")
             line["seconds"] = time.perf_counter() - tick
             lines.append(line)
             with (config.folder / "metrics.jsonl").open("a" if len(lines) > 1 else "w", encoding="utf-8") as f:
                 f.write(json.dumps(line) + "\n")
             if config.minutes is None:
-                save_state(config.folder, identity, model, optimizer, epoch)
+                save_state(config.folder, identity, whole, optimizer, epoch)
     if best >= 0:
         model.load_state_dict({k: v.to(device) for k, v in load_file(config.folder / "best.safetensors").items()})
     model.eval()
