@@ -2,5 +2,23 @@
 
 from sparseflow.nn.models.cmamba.args import ModelArgs
 from sparseflow.nn.models.cmamba.model import CMamba, build_model
+from sparseflow.nn.models.cmamba.weights import (
+    LoadReport,
+    convert_weights,
+    load_model,
+    load_npz_input,
+    load_weights,
+    save_weights,
+)
 
-__all__ = ["CMamba", "ModelArgs", "build_model"]
+__all__ = [
+    "CMamba",
+    "LoadReport",
+    "ModelArgs",
+    "build_model",
+    "convert_weights",
+    "load_model",
+    "load_npz_input",
+    "load_weights",
+    "save_weights",
+]
