@@ -65,14 +65,16 @@ def test_the_commands_of_the_guide_lead_to_an_answer(folder):
 
     told = json.loads(call("finetune", yaml, "--epochs", 1, "--out", out, "--config-path", result, "--json"))
     assert told["acc_frozen"] == pytest.approx(body["metrics"]["acc_student"] / 100)
-    tuned = call(
-        "eval", "--model", told["file"], "--config-path", told["result"], "--out", out, "--split", "val", "--json"
-    )
-    assert json.loads(tuned)["acc_modified"] == pytest.approx(100 * told["acc_student"])
+    for name in ("lenet5", told["file"]):
+        tuned = json.loads(
+            call("eval", "--model", name, "--config-path", told["result"], "--out", out, "--split", "val", "--json")
+        )
+        assert tuned["acc_modified"] == pytest.approx(100 * told["acc_student"])
+        assert tuned["acc_baseline"] == pytest.approx(100 * told["acc_teacher"])
 
     page = json.loads(call("report", result, "--out", out, "--images", 100, "--json"))
     assert [curve["name"] for curve in page["curves"]] == ["default"]
     assert page["cost"]["images"] == 256
-    page = json.loads(call("report", told["result"], "--model", told["file"], "--out", out, "--images", 100, "--json"))
+    page = json.loads(call("report", told["result"], "--out", out, "--json"))
     assert page["findings"][-1]["kind"] == "tuned"
     assert page["acc_teacher"] == pytest.approx(100 * told["acc_teacher"])

@@ -19,6 +19,7 @@ from sparseflow.recipes.checks import Check, checks_body
 from sparseflow.recipes.triseg.config import check_choice
 from sparseflow.recipes.triseg.problem import device_named, inputs_of
 from sparseflow.recipes.triseg.teacher import Teacher, load_teacher
+from sparseflow.recipes.triseg.weights import weights_of
 from sparseflow.report.environment import describe
 from sparseflow.report.files import prepare_folder, write_atomic
 
@@ -155,7 +156,9 @@ def accuracy_bench(config: AccuracyConfig, *, splits: Splits | None = None) -> d
     teacher = load_teacher(config.model, config.checkpoints, device=device)
     jobs = [(teacher, _read(path, teacher), path, False) for path in config.results]
     for path in config.tuned:
-        tuned = load_teacher(str(_checkpoint(config, path)), device=device)
+        tuned = weights_of(
+            TriSegResult.read(path), path, model=config.model, out=config.checkpoints, device=device, tuned=True
+        ).teacher
         if tuned.name != teacher.name:
             raise DataError(f"{path} is for network {tuned.name!r}, not {teacher.name!r}; name results of one network")
         jobs.append((tuned, _read(path, tuned), path, True))
@@ -196,13 +199,6 @@ def accuracy_bench(config: AccuracyConfig, *, splits: Splits | None = None) -> d
 
 def _read(path: str, teacher: Teacher) -> TriSegResult:
     return TriSegResult.read(path, names=teacher.names, model=teacher.name)
-
-
-def _checkpoint(config: AccuracyConfig, path: str) -> Path:
-    found = Path(config.checkpoints) / f"{Path(path).stem}.safetensors"
-    if not found.is_file():
-        raise DataError(f"no checkpoint {found} beside the result {path}; name a result that finetune wrote")
-    return found
 
 
 def _judge(teacher: Teacher, mode: str, images: ImageSet) -> Evaluator:

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from sparseflow.compress.approximate import Metrics, RewardConfig, TriSegResult, eval_report, taps_for
 from sparseflow.compress.approximate.evaluator import Evaluator
 from sparseflow.compress.approximate.result import FOLDER
@@ -11,8 +13,9 @@ from sparseflow.data import ImageSet
 from sparseflow.data.splits import Splits, open_splits
 from sparseflow.errors import ConfigError, DataError
 from sparseflow.ir.files import write_atomic
+from sparseflow.ops.triseg import tables
 from sparseflow.recipes.triseg.problem import device_named, inputs_of
-from sparseflow.recipes.triseg.teacher import load_teacher
+from sparseflow.recipes.triseg.weights import Weights, weights_of
 
 __all__ = ["EvalConfig", "evaluate"]
 
@@ -66,22 +69,29 @@ class EvalConfig:
 def evaluate(config: EvalConfig, *, splits: Splits | None = None) -> dict[str, Any]:
     """Measure a result and write `eval_report.json`, with the earlier project's keys.
 
-    A file with other layers than the network's, or out of order, is refused before anything is measured.
+    A file with other layers than the network's, or out of order, is refused before anything is measured. A fine-tuned
+    result is measured with the weights that were trained with it, and held against the network that these started from.
 
     Args:
         config: what is measured.
         splits: images already opened; None opens `config.data`.
 
     Returns:
-        The report's figures, and agreement, images and split; `kd`, `at` and `reward` if asked for.
+        The report's figures, and agreement, checkpoint, images and split; `kd`, `at` and `reward` if asked for.
 
     Raises:
         ConfigError: no such network or device.
         DataError: the checkpoint, the result or the images are missing or do not fit; names file and mend.
     """
     device = device_named(config.device)
-    teacher = load_teacher(config.model, config.out, device=device)
     found = TriSegResult.read(config.result_path)
+    weights = weights_of(found, config.result_path, model=config.model, out=config.out, device=device)
+    teacher = weights.teacher
+    if weights.base is None:
+        raise DataError(
+            f"{teacher.source} is fine-tuned, and the network that it started from is not beside it; copy the"
+            f" *_qat_preconvert.safetensors that train-qat wrote into {teacher.source.parent}"
+        )
     sites = tuple(site for site in teacher.sites if site.name in found.layers)
     if unknown := [name for name in found.layers if name not in teacher.names]:
         raise DataError(
@@ -107,7 +117,10 @@ def evaluate(config: EvalConfig, *, splits: Splits | None = None) -> dict[str, A
         batch=_AT_ONCE,
     )
     scores = evaluator.score(found.codes([site.name for site in sites])[None])
-    metrics = Metrics.of(100 * evaluator.teacher_accuracy, 100 * float(scores.accuracy))
+    whole, same = 100 * evaluator.teacher_accuracy, 100 * float(scores.agreement)
+    if weights.tuned:
+        whole, same = _against(weights, found, images)
+    metrics = Metrics.of(whole, 100 * float(scores.accuracy))
     path = config.result_path.parent / REPORT if config.report is None else Path(config.report)
     write_atomic(path, eval_report(found, config.result_path, metrics))
     body: dict[str, Any] = {
@@ -118,11 +131,31 @@ def evaluate(config: EvalConfig, *, splits: Splits | None = None) -> dict[str, A
         "acc_modified": metrics.acc_student,
         "acc_drop": metrics.acc_drop,
         "selection": found.selection,
-        "agreement": 100 * float(scores.agreement),
+        "agreement": same,
+        "checkpoint": str(teacher.source),
         "images": len(images),
         "split": config.split,
+        "tuned": weights.tuned,
         "report": str(path),
     }
     if config.attention:
         body |= {"kd": float(scores.kd), "at": float(scores.at), "reward": float(scores.reward)}
     return body
+
+
+@torch.no_grad()
+def _against(weights: Weights, result: TriSegResult, images: ImageSet) -> tuple[float, float]:
+    """Return the accuracy of what fine-tuning started from, and the share of answers that stayed, in percent."""
+    base, student = weights.base, weights.teacher
+    assert base is not None  # checked before
+    points = {site.name: site.node for site in student.sites}
+    rows = {
+        points[name]: table[None]
+        for name, table in zip(result.layers, tables(result.codes(), result.overflow), strict=True)
+    }
+    right = same = 0
+    for x, y in zip(torch.split(inputs_of(base, images), _AT_ONCE), torch.split(images.labels, _AT_ONCE), strict=True):
+        said = base.net(x).argmax(1)
+        right += int((said.cpu() == y).sum())
+        same += int((said == student.net(x, tables=rows).argmax(1)).sum())
+    return 100 * right / len(images), 100 * same / len(images)

@@ -24,6 +24,7 @@ from sparseflow.ops.int8_net.space import plan_bytes
 from sparseflow.ops.triseg import tables
 from sparseflow.recipes.triseg.problem import inputs_of
 from sparseflow.recipes.triseg.teacher import Teacher, load_teacher
+from sparseflow.recipes.triseg.weights import weights_of
 
 __all__ = ["ExportConfig", "chosen_tables", "export"]
 
@@ -95,8 +96,12 @@ def export(config: ExportConfig, *, splits: Splits | None = None) -> dict[str, A
         MeasurementError: a file computes something else; says how often.
         UnsupportedError: the network has an operation that plans do not know; names it.
     """
-    teacher = load_teacher(config.model, config.out)
     result = None if config.plain else TriSegResult.read(config.result_path)
+    teacher = (
+        load_teacher(config.model, config.out)
+        if result is None
+        else weights_of(result, config.result_path, model=config.model, out=config.out).teacher
+    )
     chosen = {} if result is None else chosen_tables(teacher, result, config.result_path)
     program = to_program(teacher.net, chosen, metadata=_notes(teacher, result))
     folder = Path(config.out) / "export" / teacher.name if config.folder is None else Path(config.folder)

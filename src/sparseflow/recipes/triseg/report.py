@@ -17,9 +17,11 @@ from sparseflow.compress.approximate import EnergyTable, TriSegCost, TriSegResul
 from sparseflow.data import ImageSet, Splits
 from sparseflow.errors import ConfigError, DataError
 from sparseflow.ops.triseg import NAMES, tables
-from sparseflow.recipes.triseg.analyze import AnalyzeConfig, accuracy, collect, pick_images, teacher_of
+from sparseflow.recipes.triseg.analyze import AnalyzeConfig, accuracy, collect, pick_images
 from sparseflow.recipes.triseg.config import check_choice
+from sparseflow.recipes.triseg.problem import device_named
 from sparseflow.recipes.triseg.teacher import Teacher
+from sparseflow.recipes.triseg.weights import Weights, weights_of
 
 __all__ = ["ReportConfig", "curves_of", "report"]
 
@@ -117,7 +119,10 @@ def report(config: ReportConfig, *, splits: Splits | None = None) -> dict[str, A
         batches=None, split=config.split, val=config.val, calib=config.calib, split_seed=config.split_seed,
         device=config.device,
     )  # fmt: skip
-    teacher = teacher_of(look)
+    weights = weights_of(
+        result, config.config_path, model=look.model, out=config.out, device=device_named(config.device)
+    )
+    teacher = weights.teacher
     known = tuple(site for site in teacher.sites if site.name in result.layers)
     names = [site.name for site in known or teacher.sites]
     result = TriSegResult.read(config.config_path, names=names, model=teacher.name)
@@ -132,7 +137,7 @@ def report(config: ReportConfig, *, splits: Splits | None = None) -> dict[str, A
     judged = judged.take(None if config.images is None else min(config.images, len(judged)))
     calib = pick_images(replace(look, split="calib"), splits, "report")
     calib = calib.take(min(config.counted, len(calib)))
-    run = _run(config, teacher, result, judged, calib, searches, table)
+    run = _run(config, replace(weights, teacher=teacher), result, judged, calib, searches, table)
     beside = tuple(_beside(path, look, judged, calib) for path in config.tuned)
     run = replace(run, findings=(*run.findings, *beside))
     if left:
@@ -143,18 +148,19 @@ def report(config: ReportConfig, *, splits: Splits | None = None) -> dict[str, A
 
 def _run(
     config: ReportConfig,
-    teacher: Teacher,
+    weights: Weights,
     result: TriSegResult,
     judged: ImageSet,
     calib: ImageSet,
     searches: Sequence[Mapping[str, Any]],
     table: EnergyTable,
 ) -> pages.TriSegRun:
+    teacher = weights.teacher
     codes, mode = result.codes(teacher.names), result.overflow
     made = dict(zip(teacher.points, tables(codes, mode), strict=True))
     student = accuracy(teacher, judged, made, batch_size=config.batch_size)
-    before = _before_tuning(teacher)
-    whole = accuracy(teacher, judged, batch_size=config.batch_size) if before is None else before
+    before = _before_tuning(teacher) if weights.base is None else None
+    whole = accuracy(weights.base or teacher, judged, batch_size=config.batch_size) if before is None else before
     x = _images(teacher, calib)
     cost = cost_of(teacher.net, teacher.sites, codes, torch.split(x, config.batch_size), mode=mode, table=table)
     drops: dict[str, float] = {}
@@ -164,7 +170,7 @@ def _run(
             alone = accuracy(teacher, judged, {site.node: made[site.node]}, batch_size=config.batch_size)
             drops[site.name] = base - alone
     counts = collect(teacher, calib, config.batch_size).counts
-    tuned = before is not None
+    tuned = weights.tuned
     few = x[:_FINALIST_IMAGES]
     found = pages.Finding(
         name="fine-tuned" if tuned else "chosen",
@@ -191,7 +197,7 @@ def _run(
         cost=cost.to_dict(),
         environment={"Threads": str(torch.get_num_threads()), **pages.describe()},
         protocol=_protocol(config, judged, len(calib), len(finalists)),
-        notes=_notes(config, tuned, result, student),
+        notes=_notes(config, before is not None, result),
         command=config.command,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
@@ -199,10 +205,9 @@ def _run(
 
 def _beside(path: str, look: AnalyzeConfig, judged: ImageSet, calib: ImageSet) -> pages.Finding:
     """Return where a fine-tuned network stands, by its own weights and codes."""
-    checkpoint = Path(look.out) / f"{Path(path).stem}.safetensors"
-    if not checkpoint.is_file():
-        raise DataError(f"no checkpoint {checkpoint} beside the result {path}; name a result that finetune wrote")
-    teacher = teacher_of(replace(look, model=str(checkpoint)))
+    teacher = weights_of(
+        TriSegResult.read(path), path, model=look.model, out=look.out, device=device_named(look.device), tuned=True
+    ).teacher
     result = TriSegResult.read(path, names=teacher.names, model=teacher.name)
     codes, mode = result.codes(teacher.names), result.overflow
     made = dict(zip(teacher.points, tables(codes, mode), strict=True))
@@ -341,15 +346,18 @@ def _protocol(config: ReportConfig, judged: ImageSet, counted: int, finalists: i
     return tuple(lines)
 
 
-def _notes(config: ReportConfig, tuned: bool, result: TriSegResult, student: float) -> tuple[str, ...]:
+def _notes(config: ReportConfig, gone: bool, result: TriSegResult) -> tuple[str, ...]:
     notes = []
     if config.data is None:
         notes.append(
             "The 2000 images that ship with sparseflow are few: accuracies on them are uncertain by some points. Name "
             "the whole of CIFAR-10 with --data for a result."
         )
-    if tuned:
-        notes.append("The network is fine-tuned; the accuracy of INT8 is that of validation images before it.")
+    if gone:
+        notes.append(
+            "The network is fine-tuned, and the one before it is not at hand: the accuracy of INT8 is that which "
+            "fine-tuning found on its validation images."
+        )
     if config.split == "val" and result.split == "val":
         notes.append("These validation images chose the configuration, so that its accuracy on them is optimistic.")
     return tuple(notes)
