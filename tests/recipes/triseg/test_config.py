@@ -23,7 +23,9 @@ def test_defaults_are_the_recipe_of_the_earlier_project():
     assert (plain.epochs, plain.lr, plain.weight_decay, plain.milestones) == (20, 0.01, 1e-3, (0.3, 0.6))
     assert (qat.epochs, qat.lr, qat.weight_decay, qat.milestones) == (10, 1e-3, 5e-4, (0.5, 0.75))
     assert (plain.batch_size, plain.momentum, plain.degrees, plain.erasing) == (128, 0.9, 15.0, 0.5)
-    assert (qat.freeze_at, qat.warmup_float_epochs) == (0.6, 2.0)
+    assert (qat.freeze_at, qat.float_epochs) == (0.6, 2.0)
+    assert QatConfig(epochs=1).float_epochs == 0.2
+    assert QatConfig(epochs=1, warmup_float_epochs=0).float_epochs == 0
 
 
 def test_each_stage_has_a_folder_of_its_own():

@@ -143,6 +143,22 @@ def test_averages_are_what_is_judged_and_kept(tmp_path):
     assert accuracy(averaged, images(30, 1), torch.device("cpu")) == lines[-1]["val"]
 
 
+def test_a_start_that_is_never_beaten_is_kept(tmp_path):
+    net, told = model(), []
+    fit(net, config(tmp_path / "a", epochs=6), images(), images(30, 1), progress=False)
+    good = weights(net)
+    val = accuracy(net, images(30, 1), torch.device("cpu"))
+    c = config(tmp_path / "b", epochs=2, lr=30.0)
+    lines = fit(
+        net, c, images(), images(30, 1), judge_start=True, kept=lambda m, line: told.append(line), progress=False
+    )
+    assert told[0] == {"epoch": -1, "val": val}
+    assert all(line["val"] < val and not line["kept"] and line["best"] == val for line in lines)
+    assert same(weights(net), good)
+    again = fit(model(5), c, images(), images(30, 1), judge_start=True, progress=False)
+    assert again == lines
+
+
 def test_codes_have_a_rate_of_their_own(tmp_path):
     net = model()
     code = nn.Parameter(torch.zeros(3))

@@ -169,7 +169,8 @@ class QatConfig(TrainConfig):
     Args:
         start: checkpoint in float32 to start from; None for that of `train_float` in `out`.
         freeze_at: share of the run from which ranges of codes and statistics of norms stay as they are.
-        warmup_float_epochs: epochs at the start in which ranges are watched, but nothing is rounded.
+        warmup_float_epochs: epochs at the start in which ranges are watched, but nothing is rounded; None for 2, or for
+            a fifth of the epochs where that is less.
         averaging: share of a new batch in the moving average of the ranges.
         calib_batches: batches of calibration images that set the ranges before the first step.
 
@@ -183,7 +184,7 @@ class QatConfig(TrainConfig):
     milestones: tuple[float, ...] = (0.5, 0.75)
     start: str | None = None
     freeze_at: float = 0.6
-    warmup_float_epochs: float = 2.0
+    warmup_float_epochs: float | None = None
     averaging: float = 0.01
     calib_batches: int = 8
 
@@ -192,7 +193,7 @@ class QatConfig(TrainConfig):
         TrainConfig.__post_init__(self)
         if not 0 <= self.freeze_at < 1:
             raise ConfigError(f"freeze_at is {self.freeze_at}; expected 0 to below 1, so that frozen codes are trained")
-        if not 0 <= self.warmup_float_epochs < self.epochs:
+        if not 0 <= self.float_epochs < self.epochs:
             raise ConfigError(
                 f"warmup_float_epochs is {self.warmup_float_epochs} of {self.epochs} epochs; expected fewer, so that "
                 "some train on codes"
@@ -201,6 +202,11 @@ class QatConfig(TrainConfig):
             raise ConfigError(f"averaging is {self.averaging}; expected more than 0, at most 1")
         if self.calib_batches < 1:
             raise ConfigError(f"calib_batches is {self.calib_batches}; expected at least 1")
+
+    @property
+    def float_epochs(self) -> float:
+        """Epochs at the start in which nothing is rounded."""
+        return min(2.0, self.epochs / 5) if self.warmup_float_epochs is None else self.warmup_float_epochs
 
     @property
     def stage(self) -> str:
@@ -212,7 +218,8 @@ class QatConfig(TrainConfig):
 class FinetuneConfig(TrainConfig):
     """Training of weights, values and thresholds once the activations take three codes.
 
-    The network on codes is its own teacher: `kd_weight` of the loss compares with its logits before the change.
+    The network is its own teacher: `kd_weight` of the loss compares with its logits before the change. Mode "saturate"
+    wants a rate near 1e-3 and many epochs; mode "pass", which starts close, one near 3e-4 and few.
 
     Args:
         config_path: result of a search to start from; None starts from the optimum of the Fisher-weighted histograms.
@@ -231,21 +238,23 @@ class FinetuneConfig(TrainConfig):
 
     epochs: int = 5
     optimizer: str = "adamw"
-    lr: float = 1e-3
+    lr: float = 3e-4
     weight_decay: float = 1e-4
     schedule: str = "cosine"
     degrees: float = 0.0
-    erasing: float = 0.0
+    erasing: float = 0.25
+    calm: float = 0.15
+    ema: float = 0.998
     kd_weight: float = 0.9
-    kd_t: float = 4.0
+    kd_t: float = 2.0
     config_path: str | None = None
     mode: str = "pass"
     tmax: TmaxRule = field(default_factory=lambda: TmaxRule(mode="share", percentile=95.0))
     result_file: str | None = None
-    code_lr: float = 0.05
+    code_lr: float = 0.01
     code_share: float = 0.6
     window: int = 2
-    freeze_at: float = 0.7
+    freeze_at: float = 0.8
     calib_batches: int = 16
 
     def __post_init__(self) -> None:

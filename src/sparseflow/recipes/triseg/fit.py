@@ -85,6 +85,7 @@ def fit(
     after_step: Callable[[], None] | None = None,
     may_keep: Callable[[float], bool] | None = None,
     kept: Callable[[nn.Module, dict[str, Any]], None] | None = None,
+    judge_start: bool = False,
     progress: bool = True,
 ) -> list[dict[str, Any]]:
     """Train a model and leave it with the weights that did best on `val`.
@@ -105,10 +106,11 @@ def fit(
         after_step: called after a step, as to move codes back into their order; reads nothing back from the device.
         may_keep: tells from the share that is done whether an epoch's weights may be kept; any if None.
         kept: called with the model, in eval mode, whenever an epoch was the best, and the epoch's line.
+        judge_start: the model as it comes is a candidate too, so that training cannot end below it on `val`.
         progress: show a progress bar.
 
     Returns:
-        One line an epoch: loss, accuracies, seconds.
+        One line an epoch: loss, accuracies, the best so far, seconds.
 
     Raises:
         ConfigError: the run in the folder has other settings.
@@ -127,7 +129,7 @@ def fit(
     size = min(config.batch_size, len(train))
     steps = max(1, len(train) // size)
     total = config.epochs * steps
-    best = max((line["val"] for line in lines if line.get("kept")), default=-1.0)
+    best = lines[-1]["best"] if lines else -1.0
     bar = tqdm(total=total, initial=epoch * steps, disable=None if progress else True, unit="step", desc=config.stage)
 
     def done(step: int) -> float:
@@ -142,6 +144,12 @@ def fit(
             average.update()
 
     with bar, _precision(config, device, half) as cast, torch.random.fork_rng(devices=_cuda(device)):
+        if judge_start and not epoch:
+            with cast():
+                best = accuracy(model, val, device)
+            _write_best(config, model)
+            if kept is not None:
+                kept(model.eval(), {"epoch": -1, "val": best})
         step = Step(model, config, train, optimizer, size=size, cast=cast, guide=guide, after=after)
         calm = False
         share = done(epoch * steps)
@@ -184,7 +192,7 @@ def fit(
                         if kept is not None:
                             kept(model.eval(), line)
                 bar.set_postfix(loss=f"{mean:.3f}", val=f"{line['val']:.4f}")
-            line["seconds"] = time.perf_counter() - tick
+            line |= {"best": best, "seconds": time.perf_counter() - tick}
             lines.append(line)
             with (config.folder / "metrics.jsonl").open("a" if len(lines) > 1 else "w", encoding="utf-8") as f:
                 f.write(json.dumps(line) + "\n")

@@ -62,7 +62,7 @@ def train_qat(config: QatConfig, *, progress: bool = True, guide: Guide | None =
     calibrate(model, calib)
     if guide is None and config.teacher is not None:
         guide = teacher_guide(config.teacher, config, device)
-    warm = config.warmup_float_epochs / config.epochs
+    warm = config.float_epochs / config.epochs
     path = Path(config.out) / QAT.format(model=config.name)
 
     phase = (False, False)
