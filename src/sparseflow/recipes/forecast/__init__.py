@@ -1,0 +1,17 @@
+"""Forecasting: train CMamba on series, score it on all windows, and forecast what comes next."""
+
+from sparseflow.recipes.forecast.checkpoint import Forecaster, load_forecaster, save_forecaster
+from sparseflow.recipes.forecast.config import ForecastConfig
+from sparseflow.recipes.forecast.evaluate import evaluate
+from sparseflow.recipes.forecast.predict import predict
+from sparseflow.recipes.forecast.train import train_forecaster
+
+__all__ = [
+    "ForecastConfig",
+    "Forecaster",
+    "evaluate",
+    "load_forecaster",
+    "predict",
+    "save_forecaster",
+    "train_forecaster",
+]

@@ -1,0 +1,138 @@
+"""The training loop of a forecaster: epochs until the loss on val stops falling, saved after each, gone on with."""
+
+import copy
+import json
+import math
+import time
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from sparseflow.errors import DataError, MeasurementError
+from sparseflow.recipes.device import multiply_as
+from sparseflow.recipes.forecast.config import ForecastConfig
+from sparseflow.recipes.forecast.dataset import Pool, Task
+from sparseflow.recipes.forecast.step import Step, make_adam
+from sparseflow.recipes.train_state import resume, save_state
+
+__all__ = ["fit", "has_stopped", "val_loss"]
+
+
+class _Run(nn.Module):
+    """What a run must remember beside its optimizer: the weights, and the best ones so far."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model, self.best = model, copy.deepcopy(model)
+
+
+def has_stopped(losses: list[float], patience: int) -> bool:
+    """Tell whether `patience` epochs in a row were worse on val than the best before them.
+
+    >>> has_stopped([3.0, 1.0, 2.0, 1.0], 2), has_stopped([3.0, 1.0, 2.0, 1.5], 2)
+    (False, True)
+    """
+    best, waited = math.inf, 0
+    for loss in losses:
+        waited = 0 if loss <= best else waited + 1
+        best = min(best, loss)
+    return waited >= patience
+
+
+@torch.no_grad()
+def val_loss(model: nn.Module, pool: Pool, targets: tuple[int, ...], batch_size: int) -> float:
+    """Return the mean absolute error over all windows, in eval mode."""
+    training = model.training
+    model.eval()
+    device = next(model.parameters()).device
+    chosen = torch.tensor(targets, device=device)
+    total = torch.zeros((), dtype=torch.float64, device=device)
+    for index in torch.split(torch.arange(len(pool), device=device), batch_size):
+        x, y = pool.take(index)
+        forecast: Tensor = model(x)
+        total += F.l1_loss(forecast.float()[:, chosen], y[:, chosen], reduction="sum").double() / y[0, chosen].numel()
+    model.train(training)
+    return float(total) / len(pool)
+
+
+def fit(model: nn.Module, config: ForecastConfig, task: Task, *, progress: bool = True) -> list[dict[str, Any]]:
+    """Train a model and leave it, in eval mode, with the weights that did best on val.
+
+    The state is saved after every epoch in `config.folder`, whole or not at all. A run with the same settings goes on
+    from there, and on the CPU ends with the very weights of a run that was never stopped.
+
+    Args:
+        model: on its device; trained in place.
+        config: how.
+        task: what is learned.
+        progress: show a progress bar.
+
+    Returns:
+        One line an epoch: rate, losses, seconds.
+
+    Raises:
+        ConfigError: the run in the folder has other settings.
+        DataError: fewer windows than a step takes, or a damaged state.
+        MeasurementError: the loss is no longer finite.
+    """
+    device = next(model.parameters()).device
+    train, val = task.part("train").to(device), task.part("val").to(device)
+    windows = len(train) if config.train_limit is None else min(config.train_limit, len(train))
+    if windows < config.batch_size:
+        raise DataError(f"{windows} windows to train on, and a step takes {config.batch_size}; lower batch_size")
+    config.folder.mkdir(parents=True, exist_ok=True)
+    metrics = config.folder / "metrics.jsonl"
+    run = _Run(model)
+    optimizer = make_adam(model, config.lr, graph=config.graph)
+    identity = json.dumps(config.to_dict(), sort_keys=True)
+    epoch = resume(config.folder, identity, run, optimizer)
+    lines = [json.loads(text) for text in metrics.read_text(encoding="utf-8").splitlines()] if epoch else []
+    steps = windows // config.batch_size
+    bar = tqdm(
+        total=config.epochs * steps, initial=epoch * steps, disable=None if progress else True, unit="step",
+        desc=config.name,
+    )  # fmt: skip
+    forked = [device] if device.type == "cuda" else []
+    with bar, multiply_as(config.precision, device) as cast, torch.random.fork_rng(devices=forked):
+        step = Step(
+            model, train, optimizer, size=config.batch_size, sigma=config.sigma, targets=task.targets, cast=cast,
+            graph=config.graph,
+        )  # fmt: skip
+        while epoch < config.epochs and not has_stopped([line["val"] for line in lines], config.patience):
+            tick = time.perf_counter()
+            # Each epoch draws from a seed of its own, so that one that is taken up again draws the same.
+            torch.manual_seed(config.seed * 1_000_003 + epoch)
+            model.train()
+            step.restart()
+            for index in step.order(windows):
+                step(index, config.rate(epoch))
+                bar.update()
+            loss = float(step.loss) / step.steps
+            with cast():
+                chosen = val_loss(model, val, task.targets, config.eval_batch)
+            if not (math.isfinite(loss) and math.isfinite(chosen)):
+                raise MeasurementError(f"the loss is {loss} in epoch {epoch}, on val {chosen}; lower lr={config.lr}")
+            kept = chosen <= min((line["val"] for line in lines), default=math.inf)
+            if kept:
+                run.best.load_state_dict(model.state_dict())
+            lines.append(
+                {
+                    "epoch": epoch,
+                    "lr": config.rate(epoch),
+                    "loss": loss,
+                    "val": chosen,
+                    "kept": kept,
+                    "seconds": time.perf_counter() - tick,
+                }
+            )
+            with metrics.open("a" if epoch else "w", encoding="utf-8") as f:
+                f.write(json.dumps(lines[-1]) + "\n")
+            epoch += 1
+            save_state(config.folder, identity, run, optimizer, epoch)
+            bar.set_postfix(loss=f"{loss:.4f}", val=f"{chosen:.4f}")
+    model.load_state_dict(run.best.state_dict())
+    model.eval()
+    return lines

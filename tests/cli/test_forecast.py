@@ -1,0 +1,108 @@
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from sparseflow.cli import app
+from sparseflow.recipes import forecast
+from sparseflow.recipes.forecast import ForecastConfig
+from tests.forecast_runs import small_config, write_series
+
+
+def call(*arguments):
+    return CliRunner().invoke(app, ["forecast", *map(str, arguments)])
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    """What the training is called with; it returns a made-up record."""
+    found = []
+
+    def take(config, progress):
+        found.append(config)
+        return {
+            "task": "t", "epochs": 2, "val": {"mae": 0.5}, "test": {"windows": 3, "mse": 0.25, "mae": 0.125},
+            "file": "f",
+        }  # fmt: skip
+
+    monkeypatch.setattr(forecast, "train_forecaster", take)
+    return found
+
+
+def test_the_help_shows_every_command():
+    text = call("--help").output
+    for name in ("train", "eval", "predict"):
+        assert name in text
+        result = call(name, "--help")
+        assert result.exit_code == 0
+        assert "Example" in result.output
+
+
+def test_without_options_the_published_settings_are_trained(seen):
+    result = call("train")
+    assert result.exit_code == 0, result.output
+    assert seen == [ForecastConfig()]
+    assert "test, 3 windows: MSE 0.2500, MAE 0.1250" in result.stdout
+
+
+@pytest.mark.parametrize("way", [(), ("--config",)])
+def test_options_override_the_file(seen, tmp_path, way):
+    path = tmp_path / "c.yaml"
+    path.write_text("dataset: ETTh2\nforecast_len: 336\nlr: 1.0e-3\nmodel_args:\n  n_layer: 2\n  dropout: 0.0\n")
+    result = call("train", *way, path, "--lr", "0.01", "--d-model", "32", "--data", "x", "--epochs", "7", "--seed", "3")
+    assert result.exit_code == 0, result.output
+    assert seen == [
+        ForecastConfig(
+            dataset="ETTh2", data="x", forecast_len=336, lr=0.01, epochs=7, seed=3,
+            model_args={"n_layer": 2, "dropout": 0.0, "d_model": 32},
+        )
+    ]  # fmt: skip
+
+
+def test_any_file_may_be_trained_on(seen):
+    assert call("train", "--csv", "a.csv", "--target", "x", "--target", "y", "--missing", "-9999").exit_code == 0
+    assert call("train", "--npz", "a.npz").exit_code == 0
+    assert seen == [
+        ForecastConfig(dataset="csv", data="a.csv", targets=("x", "y"), missing=-9999.0),
+        ForecastConfig(dataset="npz", data="a.npz"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["--csv a --npz b", "--csv a --dataset ETTh1", "--csv a --data b", "--dataset ETTx", "--lr 0", "a.yaml --config b"],
+)
+def test_bad_options_are_told_in_one_line(seen, line):
+    result = call("train", *line.split())
+    assert result.exit_code == 2
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert not seen
+
+
+def test_the_whole_way(tmp_path):
+    write_series(tmp_path)
+    config = small_config(tmp_path, epochs=2)
+    path = tmp_path / "c.yaml"
+    path.write_text(json.dumps({k: v for k, v in config.to_dict(all=True).items() if v is not None}))
+    result = call("train", path, "--json")
+    assert result.exit_code == 0, result.output
+    record = json.loads(result.stdout)
+    result = call("eval", "--checkpoint", record["file"], "--json")
+    assert json.loads(result.stdout)["mse"] == record["test"]["mse"]
+    text = call("eval", "--checkpoint", record["file"], "--checkpoint", record["file"]).stdout
+    assert f"{record['test']['windows']} windows, mean of 2: MSE {record['test']['mse']:.4f}" in text
+    result = call("predict", "--checkpoint", record["file"], "--csv", tmp_path / "waves.csv")
+    assert result.stdout.splitlines()[0] == "step,a,b,c"
+    assert len(result.stdout.splitlines()) == 5
+    out = tmp_path / "ahead.csv"
+    told = call("predict", "--checkpoint", record["file"], "--csv", tmp_path / "waves.csv", "--out", out).stdout
+    assert "4 readings of 3 variates" in told
+    assert out.read_text() == result.stdout
+    body = json.loads(call("predict", "--checkpoint", record["file"], "--csv", tmp_path / "waves.csv", "--json").stdout)
+    assert len(body["values"]) == 4
+
+
+def test_a_missing_checkpoint_is_told_in_one_line(tmp_path):
+    result = call("eval", "--checkpoint", tmp_path / "none")
+    assert result.exit_code == 2
+    assert "sparseflow forecast train" in result.stderr
