@@ -1,5 +1,6 @@
 """Fine-tune a network whose activations take three codes: weights, values and thresholds together."""
 
+import copy
 import statistics
 import time
 from collections.abc import Sequence
@@ -9,32 +10,39 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from sparseflow.compress.approximate import CODE_MAX, Metrics, TriSegResult, optimal_codes
 from sparseflow.compress.approximate.finetune import SegmentedNet
 from sparseflow.compress.approximate.fisher import code_histograms
 from sparseflow.compress.approximate.result import FOLDER
 from sparseflow.compress.quantize import IntegerNet, freeze_bn, to_integer
+from sparseflow.compress.quantize.fake_quant import WeightFakeQuantize
+from sparseflow.compress.quantize.qat import set_enabled
 from sparseflow.data import ImageSet
 from sparseflow.errors import ConfigError
 from sparseflow.ops.triseg import tables
 from sparseflow.recipes.triseg.checkpoint import QatNet, build_network, read_qat, save_qat
 from sparseflow.recipes.triseg.config import FinetuneConfig
 from sparseflow.recipes.triseg.fit import accuracy, device_of, fit
-from sparseflow.recipes.triseg.step import layout_of
+from sparseflow.recipes.triseg.step import Guide, layout_of
 from sparseflow.recipes.triseg.teacher import find_qat
-from sparseflow.recipes.triseg.train import description, splits_of, training_images
+from sparseflow.recipes.triseg.train import description, splits_of, teacher_guide, training_images
 
 __all__ = ["FINETUNED", "finetune_seeds", "finetune_triseg", "start_codes", "student_accuracy"]
 
 FINETUNED = "{model}_finetuned_{mode}_seed{seed}.safetensors"
+# Histograms of more images find the same codes.
+_CALIB_BATCH = 32
 
 
 def finetune_triseg(config: FinetuneConfig, *, progress: bool = True) -> dict[str, Any]:
     """Fine-tune, or go on, and write `{model}_finetuned_{mode}_seed{seed}.safetensors` and its result.
 
-    The integer network before the change is the teacher. The epoch is chosen on `val`; test images are not read.
+    The logits of the network before the change, without any rounding, are learned too, or those of `config.teacher`.
+    Dropout is off, as coarse codes are noise enough. On CUDA the network runs in bfloat16 until `config.freeze_at`, and
+    in TF32 from there on, unless `config.precision` says otherwise. The epoch is chosen on `val`, and the start stands
+    if no epoch is better; test images are not read.
 
     Args:
         config: what to do.
@@ -63,7 +71,14 @@ def finetune_triseg(config: FinetuneConfig, *, progress: bool = True) -> dict[st
     codes = start_codes(config, found, points, splits.calib, device)
     acc_teacher = accuracy(teacher, splits.val, device)
     acc_frozen = student_accuracy(teacher, points, codes, mode, splits.val, device)
+    other = config.teacher
+    guide = _unrounded(graph, device) if other is None else teacher_guide(other, config, device)
     net = SegmentedNet(graph, points, codes, mode=mode, window=config.window)
+    start = {key: value.detach().clone() for key, value in net.state_dict().items()}
+    tuned = _Tuned(net, in_half=config.precision in ("auto", "bfloat16") and device.type == "cuda")
+    dropouts = [(m, m.p) for m in graph.modules() if isinstance(m, nn.Dropout)]
+    for m, _ in dropouts:
+        m.p = 0.0
     saved = Path(config.out) / FINETUNED.format(model=config.name, mode=config.mode, seed=config.seed)
     result_file = config.result_file or f"{config.name}_finetuned_{config.mode}_seed{config.seed}.json"
     result_path = Path(config.out) / FOLDER / result_file
@@ -74,8 +89,12 @@ def finetune_triseg(config: FinetuneConfig, *, progress: bool = True) -> dict[st
         nonlocal phase
         before, phase = phase, (done < config.code_share, done >= config.freeze_at)
         net.real.requires_grad_(phase[0])
+        for m in graph.modules():
+            if isinstance(m, WeightFakeQuantize):
+                m.observing = not phase[1]
         if phase[1]:
             freeze_bn(graph)
+            tuned.in_half &= config.precision == "bfloat16"
         return phase != before
 
     def write(val: float) -> dict[str, Any]:
@@ -96,25 +115,29 @@ def finetune_triseg(config: FinetuneConfig, *, progress: bool = True) -> dict[st
     def keep(_: nn.Module, line: dict[str, Any]) -> None:
         write(line["val"])
 
-    def guide(x: Tensor) -> Tensor:
-        with torch.autocast(device.type, enabled=False):
-            said: Tensor = teacher(x)
-            return said
-
     lines = fit(
-        net, config, train, splits.val, codes=[net.real], code_lr=config.code_lr, guide=guide,
-        before_epoch=before_epoch, after_step=net.settle, kept=keep,
+        tuned, config, train, splits.val, codes=[net.real], code_lr=config.code_lr, guide=guide,
+        before_epoch=before_epoch, after_step=net.settle, judge_start=True, kept=keep,
         progress=progress,
     )  # fmt: skip
-    graph = net.release()
+    for m in graph.modules():
+        if isinstance(m, WeightFakeQuantize):
+            m.observing = False
     student = student_accuracy(to_integer(graph), points, net.codes, mode, splits.val, device)
+    is_better = student >= acc_frozen
+    if not is_better:
+        net.load_state_dict(start)
+        student = acc_frozen
+    net.release()
+    for m, p in dropouts:
+        m.p = p
     record = write(student)
     result = TriSegResult.of(
         tuple(points),
         net.codes,
         backend="fbgemm",
         model=config.name,
-        selection=f"finetuned ({config.mode}, seed {config.seed}, {len(lines)} epochs)",
+        selection=f"finetuned ({config.mode}, seed {config.seed}, {len(lines) if is_better else 0} epochs)",
         metrics=Metrics.of(100 * acc_teacher, 100 * student),
         overflow=mode,
         split="val",
@@ -174,7 +197,7 @@ def start_codes(
     """
     if config.config_path is not None:
         return TriSegResult.read(config.config_path, names=tuple(points), model=config.name).codes(tuple(points))
-    batches = (x.to(device) for x, _ in islice(calib.batches(config.batch_size), config.calib_batches))
+    batches = (x.to(device) for x, _ in islice(calib.batches(_CALIB_BATCH), config.calib_batches))
     histograms = code_histograms(found.graph, points, batches, seed=config.seed)
     if config.mode == "pass":
         return optimal_codes(histograms.fisher, tmax=config.tmax(histograms.counts)).codes
@@ -200,6 +223,31 @@ def student_accuracy(
     """
     rows = dict(zip(points.values(), tables(codes, mode).to(device).unsqueeze(1), strict=True))
     return accuracy(_Student(net, rows), images, device)
+
+
+def _unrounded(graph: fx.GraphModule, device: torch.device) -> Guide:
+    plain = copy.deepcopy(graph).eval().requires_grad_(False)
+    set_enabled(plain, False)
+
+    def guide(x: Tensor) -> Tensor:
+        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            said: Tensor = plain(x)
+            return said
+
+    return guide
+
+
+class _Tuned(nn.Module):
+    """Trains in bfloat16 while `in_half`; evaluates without."""
+
+    def __init__(self, net: SegmentedNet, *, in_half: bool) -> None:
+        super().__init__()
+        self.net, self.in_half = net, in_half
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.in_half and self.training):
+            logits: Tensor = self.net(x)
+            return logits
 
 
 class _Student(nn.Module):
