@@ -66,6 +66,8 @@ def test_sensitivity_looks_at_all_val_images_unless_told(monkeypatch):
 
 
 def test_dump_names_its_file(out, tmp_path):
+    told = json.loads(call("dump", tmp_path / "a.safetensors", *small(out), "--json").output)
+    assert told == {"file": str(tmp_path / "a.safetensors")}
     result = call("dump", tmp_path / "a.pt", *small(out))
     assert result.exit_code == 0, result.output
     assert result.stdout.strip() == str(tmp_path / "a.pt")

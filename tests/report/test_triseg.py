@@ -10,10 +10,10 @@ from tests.report.triseg_run import made_triseg
 def test_the_headline_says_bits_multiplies_and_loss():
     assert (
         made_triseg().headline
-        == "2.16 bits an activation, 94.5\u202f% of multiplies gone, 1.23 points of accuracy lost"
+        == "2.16 bits an activation, 94.5\u202f% of multiplies gone, 1.23 points of accuracy lost on 10000 test images"
     )
     won = TriSegRun(title="", model="m", acc_teacher=90.0, acc_student=90.5, split="val", images=1)
-    assert won.headline == "0.50 points of accuracy won"
+    assert won.headline == "0.50 points of accuracy won on 1 val images"
 
 
 def test_the_body_is_json():

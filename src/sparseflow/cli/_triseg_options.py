@@ -65,8 +65,14 @@ Images = Annotated[
 ]
 TmaxMode = Annotated[
     str | None,
-    typer.Option(help="percentile: p of the codes other than 0, plus an offset; or fixed.", show_default="percentile"),
+    typer.Option(
+        help="percentile: p of the codes other than 0, plus an offset; share: p of all codes, so that at most 100 - p "
+        "of a hundred pass, which bounds the bits; or fixed.",
+        show_default="percentile",
+    ),
 ]
 TmaxFixed = Annotated[int | None, typer.Option(help="tmax where the mode is fixed.", show_default="32")]
-TmaxPercentile = Annotated[float | None, typer.Option(help="The percentile p.", show_default="90")]
-TmaxOffset = Annotated[int | None, typer.Option(help="Codes above it.", show_default="10")]
+TmaxPercentile = Annotated[
+    float | None, typer.Option(help="The percentile p; with share 95 is a good one.", show_default="90")
+]
+TmaxOffset = Annotated[int | None, typer.Option(help="Codes above the percentile; not with share.", show_default="10")]

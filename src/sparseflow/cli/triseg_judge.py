@@ -33,13 +33,14 @@ def evaluate(
 ) -> None:
     """Measure a result on images that nothing was chosen by: opens the test images.
 
-    Writes `eval_report.json` with the earlier project's keys.
+    Writes `eval_report.json` with the earlier project's keys. A fine-tuned result is measured with its own weights,
+    which are looked for in --out, and held against the INT8 network that they started from.
 
     **Examples**
 
     - `sparseflow triseg eval --model alexnet --config-path outputs/tri_ppo_int_codes/alexnet_exp1.json`
     - `sparseflow triseg eval --model alexnet --int8 --data ~/cifar10`
-    - `sparseflow triseg eval --model outputs/alexnet_finetuned_pass_seed0.safetensors --config-path …`
+    - `sparseflow triseg eval --model alexnet --config-path outputs/tri_ppo_int_codes/alexnet_finetuned_pass_seed0.json`
     """
     from sparseflow.recipes.settings import read_settings
 

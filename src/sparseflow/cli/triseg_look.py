@@ -128,6 +128,7 @@ def dump(
     floating: Annotated[bool, typer.Option("--float", help="The network in float32.")] = False,
     split: options.Split = None,
     device: options.Device = None,
+    json_: options.Json = False,
 ) -> None:
     """Write the activations of one batch, under names as `block_output.conv1` and `classifier.fc1.out`.
 
@@ -136,10 +137,13 @@ def dump(
     - `sparseflow triseg dump --model alexnet --batch-size 16`
     - `sparseflow triseg dump acts.pt --model vgg16 --float`
     """
+    import json
+
     from sparseflow.recipes.triseg.dump import dump as run
 
     config = _config(model=model, data=data, out=out, batch_size=batch_size, split=split, device=device)
-    typer.echo(str(run(config, path, floating=floating)))
+    file = run(config, path, floating=floating)
+    typer.echo(json.dumps({"file": str(file)}, indent=2) if json_ else str(file))
 
 
 def edit(
@@ -190,7 +194,8 @@ def report(
     model: Annotated[
         str | None,
         typer.Option(
-            help="Network, or the checkpoint that fine-tuning wrote for its result.", show_default="as in the result"
+            help="Network, as for search; the weights of a fine-tuned result are found beside it.",
+            show_default="as in the result",
         ),
     ] = None,
     search: Annotated[
@@ -225,7 +230,8 @@ def report(
     **Examples**
 
     - `sparseflow triseg report outputs/tri_ppo_int_codes/alexnet_exp1.json`
-    - `sparseflow triseg report r.json --model outputs/alexnet_finetuned_pass_seed0.safetensors --split test`
+    - `sparseflow triseg report outputs/tri_ppo_int_codes/alexnet_finetuned_pass_seed0.json --split test`
+    - `sparseflow triseg report outputs/tri_ppo_int_codes/mine.json --model mynet.py:build`
     """
     import json
 
@@ -283,7 +289,7 @@ def _show(found: "Analysis") -> None:
     from rich import box
     from rich.table import Table
 
-    notes = ", ".join(f"{key} {_text(value)}" for key, value in found.notes.items())
+    notes = ", ".join(f"{key.replace('_', ' ')} {_text(value)}" for key, value in found.notes.items())
     title = f"{found.kind} of {found.model}, {found.images} {found.split} images" + (f": {notes}" if notes else "")
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
     for i, key in enumerate(found.rows[0]):

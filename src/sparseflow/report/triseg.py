@@ -148,7 +148,7 @@ class TriSegRun:
                 f"{100 * self.cost['multiplies_avoided']:.1f}\u202f% of multiplies gone",
             ]
         lost = f"{abs(self.acc_drop):.2f} points of accuracy {'lost' if self.acc_drop >= 0 else 'won'}"
-        return ", ".join([*parts, lost])
+        return f"{', '.join([*parts, lost])} on {self.images} {self.split} images"
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for JSON."""

@@ -142,8 +142,9 @@ def test_tmax() -> None:
         ({"mode": "mean"}, "'mean'; expected one of percentile, share, fixed"),
         ({"percentile": 101}, "expected 0 to 100"),
         ({"low": 128}, "tmax runs from 128 to 127"),
+        ({"fixed": 900}, "fixed tmax is 900"),
         ({"high": 256}, "tmax runs from 15 to 256"),
-        ({"fixed": 0}, "or is 0"),
+        ({"fixed": 0}, "fixed tmax is 0"),
     ],
 )
 def test_tmax_rule_is_checked(fields: dict[str, object], message: str) -> None:

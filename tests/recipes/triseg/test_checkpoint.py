@@ -1,5 +1,9 @@
+import re
+
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import nn
 
 from sparseflow.compress.quantize import QuantConfig, freeze_observers, prepare_qat, to_integer
@@ -85,6 +89,18 @@ def test_damaged_and_foreign_files_are_refused(tmp_path):
         read_qat(file)
     save_qat(file, qat, model="lenet5", arguments={"wide": 2.0}, images=IMAGES, record={})
     with pytest.raises(DataError, match="wide"):
+        read_qat(file)
+
+
+def test_weights_that_are_not_finite_are_refused_by_name(tmp_path):
+    qat = trained("lenet5", steps=0)
+    file = save_qat(tmp_path / "x.safetensors", qat, model="lenet5", arguments={}, images=IMAGES, record={})
+    with safe_open(file, "pt") as f:
+        tensors, header = {key: f.get_tensor(key) for key in f.keys()}, f.metadata()  # noqa: SIM118
+    key = next(key for key in tensors if key.endswith("fc1.weight.scale") or key.endswith("fc1.linear.weight.scale"))
+    tensors[key][0] = float("nan")
+    save_file(tensors, file, header)
+    with pytest.raises(DataError, match=rf"x\.safetensors.*{re.escape(key)} holds values that are not finite"):
         read_qat(file)
 
 

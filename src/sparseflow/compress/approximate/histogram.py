@@ -171,10 +171,10 @@ class TmaxRule:
             raise ConfigError(f"tmax mode is {self.mode!r}; expected one of {', '.join(_MODES)}")
         if not 0 <= self.percentile <= 100:
             raise ConfigError(f"tmax percentile is {self.percentile}; expected 0 to 100")
-        if not 0 < self.low <= self.high < CODES or not 0 < self.fixed < CODES:
-            raise ConfigError(
-                f"tmax runs from {self.low} to {self.high}, or is {self.fixed}; expected 1 to {CODES - 1}, in order"
-            )
+        if not 0 < self.fixed < CODES:
+            raise ConfigError(f"fixed tmax is {self.fixed}; expected a code of 1 to {CODES - 1}")
+        if not 0 < self.low <= self.high < CODES:
+            raise ConfigError(f"tmax runs from {self.low} to {self.high}; expected 1 to {CODES - 1}, in order")
 
     def __call__(self, counts: Tensor) -> Tensor:
         """Return tmax of each site.

@@ -258,6 +258,8 @@ def _images(body: dict[str, Any]) -> Images:
 def _load(graph: fx.GraphModule, tensors: Mapping[str, Tensor]) -> None:
     state: dict[str, Tensor] = {}
     for key, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise DataError(f"{key} holds values that are not finite; train it anew with: sparseflow triseg train-qat")
         state[key] = tensor
         if tensor.dtype == torch.int8 and key.endswith(_WEIGHT):
             scale = tensors.get(key.removesuffix(_WEIGHT) + ".weight.scale")

@@ -15,7 +15,7 @@ from sparseflow.errors import ConfigError, DataError
 from sparseflow.ir.files import write_atomic
 from sparseflow.ops.triseg import tables
 from sparseflow.recipes.triseg.problem import device_named, inputs_of
-from sparseflow.recipes.triseg.weights import Weights, weights_of
+from sparseflow.recipes.triseg.weights import Weights, result_of, weights_of
 
 __all__ = ["EvalConfig", "evaluate"]
 
@@ -84,7 +84,7 @@ def evaluate(config: EvalConfig, *, splits: Splits | None = None) -> dict[str, A
         DataError: the checkpoint, the result or the images are missing or do not fit; names file and mend.
     """
     device = device_named(config.device)
-    found = TriSegResult.read(config.result_path)
+    found = result_of(config.result_path, model=config.model, out=config.out)
     weights = weights_of(found, config.result_path, model=config.model, out=config.out, device=device)
     teacher = weights.teacher
     if weights.base is None:

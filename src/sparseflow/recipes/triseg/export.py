@@ -24,7 +24,7 @@ from sparseflow.ops.int8_net.space import plan_bytes
 from sparseflow.ops.triseg import tables
 from sparseflow.recipes.triseg.problem import inputs_of
 from sparseflow.recipes.triseg.teacher import Teacher, load_teacher
-from sparseflow.recipes.triseg.weights import weights_of
+from sparseflow.recipes.triseg.weights import result_of, weights_of
 
 __all__ = ["ExportConfig", "chosen_tables", "export"]
 
@@ -96,7 +96,7 @@ def export(config: ExportConfig, *, splits: Splits | None = None) -> dict[str, A
         MeasurementError: a file computes something else; says how often.
         UnsupportedError: the network has an operation that plans do not know; names it.
     """
-    result = None if config.plain else TriSegResult.read(config.result_path)
+    result = None if config.plain else result_of(config.result_path, model=config.model, out=config.out)
     teacher = (
         load_teacher(config.model, config.out)
         if result is None

@@ -14,9 +14,9 @@ from sparseflow.compress.approximate import TriSegResult
 from sparseflow.errors import DataError
 from sparseflow.recipes.triseg.checkpoint import build_network, network_name
 from sparseflow.recipes.triseg.finetune import FINETUNED
-from sparseflow.recipes.triseg.teacher import Teacher, load_teacher
+from sparseflow.recipes.triseg.teacher import Teacher, find_qat, load_teacher
 
-__all__ = ["Weights", "weights_of"]
+__all__ = ["Weights", "result_of", "weights_of"]
 
 # As fine-tuning writes it into its result.
 _SELECTION = re.compile(r"finetuned \((\w+), seed (\d+)")
@@ -36,6 +36,23 @@ class Weights:
     teacher: Teacher
     base: Teacher | None
     tuned: bool
+
+
+def result_of(path: str | Path, *, model: str, out: str | Path) -> TriSegResult:
+    """Read a result; where it is missing as well as the checkpoint, the latter is named, which comes first.
+
+    Args:
+        path: the file.
+        model: network that it is meant for, as for `load_teacher`.
+        out: folder of the checkpoints.
+
+    Raises:
+        ConfigError: no such network.
+        DataError: no checkpoint, no result, or one out of order; names file and mend.
+    """
+    if not Path(path).is_file():
+        find_qat(model, out)
+    return TriSegResult.read(path)
 
 
 def weights_of(
