@@ -1,11 +1,14 @@
 import copy
 
+import numpy as np
 import pytest
 import torch
 
 from sparseflow.errors import DataError, UnsupportedError
 from sparseflow.nn.models.cmamba import CMamba, ModelArgs, build_model
+from sparseflow.nn.models.cmamba import model as module
 from tests.nn.models.cmamba import plain
+from tests.nn.models.cmamba.arrays import Arrays
 
 # 20 seeds; series from 1 (no hidden unit in the channel MLP) to the 321 of Electricity, with the paper's other sizes.
 SERIES = (1, 2, 3, 4, 5, 6, 7, 7, 7, 8, 11, 16, 21, 24, 33, 64, 100, 137, 200, 321)
@@ -63,6 +66,20 @@ def test_odd_sizes(variant: str, odd: dict[str, int]) -> None:
     got = model.double()(x.double())
     assert got.shape == (2, args.num_channels, args.forecast_len)
     torch.testing.assert_close(got, plain.forward(args, model.state_dict(), x.double()), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("variant", ["official", "seed"])
+def test_another_number_system_shares_the_forward(variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NumPy's arrays go through the same blocks, without a tensor among the values."""
+    args = ModelArgs(variant=variant, **SMALL)
+    model, generator = drawn(args, 3)
+    monkeypatch.setattr(module, "MODES", {**module.MODES, "arrays": Arrays})
+    other = build_model(args, "arrays")
+    other.load_state_dict(model.state_dict())
+    x = torch.randn(2, 3, 24, generator=generator).double()
+    got = other(x.numpy())
+    assert isinstance(got, np.ndarray)
+    torch.testing.assert_close(torch.from_numpy(got), model.double()(x), rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize("variant", ["official", "seed"])
