@@ -1,14 +1,11 @@
-import json
 from dataclasses import replace
 
 import pytest
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 
 from sparseflow.data import Scaler
 from sparseflow.errors import DataError
-from sparseflow.nn.models.cmamba import build_model
+from sparseflow.nn.models.cmamba import build_model, convert_weights, load_model, save_weights
 from sparseflow.recipes.forecast import Forecaster, load_forecaster, save_forecaster
 from tests.forecast_runs import small_config
 
@@ -16,10 +13,9 @@ from tests.forecast_runs import small_config
 @pytest.fixture
 def made(tmp_path):
     config = small_config(tmp_path)
-    args = config.network(3)
     torch.manual_seed(0)
     forecaster = Forecaster(
-        model=build_model(args).eval(), args=args, columns=("a", "b", "c"), targets=(2, 0),
+        model=build_model(config.network(3)).eval(), columns=("a", "b", "c"), targets=(2, 0),
         scaler=Scaler(mean=(1.0, 2.0, 0.1), std=(0.3, 0.2, 7.0)), config=config, record={"seed": 1},
     )  # fmt: skip
     return forecaster, save_forecaster(tmp_path / "f.safetensors", forecaster)
@@ -28,53 +24,55 @@ def made(tmp_path):
 def test_all_comes_back(made):
     forecaster, path = made
     found = load_forecaster(path)
-    for name in ("args", "columns", "targets", "scaler", "config", "record"):
+    for name in ("columns", "targets", "scaler", "config", "record"):
         assert getattr(found, name) == getattr(forecaster, name)
+    assert found.model.args == forecaster.model.args
     x = torch.randn(2, 3, 12)
     assert torch.equal(found.model(x), forecaster.model(x))
     assert not found.model.training
     assert save_forecaster(path.with_name("g.safetensors"), found).read_bytes() == path.read_bytes()
 
 
-def test_windows_without_scaler_come_back(made, tmp_path):
-    forecaster, _ = made
-    assert load_forecaster(save_forecaster(tmp_path / "n", replace(forecaster, scaler=None))).scaler is None
+def test_other_formats_and_windows_without_scaler_come_back(made, tmp_path):
+    forecaster, path = made
+    convert_weights(path, tmp_path / "f.npz")
+    assert load_forecaster(tmp_path / "f.npz").scaler == forecaster.scaler
+    save_forecaster(tmp_path / "n.pt", replace(forecaster, scaler=None))
+    assert load_forecaster(tmp_path / "n.pt").scaler is None
 
 
-def change(path, edit):
-    with safe_open(path, framework="pt") as f:
-        meta = f.metadata()
-    tensors = load_file(path)
-    (name,) = meta
-    header = json.loads(meta[name])
-    edit(tensors, header)
-    save_file(tensors, path, {header.pop("named", name): header.pop("text", None) or json.dumps(header)})
-
-
-KEY = "head.linear.weight"
+def drop(body, name):
+    del body[name]
 
 
 @pytest.mark.parametrize(
     ("edit", "said"),
     [
-        (lambda t, m: t.pop(KEY), f"{KEY} is missing"),
-        (lambda t, m: t.update(extra=torch.ones(2)), "extra is unexpected"),
-        (lambda t, m: t.update({KEY: t[KEY][:2].clone()}), f"{KEY} is torch.float32"),
-        (lambda t, m: t.update({KEY: t[KEY].half()}), f"{KEY} is torch.float16"),
-        (lambda t, m: t[KEY].view(-1)[3:4].fill_(float("nan")), f"{KEY} holds"),
-        (lambda t, m: m.update(named="another"), "no forecaster"),
-        (lambda t, m: m.update(text="{"), "header .* damaged"),
-        (lambda t, m: m.update(text="[]"), "header .* damaged"),
-        (lambda t, m: m.pop("scaler"), "header .* damaged: 'scaler'"),
-        (lambda t, m: m.update(args={"width": 3}), "width"),
-        (lambda t, m: m.update(config={"width": 3}), "width"),
-        (lambda t, m: m.update(scaler=[[1.0], [0.0]]), "scaler"),
+        (lambda b: drop(b, "scaler"), "damaged: 'scaler'"),
+        (lambda b: b.update(scaler=[[1.0], [0.0]]), "damaged: a scaler"),
+        (lambda b: b.update(scaler=[[1.0], [1.0]]), "do not fit the 3 variates"),
+        (lambda b: b.update(columns=["a"]), "do not fit the 3 variates"),
+        (lambda b: b.update(targets=[3]), "do not fit the 3 variates"),
+        (lambda b: b.update(config={"width": 3}), "width"),
+        (lambda b: b.update(config={"lr": -1.0}), "lr"),
+        (lambda b: b.update(record=3), "damaged"),
     ],
 )
-def test_damage_is_named(made, edit, said):
+def test_damage_beside_the_weights_is_named(made, edit, said):
     _, path = made
-    change(path, edit)
+    model, record = load_model(path)
+    edit(record["forecaster"])
+    save_weights(path, model, record=record)
     with pytest.raises(DataError, match=said):
+        load_forecaster(path)
+
+
+def test_weights_that_do_not_fit_are_named(made):
+    forecaster, path = made
+    with torch.no_grad():
+        forecaster.model.head.linear.bias[1] = float("nan")
+    save_forecaster(path, forecaster)
+    with pytest.raises(DataError, match=r"head\.linear\.bias"):
         load_forecaster(path)
 
 
@@ -86,6 +84,9 @@ def test_a_cut_file_is_named(made, keep):
         load_forecaster(path)
 
 
-def test_a_missing_file_says_what_makes_it(tmp_path):
-    with pytest.raises(DataError, match="sparseflow forecast train"):
-        load_forecaster(tmp_path / "none.safetensors")
+def test_a_missing_file_or_a_bare_network_says_what_makes_a_forecaster(made, tmp_path):
+    forecaster, _ = made
+    save_weights(tmp_path / "bare.safetensors", forecaster.model)
+    for name in ("none.safetensors", "bare.safetensors"):
+        with pytest.raises(DataError, match="sparseflow forecast train"):
+            load_forecaster(tmp_path / name)

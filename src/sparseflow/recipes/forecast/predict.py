@@ -1,6 +1,6 @@
 """Forecast what comes after the last readings of a file, in their own units."""
 
-import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,8 @@ __all__ = ["predict"]
 
 
 def predict(
-    checkpoint: str | os.PathLike[str],
-    csv: str | os.PathLike[str],
+    checkpoint: str | Path,
+    csv: str | Path,
     *,
     missing: float | None = None,
     device: str = "auto",
@@ -41,10 +41,10 @@ def predict(
     if found.scaler is None:
         raise DataError(f"{checkpoint} was trained on windows that come as they are; it has no units to forecast in")
     series = csv_series(csv, missing=missing).select(found.columns)
-    if len(series) < found.args.seq_len:
-        raise DataError(f"{csv} holds {len(series)} readings; the network sees {found.args.seq_len}")
+    if len(series) < found.model.args.seq_len:
+        raise DataError(f"{csv} holds {len(series)} readings; the network sees {found.model.args.seq_len}")
     where = device_of(device)
-    seen = found.scaler.scale(series.values[-found.args.seq_len :]).astype(np.float32)
+    seen = found.scaler.scale(series.values[-found.model.args.seq_len :]).astype(np.float32)
     with torch.no_grad():
         ahead = found.model.to(where)(torch.from_numpy(seen.T.copy())[None].to(where))[0]
     values = found.scaler.unscale(ahead.T.double().cpu().numpy())[:, list(found.targets)]

@@ -74,7 +74,7 @@ def train_forecaster(config: ForecastConfig, *, progress: bool = True) -> dict[s
     save_forecaster(
         path,
         Forecaster(
-            model=model, args=args, columns=task.columns, targets=task.targets, scaler=task.scaler, config=config,
+            model=model, columns=task.columns, targets=task.targets, scaler=task.scaler, config=config,
             record=record,
         ),
     )  # fmt: skip
