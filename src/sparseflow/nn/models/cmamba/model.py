@@ -34,6 +34,7 @@ class CMamba(nn.Module):
 
     Source: Zeng et al., arXiv 2406.05316 ("official"); the project's first design ("seed").
 
+    >>> import torch
     >>> CMamba(ModelArgs.paper(7))(torch.zeros(2, 7, 96)).shape
     torch.Size([2, 7, 96])
     """
