@@ -1,11 +1,15 @@
 import pytest
 import torch
+from torch import nn
 
 from sparseflow.compress.approximate import TriSegResult, check_codes
 from sparseflow.compress.quantize import calibrate, prepare_qat, to_integer
+from sparseflow.compress.quantize.fake_quant import WeightFakeQuantize
+from sparseflow.compress.quantize.qat import set_enabled
 from sparseflow.errors import ConfigError, DataError
 from sparseflow.nn import models
-from sparseflow.recipes.triseg.checkpoint import read_qat, save_qat
+from sparseflow.recipes.triseg import finetune
+from sparseflow.recipes.triseg.checkpoint import build_network, read_qat, save_qat
 from sparseflow.recipes.triseg.config import FinetuneConfig
 from sparseflow.recipes.triseg.finetune import finetune_seeds, finetune_triseg, start_codes, student_accuracy
 from sparseflow.recipes.triseg.teacher import QAT, load_teacher
@@ -94,3 +98,56 @@ def test_missing_files_are_named(tmp_path):
     start(tmp_path)
     with pytest.raises(DataError, match=r"gone\.json"):
         finetune_triseg(config(tmp_path, config_path=str(tmp_path / "gone.json")), progress=False)
+
+
+NET = """
+from torch import nn
+def build(width=8):
+    return nn.Sequential(
+        nn.Conv2d(3, width, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Dropout(0.5), nn.Linear(width * 225, 16),
+        nn.ReLU(), nn.Linear(16, 10),
+    )
+"""
+
+
+def test_training_sees_no_dropout_scales_follow_and_the_unrounded_network_teaches(tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text(NET)
+    name = f"{tmp_path}/mine.py:build"
+    torch.manual_seed(0)
+    splits = splits_of(config(tmp_path))
+    x = splits.calib.normalize(splits.calib.images)
+    plain = build_network(name).eval()
+    qat = prepare_qat(plain, x[:8])
+    calibrate(qat, [x])
+    path = tmp_path / QAT.format(model="build")
+    save_qat(path, qat, model=name, arguments={}, images=images_of(splits.train), record={})
+    seen = {}
+
+    def spy(model, *_, guide, before_epoch, **rest):
+        weights = [m for m in model.modules() if isinstance(m, WeightFakeQuantize)]
+        seen["p"] = [m.p for m in model.modules() if isinstance(m, nn.Dropout)]
+        said = guide(x[:16])
+        assert not said.requires_grad
+        stored = build_network(name).eval()
+        set_enabled(found := read_qat(path, builder=lambda **a: stored).graph, False)
+        assert torch.equal(said, found(x[:16]))
+        before_epoch(0.0)
+        assert all(m.observing for m in weights)
+        assert before_epoch(0.95)
+        assert not any(m.observing for m in weights)
+        before_epoch(0.0)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.mul_(-1)
+        return []
+
+    accuracies = iter((0.5, 0.4))
+    monkeypatch.setattr(finetune, "fit", spy)
+    monkeypatch.setattr(finetune, "student_accuracy", lambda *_: next(accuracies))
+    record = finetune_triseg(config(tmp_path, model=name), progress=False)
+    assert seen["p"] == [0.0]
+    # What training made of the network is worse than its start, which therefore stands.
+    assert record["acc_student"] == record["acc_frozen"] == 0.5
+    back = read_qat(record["file"], builder=lambda **a: build_network(name)).graph
+    assert torch.equal(back(x[:16]), read_qat(path, builder=lambda **a: build_network(name)).graph(x[:16]))
+    assert "0 epochs" in TriSegResult.read(record["result"]).selection
