@@ -49,7 +49,7 @@ def test_the_documented_commands_are_understood(seen):
     assert call(*line.split()).exit_code == 0
     assert seen == [
         settings.TrainConfig(model="alexnet", epochs=20, lr=0.01, batch_size=128),
-        settings.QatConfig(model="alexnet", epochs=10, lr=0.001, batch_size=128),
+        settings.QatConfig(model="alexnet", epochs=10, lr=0.001, batch_size=128, warmup_float_epochs=2.0),
     ]
 
 
@@ -58,7 +58,7 @@ def test_defaults_are_those_of_the_earlier_project(seen):
         assert call(name).exit_code == 0
     first, second = seen
     assert (first.model, first.epochs, first.lr, first.batch_size) == ("vgg16", 20, 0.01, 128)
-    assert (second.epochs, second.lr, second.calib_batches, second.warmup_float_epochs) == (10, 1e-3, 8, 2)
+    assert (second.epochs, second.lr, second.calib_batches, second.float_epochs) == (10, 1e-3, 8, 2)
 
 
 def test_options_override_the_file(seen, tmp_path):

@@ -84,7 +84,8 @@ def train_qat(
         float | None, typer.Option("--qat-lr", "--lr", help="Peak learning rate.", show_default="0.001")
     ] = None,
     warmup_float_epochs: Annotated[
-        float | None, typer.Option(help="Epochs at the start without rounding.", show_default="2")
+        float | None,
+        typer.Option(help="Epochs at the start without rounding.", show_default="2; a fifth of fewer than 10"),
     ] = None,
     calib_batches: options.CalibBatches = None,
     start: Annotated[
