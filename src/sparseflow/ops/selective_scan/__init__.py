@@ -138,8 +138,13 @@ def _scan(
     kernel: str,
 ) -> tuple[Tensor, Tensor]:
     given = _operands(x, dt, A_log, B, C, D, z, dt_bias, initial_state, softplus)
-    compiled = cpp.forward(given, want_state) if kernel in ("auto", "cpp") else None
-    y, state = vectorised.forward(given) if compiled is None else compiled
+    if kernel in ("auto", "triton") and _fits_triton(given):
+        from sparseflow.ops.selective_scan import triton
+
+        y, state = triton.forward(given, want_state)
+    else:
+        compiled = cpp.forward(given, want_state) if kernel in ("auto", "cpp") else None
+        y, state = vectorised.forward(given) if compiled is None else compiled
     return y, state if want_state and state is not None else _no_state(given)
 
 
@@ -168,9 +173,13 @@ def _backward(
     kernel: str,
 ) -> list[Tensor]:
     given = _operands(x, dt, A_log, B, C, D, z, dt_bias, initial_state, softplus)
-    grads = cpp.backward(given, grad_y, grad_state) if kernel in ("auto", "cpp") else None
-    if grads is None:
-        grads = vectorised.backward(given, grad_y, grad_state)
+    if kernel in ("auto", "triton") and _fits_triton(given):
+        from sparseflow.ops.selective_scan import triton
+
+        grads = triton.backward(given, grad_y, grad_state)
+    else:
+        compiled = cpp.backward(given, grad_y, grad_state) if kernel in ("auto", "cpp") else None
+        grads = vectorised.backward(given, grad_y, grad_state) if compiled is None else compiled
     return [x.new_empty(0) if g is None else g for g in grads]
 
 
@@ -197,6 +206,10 @@ _scan.register_autograd(_differentiate, setup_context=_save)
 def _operands(*values: Any) -> Operands:
     names = ("x", "dt", "A_log", "B", "C", "D", "z", "dt_bias", "initial_state", "softplus")
     return Operands(**dict(zip(names, values, strict=True)))
+
+
+def _fits_triton(given: Operands) -> bool:
+    return on_triton(given.x) and 0 not in given.shape
 
 
 def _no_state(given: Operands) -> Tensor:
