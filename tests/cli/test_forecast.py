@@ -1,5 +1,6 @@
 import json
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -100,6 +101,18 @@ def test_the_whole_way(tmp_path):
     assert out.read_text() == result.stdout
     body = json.loads(call("predict", "--checkpoint", record["file"], "--csv", tmp_path / "waves.csv", "--json").stdout)
     assert len(body["values"]) == 4
+    np.savez(tmp_path / "x.npz", x=np.ones((5, 3, 12)))
+    windows = ("predict", "--checkpoint", record["file"], "--input", tmp_path / "x.npz")
+    assert call(*windows).stdout == "output: (5, 3, 4)\n"
+    assert call(*windows, "--out", tmp_path / "y.npz").exit_code == 0
+    said = json.loads(call(*windows, "--json").stdout)["values"]
+    with np.load(tmp_path / "y.npz") as found:
+        assert np.allclose(found["y"], said, rtol=1e-6)
+    assert json.loads(call(*windows, "--out", tmp_path / "y.npz", "--json").stdout) == {"shape": [5, 3, 4]}
+    for wrong in ((), ("--csv", "a", "--input", "b")):
+        result = call("predict", "--checkpoint", record["file"], *wrong)
+        assert result.exit_code == 2
+        assert "either --csv" in result.stderr
 
 
 def test_a_missing_checkpoint_is_told_in_one_line(tmp_path):

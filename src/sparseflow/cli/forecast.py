@@ -165,25 +165,40 @@ def evaluate(
 @app.command()
 def predict(
     checkpoint: Annotated[str, typer.Option(help="File of a training.", show_default=False)],
-    csv: Annotated[str, typer.Option(help="Readings; what follows its last row is forecast.", show_default=False)],
-    out: Annotated[Path | None, typer.Option(help="Write the rows there as CSV.", show_default="print them")] = None,
+    csv: Annotated[
+        str | None, typer.Option(help="Readings; what follows its last row is forecast.", show_default=False)
+    ] = None,
+    input: Annotated[
+        str | None,
+        typer.Option(help="Or windows: .npz with x [B, V, L], in units of the data.", show_default=False),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write the forecast there, as CSV or .npz.", show_default="print it")
+    ] = None,
     missing: Missing = None,
     device: Device = "auto",
     json_: Json = False,
 ) -> None:
-    """Forecast the readings after the end of a CSV file, in its units.
+    """Forecast the readings after the end of a CSV file, or after windows in an .npz, in their units.
 
     **Examples**
 
     - `sparseflow forecast predict --checkpoint forecaster.safetensors --csv ETTh1.csv`
     - `sparseflow forecast predict --checkpoint forecaster.safetensors --csv ETTh1.csv --out ahead.csv`
+    - `sparseflow forecast predict --checkpoint forecaster.safetensors --input test_data.npz --out y.npz`
     """
     import json
 
+    from sparseflow.errors import ConfigError
     from sparseflow.ir.files import write_atomic
     from sparseflow.recipes.forecast import predict as run
 
-    body = run(checkpoint, csv, missing=missing, device=device)
+    if (csv is None) == (input is None):
+        raise ConfigError("give readings to forecast from: either --csv FILE or --input FILE.npz")
+    if input is not None:
+        _predict_windows(checkpoint, input, out, device, json_)
+        return
+    body = run(checkpoint, csv or "", missing=missing, device=device)
     rows = [",".join(["step", *body["columns"]])]
     rows += [",".join([str(i), *(f"{v:.6g}" for v in row)]) for i, row in enumerate(body["values"], 1)]
     if out is not None:
@@ -194,3 +209,23 @@ def predict(
         typer.echo(f"{len(body['values'])} readings of {len(body['columns'])} variates: {out}")
     else:
         typer.echo("\n".join(rows))
+
+
+def _predict_windows(checkpoint: str, input: str, out: Path | None, device: str, json_: bool) -> None:
+    import io
+    import json
+
+    import numpy as np
+
+    from sparseflow.ir.files import write_atomic
+    from sparseflow.recipes.forecast import predict_windows
+
+    y = predict_windows(checkpoint, input, device=device)
+    if out is not None:
+        file = io.BytesIO()
+        np.savez(file, y=y.numpy())
+        write_atomic(out, file.getvalue())
+    if json_:
+        typer.echo(json.dumps({"shape": list(y.shape)} if out is not None else {"values": y.tolist()}))
+    else:
+        typer.echo(f"output: {tuple(y.shape)}" + ("" if out is None else f": {out}"))

@@ -4,7 +4,7 @@ import torch
 
 from sparseflow.data import csv_series
 from sparseflow.errors import ConfigError, DataError
-from sparseflow.recipes.forecast import load_forecaster, predict, train_forecaster
+from sparseflow.recipes.forecast import load_forecaster, predict, predict_windows, train_forecaster
 from tests.forecast_runs import small_config
 
 
@@ -64,5 +64,23 @@ def test_windows_have_no_units(tmp_path):
     config = small_config(tmp_path, epochs=1, dataset="npz", data=str(tmp_path / "p.npz"))
     record = train_forecaster(config, progress=False)
     assert "test" not in record
-    with pytest.raises(DataError, match="no units"):
+    with pytest.raises(DataError, match="as they are"):
         predict(record["file"], tmp_path / "waves.csv")
+    np.savez(tmp_path / "x.npz", x=body["X_val"])
+    with torch.no_grad():
+        want = load_forecaster(record["file"]).model(torch.tensor(body["X_val"], dtype=torch.float32))
+    assert torch.equal(predict_windows(record["file"], tmp_path / "x.npz", device="cpu"), want)
+
+
+def test_windows_in_a_batch_are_forecast_as_the_file_they_are_from(run, tmp_path):
+    file, folder = run
+    values = csv_series(folder / "waves.csv").values
+    x = np.stack([values[i : i + 12].T for i in (0, 50, 148)])
+    np.savez(tmp_path / "x.npz", x=x)
+    y = predict_windows(file, tmp_path / "x.npz", device="cpu")
+    assert y.shape == (3, 3, 4)
+    assert np.allclose(y[2, [2, 1]].T, predict(file, folder / "waves.csv", device="cpu")["values"], rtol=1e-4)
+    for bad in (x[:, :2], x[..., :5]):
+        np.savez(tmp_path / "x.npz", x=bad)
+        with pytest.raises(DataError, match=r"sees \[B, 3, 12\]"):
+            predict_windows(file, tmp_path / "x.npz")

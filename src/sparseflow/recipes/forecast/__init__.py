@@ -3,7 +3,7 @@
 from sparseflow.recipes.forecast.checkpoint import Forecaster, load_forecaster, save_forecaster
 from sparseflow.recipes.forecast.config import ForecastConfig
 from sparseflow.recipes.forecast.evaluate import evaluate
-from sparseflow.recipes.forecast.predict import predict
+from sparseflow.recipes.forecast.predict import predict, predict_windows
 from sparseflow.recipes.forecast.train import train_forecaster
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "evaluate",
     "load_forecaster",
     "predict",
+    "predict_windows",
     "save_forecaster",
     "train_forecaster",
 ]
