@@ -19,7 +19,7 @@ def test_first_steps(rank: int) -> None:
     first_steps_(layer, rank)
     assert float(layer.weight.detach().abs().max()) <= rank**-0.5
     assert float(layer.weight.detach().abs().max()) > 0.9 * rank**-0.5
-    steps = nn.functional.softplus(layer.bias.double())
+    steps = nn.functional.softplus(layer.bias.detach().double())
     assert 0.99e-3 <= float(steps.min()) < 1.2e-3
     assert 0.09 < float(steps.max()) <= 0.1001
     # Log-uniform: half of the steps lie below the geometric mean, 0.01.

@@ -55,6 +55,15 @@ def test_a_round_through_all_formats_gives_the_same_bytes(tmp_path: Path) -> Non
     assert (tmp_path / "1.pt").read_bytes() == (tmp_path / "3.pt").read_bytes()
 
 
+def test_the_other_ending_of_torch(tmp_path: Path) -> None:
+    """The published code writes `checkpoint.pth`."""
+    stored = drawn()
+    write_stored(tmp_path / "checkpoint.pth", stored)
+    write_stored(tmp_path / "checkpoint.pt", stored)
+    assert same(read_stored(tmp_path / "checkpoint.pth"), stored)
+    assert (tmp_path / "checkpoint.pth").read_bytes() == (tmp_path / "checkpoint.pt").read_bytes()
+
+
 def test_bfloat16_goes_where_there_is_such_a_type(tmp_path: Path) -> None:
     stored = Stored(tensors={"w": torch.ones(2, dtype=torch.bfloat16)})
     for ending in (".safetensors", ".pt"):

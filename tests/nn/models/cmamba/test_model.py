@@ -169,6 +169,21 @@ def test_under_bfloat16_autocast_a_training_step_is_finite() -> None:
     assert all(bool(p.grad.isfinite().all()) for p in model.parameters())
 
 
+@pytest.mark.parametrize("variant", ["official", "seed"])
+def test_one_graph_holds_the_whole_forward(variant: str) -> None:
+    """No break under torch.compile, with gradients; torch.export keeps the scan as one node for each block."""
+    model = build_model(ModelArgs(variant=variant, **(SMALL | {"n_layer": 1})))
+    x = torch.randn(2, 3, 24)
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    y = compiled(x)
+    torch.testing.assert_close(y, model(x))
+    y.sum().backward()
+    assert all(p.grad is not None for p in model.parameters())
+    exported = torch.export.export(model.eval(), (x,))
+    assert sum("selective_scan" in str(n.target) for n in exported.graph.nodes) == 1
+    torch.testing.assert_close(exported.module()(x), model(x))
+
+
 def test_wrong_inputs_are_refused() -> None:
     model = build_model(ModelArgs(**SMALL))
     for shape in ((3, 24), (1, 24, 3), (1, 3, 25), (1, 2, 24)):

@@ -1,4 +1,4 @@
-"""Named tensors with JSON beside them, as `.safetensors`, `.npz` or `.pt`: the same content gives the same bytes.
+"""Named tensors with JSON beside them, as `.safetensors`, `.npz` or `.pt` (`.pth`): the same content, the same bytes.
 
 All three hold the tensors under the same names, and one JSON text, `sparseflow`, with a SHA-256 of each tensor. Nothing
 of a file is ever executed: `.pt` is read with `weights_only=True`, `.npz` without pickles.
@@ -281,6 +281,7 @@ FORMATS: Mapping[str, tuple[Callable[[Path], Read], Callable[[dict[str, Tensor],
 
 
 def _format(path: Path) -> tuple[Callable[[Path], Read], Callable[[dict[str, Tensor], str], bytes]]:
-    if path.suffix not in FORMATS:
-        raise ConfigError(f"weights {str(path)!r} end in {path.suffix!r}; expected one of {', '.join(FORMATS)}")
-    return FORMATS[path.suffix]
+    suffix = ".pt" if path.suffix == ".pth" else path.suffix
+    if suffix not in FORMATS:
+        raise ConfigError(f"weights {str(path)!r} end in {suffix!r}; expected one of {', '.join(FORMATS)}, .pth")
+    return FORMATS[suffix]
