@@ -93,6 +93,25 @@ def test_packing_equals_the_reference(dtype, planes):
             assert torch.equal(reference.unpack_spikes(words, shape[1], dtype, planes), x)
 
 
+@pytest.mark.parametrize("programs", [1, 5, 264])
+def test_small_maps_are_cut_into_more_programs(programs, monkeypatch):
+    monkeypatch.setattr(triton, "PROGRAMS", programs)
+    x = noise((4, 70, 9, 7)).contiguous(memory_format=torch.channels_last)
+    _, _, _, last, grid, block, warps = triton._rows(x[:2], 3)
+    assert last
+    assert grid[0] * block >= 2 * 63 * 3
+    assert block == {1: 64, 5: 64, 264: 8}[programs]
+    assert 16 * warps == max(block, 16)
+    want = reference.lif(x, LIFParams(), steps=2)
+    words, v = words_of(4, 70, 9, 7), poisoned((2, 70, 9, 7), torch.channels_last)
+    triton.lif_pack(x, None, LIFParams(), 2, False, words, v)
+    assert torch.equal(words, reference.pack_spikes(want[0]))
+    assert_near(v, want[1], "lif")
+    made = words_of(4, 70, 9, 7)
+    triton.pack_spikes(want[0].contiguous(memory_format=torch.channels_last), made)
+    assert torch.equal(made, words)
+
+
 def test_one_dense_row_packs():
     x = torch.zeros(2, 70, 5, 4, device=DEVICE)
     x[1, :, 2] = 1

@@ -23,6 +23,9 @@ __all__ = [
 ]
 
 ROWS = 64
+FEWEST_ROWS = 8
+PROGRAMS = 264
+"""Programs that a kernel is cut into where it is small: two for each of 132 multiprocessors."""
 PIXELS = 32
 
 
@@ -280,7 +283,10 @@ def _rows(x: Tensor, w: int) -> tuple[int, int, int, bool, tuple[int], int, int]
     last = channels_last(x) or pixels == 1
     rows = m * pixels * w
     if last:
-        return rows, c, pixels, True, (triton.cdiv(rows, ROWS),), ROWS, 4
+        block = ROWS
+        while block > FEWEST_ROWS and triton.cdiv(rows, block) < PROGRAMS:
+            block //= 2
+        return rows, c, pixels, True, (triton.cdiv(rows, block),), block, max(1, block // 16)
     block = min(PIXELS, triton.next_power_of_2(pixels))
     # One warp holds all 32 channels of its pixels, so that most of a word is gathered within a thread.
     return rows, c, pixels, False, (m * w * triton.cdiv(pixels, block),), block, 1
