@@ -17,13 +17,14 @@ SMALL = {"d_model": 8, "seq_len": 24, "patch_len": 8, "stride": 4, "d_state": 3,
 
 
 def drawn(args: ModelArgs, seed: int) -> tuple[CMamba, torch.Generator]:
-    """Return a network in which every weight is random, norms and A_log too."""
+    """Return a network in which every weight is random, norms and A_log too, and as large as trained ones are."""
     torch.manual_seed(seed)
     model = build_model(args)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for p in model.parameters():
-            p.add_(torch.randn(p.shape, generator=generator) * 0.05)
+            size = p.std() if p.ndim > 1 and p.numel() > 1 else torch.tensor(0.05)
+            p.add_(torch.randn(p.shape, generator=generator) * size)
     return model.eval(), generator
 
 
