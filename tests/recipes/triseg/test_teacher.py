@@ -3,10 +3,12 @@ import torch
 from torch import nn
 
 from sparseflow.compress.quantize import calibrate, prepare_qat, to_integer
+from sparseflow.data import open_splits
 from sparseflow.errors import ConfigError, DataError
 from sparseflow.nn import models
 from sparseflow.recipes.triseg.checkpoint import Images, save_qat
-from sparseflow.recipes.triseg.teacher import QAT, find_qat, load_teacher
+from sparseflow.recipes.triseg.fit import accuracy
+from sparseflow.recipes.triseg.teacher import QAT, find_qat, load_teacher, shipped
 
 IMAGES = Images(shape=(3, 32, 32), mean=(0.5,) * 3, std=(0.25,) * 3, classes=tuple("abcdefghij"))
 
@@ -82,3 +84,13 @@ def test_a_network_without_sites_is_refused(tmp_path):
     save_qat(path, qat, model="plain.py:make", arguments={}, images=IMAGES, record={})
     with pytest.raises(DataError, match="no activation"):
         load_teacher(str(path), builder=lambda: nn.Sequential(nn.Flatten(), nn.Linear(3072, 10)))
+
+
+def test_a_trained_network_ships_and_knows_images_that_it_never_saw(tmp_path):
+    assert "alexnet" in shipped()
+    teacher = load_teacher("alexnet", tmp_path)
+    assert list(teacher.names) == SITES["alexnet"]
+    images = open_splits().test.open("accuracy of the shipped network")
+    assert (teacher.images.mean, teacher.images.std) == (images.mean, images.std)
+    # 90 % on all test images; 500 of them leave it uncertain by 2.6 points.
+    assert accuracy(teacher.net, images, torch.device("cpu")) > 0.86
