@@ -15,14 +15,15 @@ def test_it_is_the_exponential_average_of_every_floating_tensor():
     net = make()
     average = Average(net, 0.75)
     expected = {k: v.clone() for k, v in net.state_dict().items() if v.is_floating_point()}
-    for step in range(5):
+    for step in range(40):
         with torch.no_grad():
             for tensor in net.state_dict().values():
                 tensor.add_(step + 1)
         average.update()
+        share = 1 - min(0.75, (2 + step) / (11 + step))
         for key, value in net.state_dict().items():
             if key in expected:
-                expected[key] = expected[key] + 0.25 * (value - expected[key])
+                expected[key] = expected[key] + share * (value - expected[key])
     before = {k: v.clone() for k, v in net.state_dict().items()}
     with average.applied():
         for key, value in net.state_dict().items():
