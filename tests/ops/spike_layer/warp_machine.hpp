@@ -36,7 +36,6 @@ struct Fibre { ucontext_t context; bool done = false; int thread, block; std::ve
 static struct { int x; } threadIdx, blockIdx, gridDim;
 static std::vector<Fibre> fibres;
 static std::vector<Block> blocks;
-static Meeting cluster;
 static ucontext_t home;
 static int current, first_block, threads_of_block;
 
@@ -55,7 +54,6 @@ static void meet(Meeting& all, int of) {
 }
 static void __syncwarp() { meet(my_warp().all, 32); }
 static void __syncthreads() { meet(my_block().all, threads_of_block); }
-static void meet_cluster() { meet(cluster, (int)fibres.size()); }
 
 // What every lane says, heard by `hear` when all have spoken.
 template <class Hear>
@@ -75,14 +73,12 @@ static bool __any_sync(u32 all, bool x) { return __ballot_sync(all, x) != 0; }
 static u32 __shfl_sync(u32, u32 x, int from) {
   return together(x, 0, 0, [=](auto& said) { return said[from & 31][0]; });
 }
-static u32 __shfl_xor_sync(u32 all, u32 x, int by) { return __shfl_sync(all, x, my_lane() ^ by); }
 
 static int __popc(u32 x) { return __builtin_popcount(x); }
 static int __ffs(u32 x) { return __builtin_ffs((int)x); }
 static float __uint_as_float(u32 x) { float y; memcpy(&y, &x, 4); return y; }
 static u32 __float_as_uint(float x) { u32 y; memcpy(&y, &x, 4); return y; }
 static float __fmaf_rn(float x, float y, float z) { return fmaf(x, y, z); }
-static u32 atomicExch(u32* at, u32 x) { const u32 was = *at; *at = x; return was; }
 static u64 __cvta_generic_to_shared(const void* at) { return (u64)at; }
 template <class T>
 static T loaded(u64 at) { T x; memcpy(&x, (const void*)at, sizeof x); return x; }

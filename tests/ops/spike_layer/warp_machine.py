@@ -34,17 +34,16 @@ REPLACED = (
     ),
     (r'asm volatile\("mbarrier.init[^;]*;" ::"r"\(arrived\) : "memory"\);', "*(u64*)(u64)arrived = 0;"),
     (r'asm volatile\("fence[^;]*;" ::: "memory"\);', ""),
-    (r'asm volatile\("barrier.cluster[^)]*\);', "meet_cluster();"),
     (r'asm volatile\("" : ("\+\w"\(\w+\)(, )?)*\);', ""),
     (r"typedef unsigned (int u32|long long u64|char u8);", ""),
 )
 MAIN = """
 static Params given;
 static void enter() { spike_event3(given); fibres[current].done = true; pause_here(); }
-extern "C" void run(const Params* params, int grid, int threads, int together) {
+extern "C" void run(const Params* params, int grid, int threads) {
   given = *params, gridDim.x = grid, threads_of_block = threads;
-  for (first_block = 0; first_block < grid; first_block += together) {
-    blocks.assign(together, Block()), fibres.assign(together * threads, Fibre()), cluster = Meeting();
+  for (first_block = 0; first_block < grid; ++first_block) {
+    blocks.assign(1, Block()), fibres.assign(threads, Fibre());
     const int kind = MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT;
     for (Block& b : blocks) {
       b.memory = (u8*)mmap(0, SHARED, PROT_READ | PROT_WRITE, kind, -1, 0);
@@ -52,7 +51,7 @@ extern "C" void run(const Params* params, int grid, int threads, int together) {
     }
     for (size_t i = 0; i < fibres.size(); ++i) {
       Fibre& f = fibres[i];
-      f.thread = i % threads, f.block = first_block + i / threads, f.stack.resize(STACK);
+      f.thread = i, f.block = first_block, f.stack.resize(STACK);
       getcontext(&f.context);
       f.context.uc_stack.ss_sp = f.stack.data(), f.context.uc_stack.ss_size = STACK, f.context.uc_link = nullptr;
       makecontext(&f.context, enter, 0);
@@ -121,7 +120,6 @@ class Machine:
         *,
         grid: int,
         threads: int,
-        cluster: int,
     ) -> None:
         """Run a launch on tensors, which take the places of the addresses of these names, and get what is written."""
         library, places = self.library(made), {}
@@ -134,13 +132,13 @@ class Machine:
             places[name] = library.room(max(16, size))
             ctypes.memmove(places[name], tensor.data_ptr(), size)
             setattr(mine, name, places[name])
-        library.run(ctypes.byref(mine), grid, threads, cluster)
+        library.run(ctypes.byref(mine), grid, threads)
         for name, at in places.items():
             tensor = tensors[name]
             ctypes.memmove(tensor.data_ptr(), at, tensor.numel() * tensor.element_size())
 
 
-def spike_layer(machine, source, packed, monkeypatch, *, steps, tune=(), v0=None, add=None, processors=3):
+def spike_layer(machine, source, packed, monkeypatch, *, steps, tune=(), v0=None, add=None, keep_v=True, processors=3):
     """What `event.spike_layer` returns, run by the machine."""
     channels, params = packed.out_channels, packed.params
     words = source.words
@@ -158,28 +156,28 @@ def spike_layer(machine, source, packed, monkeypatch, *, steps, tune=(), v0=None
         out_planes=planes,
         reset=0 if params.v_reset is None else 1 if params.v_reset == 0 else 2,
         v0=v0 is not None,
-        keep_v=True,
-        held=event3.tiles(count, taps.shape[1]),
+        keep_v=keep_v,
+        held=event3.holds(count, taps.shape[1]),
         processors=processors,
         tune=tune,
     )
     y = torch.full((m, height, width, planes * -(-channels // 32)), 7, dtype=torch.int32)
     v = torch.zeros(n, height, width, channels)
-    lists, counts = (
-        torch.full((size,), -1, dtype=torch.int32)
-        for size in event3.scratch(dict(made), n * height * width, channels, steps)
-    )
     start = None if v0 is None else v0.permute(0, 2, 3, 1).contiguous().float()
     tensors = {
         **{"words": words, "weights": taps, "constants": packed.tensors["constants"], "v0": start, "v": v, "out": y},
-        **{"add": None if add is None else add[0], "lists": lists, "counts": counts},
+        **{"add": None if add is None else add[0]},
     }
 
-    def launched(handle, call, what, *, grid, threads, shared, stream, cluster):
-        machine.launch(handle, call, tensors, grid=grid, threads=threads, cluster=cluster)
+    class Driver:
+        def cuLaunchKernel(self, handle, grid, _x, _y, threads, *rest):
+            given = ctypes.cast(rest[4], ctypes.POINTER(ctypes.c_void_p))[0]
+            params = event3.Params.from_buffer_copy(ctypes.string_at(given, ctypes.sizeof(event3.Params)))
+            machine.launch(made, params, tensors, grid=grid, threads=threads)
+            return 0
 
     monkeypatch.setattr(event3, "processors", lambda _: processors)
-    monkeypatch.setattr(event3._launch, "launch", launched)
-    monkeypatch.setattr(event3, "_handle", lambda device, made, held: made)
-    event3.launch(0, 0, made, event3.Call((0,) * 10, 0, height, width, count, steps, n * height * width, channels))
+    monkeypatch.setattr(_build, "driver", Driver)
+    monkeypatch.setattr(event3, "_handle", lambda *_: None)
+    event3.launch(0, 0, made, event3.Call((0,) * 8, 0, height, width, count, steps, n * height * width, channels))
     return y, v.permute(0, 3, 1, 2), dict(made)

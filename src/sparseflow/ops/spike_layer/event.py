@@ -87,7 +87,7 @@ def pack(
         "constants": _constants(cout, slices, bias, params, gain, 2.0 ** (exponent - 24), weight.device),
     }
     if event3.suits(tuple(weight.shape)):
-        held = event3.tiles(-(-c // WORD), len(halves))
+        held = event3.holds(-(-c // WORD), len(halves))
         tensors["taps"] = event3.pack(event3.widen(scaled * 2.0**exponent, slices), len(halves), held)
     return tensors
 
@@ -249,11 +249,9 @@ def spike_layer(
         wide = next(w for w in (4, 2, 1) if count % w == 0 and words.data_ptr() % (4 * w) == 0)
         made = event3.configure(
             pixels=pixels, channels=channels, steps=steps, count=count, wide=wide, halves=halves, **neuron,
-            held=event3.tiles(count, halves), processors=event3.processors(device), tune=tune,
+            held=event3.holds(count, halves), processors=event3.processors(device), tune=tune,
         )  # fmt: skip
-        lists, counts = (words.new_empty(size) for size in event3.scratch(dict(made), pixels, channels, steps))
-        scratch = (lists.data_ptr(), counts.data_ptr())
-        addresses = (words.data_ptr(), taps.data_ptr(), constants.data_ptr(), *given[:-1], *scratch, given[-1])
+        addresses = (words.data_ptr(), taps.data_ptr(), constants.data_ptr(), *given)
         event3.launch(device, stream, made, event3.Call(addresses, value, ho, wo, count, steps, pixels, channels))
         return y, last
     made = defines(

@@ -2,7 +2,6 @@
 
 import ctypes
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -11,26 +10,23 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sparseflow.ops.lif.reference import WORD
-from sparseflow.ops.spike_layer import _build, _launch
+from sparseflow.ops.spike_layer import _build
 from sparseflow.ops.spike_layer._pack import COLUMNS
 from sparseflow.ops.spike_layer.reference import Source
 
-__all__ = ["Call", "Params", "configure", "fits", "launch", "pack", "suits", "tiles"]
+__all__ = ["Call", "Params", "configure", "fits", "holds", "launch", "pack", "suits"]
 
 NAME = "spike_event3"
 EIGHT = 8
 WORDS = 16  # of an input pixel, at most
 TAPS = (3, 3)
-TAPS_Y = range(3)
 MANY = 2400  # warps of a launch that give every multiprocessor a block of 24
-SIXTEEN = 16
 SHARED = 226 * 1024  # bytes of shared memory that a block may have for weights and lists
-LISTS = 24 * 512 + 1024  # of these for lists, at least: 32 entries a warp
 ENTRY = 8
-LONGEST = 64  # spikes that a list in global memory holds
-MEETING = 1  # blocks of a cluster, at most
-ROUND = 24  # warps of a block that holds its weights, at most
-TUNED = ("CLUSTER", "NB", "MT", "HELD", "TURN", "WARPS", "BLOCKS", "CAP", "UNROLL")
+HELD_WARPS = 24  # of a block that holds its weights, at most; 16 with two halves
+LEAST = 64  # spikes of a list, at least
+ROW, HELD_ROW = 384, 416  # bytes; held ones are padded so that four rows meet in few banks
+TUNED = ("NB", "HELD", "WARPS", "BLOCKS", "CAP", "UNROLL")
 
 
 class Params(ctypes.Structure):
@@ -38,9 +34,9 @@ class Params(ctypes.Structure):
 
     _fields_ = (
         *((name, ctypes.c_void_p) for name in ("words", "weights", "constants", "v0", "v")),
-        *((name, ctypes.c_void_p) for name in ("out", "add", "lists", "counts", "gate")),
+        *((name, ctypes.c_void_p) for name in ("out", "add", "gate")),
         *((name, ctypes.c_int) for name in ("open", "height", "width", "count", "step")),
-        *((name, ctypes.c_int) for name in ("pixels", "steps", "channels", "rows", "slices", "held")),
+        *((name, ctypes.c_int) for name in ("pixels", "steps", "channels", "rows", "slices")),
     )
 
 
@@ -63,82 +59,61 @@ def fits(source: Source) -> bool:
     return source[3:] == (TAPS, (1, 1), (1, 1), (1, 1))
 
 
-def row_bytes(held: int) -> int:
-    """Return the bytes of a packed row for this many sixteens of channels of a held slice; 0 where nothing is held.
-
-    >>> row_bytes(4), row_bytes(2), row_bytes(0)
-    (416, 224, 384)
-    """
-    return 96 * held + 32 if held else 384
-
-
-def tiles(count: int, halves: int) -> int:
-    """Return how many sixteens of output channels blocks hold the weights of: 4, or 0 where those do not fit.
+def holds(count: int, halves: int) -> bool:
+    """Tell whether a block can hold all weights of 64 output channels, and thus how they are packed.
 
     Args:
         count: words of an input pixel.
         halves: 1, or 2 for weights in two halves.
 
-    >>> tiles(4, 1), tiles(8, 1), tiles(2, 2), tiles(4, 2)
-    (4, 0, 4, 0)
+    >>> holds(4, 1), holds(8, 1), holds(2, 2), holds(4, 2)
+    (True, False, True, False)
     """
-    rows = len(TAPS_Y) * WORD * count * halves
-    return 4 if rows * row_bytes(4) <= SHARED - LISTS else 0
+    return held_bytes(count, halves) + ENTRY * LEAST * HELD_WARPS <= SHARED
 
 
-def pack(exact: Tensor, halves: int, held: int) -> Tensor:
-    """Return float16 rows of scaled float64 weights `[64 * n, channels, 3, 3]`.
+def held_bytes(count: int, halves: int) -> int:
+    """Return the bytes of all weights of 64 output channels as a block holds them.
 
-    Row `ky * channels + channel` of a slice holds three taps of its output channels.
-    The result is `[slices, halves, 3 * channels, row_bytes / 2]`.
+    >>> held_bytes(4, 1)
+    159744
+    """
+    return TAPS[0] * WORD * count * halves * HELD_ROW
 
-    Held rows, of `16 * held` channels: lane g of eight reads 16 bytes, taps 0 and 1 of
-    four of its channels, then, for 64 channels, as much again, and then tap 2 of its
-    channels 0 and 2, 1 and 3, of 64 also 4 and 6, 5 and 7. Its channels are `2 * held * g`
-    and those behind. 32 bytes of zeros follow.
 
-    Otherwise, 64 channels as `[part, eighth, register, half]`: lane q of eight reads
-    eighth q of the three parts. The kernel then transposes each register over the warp,
-    and lane g of eight gets, in the low half, what eighth g // 2 holds in half g % 2, and
-    in the high half the same of eighth 4 + g // 2. So it ends up with the same registers.
+def pack(exact: Tensor, halves: int, held: bool) -> Tensor:
+    """Return float16 rows of scaled float64 weights `[64 * slices, channels, 3, 3]`.
+
+    Row `ky * channels + channel` holds three taps of 64 output channels; the result is
+    `[slices, halves, 3 * channels, n]`. Lane g of eight multiplies channels 8g to 8g + 7.
+
+    Held, n = 208: lane g reads 16 bytes, taps 0 and 1 of four of its channels, 128 bytes on
+    those of the other four, and then tap 2 of its channels 0 and 2, 1 and 3, 4 and 6, 5 and 7.
+
+    Otherwise, n = 192, as `[part, eighth, register, half]`: lane q of eight reads eighth q
+    of the three parts. The kernel then transposes each register over the warp, and lane g
+    gets, in the low half, what eighth g // 2 holds in half g % 2, and in the high half the
+    same of eighth 4 + g // 2. So it ends up with taps 0 and 1 of one of its channels in each
+    register of parts 0 and 1, and in those of part 2 with tap 2 of its channels 0 and 2,
+    1 and 3, 4 and 6, 5 and 7.
     """
     cout, channels = exact.shape[:2]
-    own = 2 * (held or 4)
-    rows = exact.reshape(cout // (EIGHT * own), EIGHT, own, channels, 3, 3).permute(0, 4, 3, 1, 2, 5)
-    # [slice, row, lane g, channel, tap]
-    rows = rows.reshape(cout // (EIGHT * own), 3 * channels, EIGHT, own, 3)
-    pairs = rows[..., :2].reshape(*rows.shape[:3], own // 4, 4, 2)
-    third = rows[..., [i for first in range(0, own, 4) for i in (first, first + 2, first + 1, first + 3)], 2]
+    slices = cout // COLUMNS
+    rows = exact.reshape(slices, EIGHT, EIGHT, channels, 3, 3).permute(0, 4, 3, 1, 2, 5)
+    # [slice, row, lane g, its channel, tap]
+    rows = rows.reshape(slices, 3 * channels, EIGHT, EIGHT, 3)
+    pairs = rows[..., :2].reshape(*rows.shape[:3], 2, 4, 2)
+    third = rows[..., [0, 2, 1, 3, 4, 6, 5, 7], 2].reshape(*rows.shape[:3], 4, 2)
+    registers = torch.stack([pairs[..., 0, :, :], pairs[..., 1, :, :], third], dim=2)
     if held:
-        ordered = torch.cat([pairs.transpose(2, 3).flatten(2), third.flatten(2)], dim=2)
-        ordered = F.pad(ordered, (0, row_bytes(held) // 2 - ordered.shape[2]))
+        ordered = F.pad(registers.flatten(2), (0, (HELD_ROW - ROW) // 2))
     else:
-        registers = torch.stack([pairs[..., 0, :, :], pairs[..., 1, :, :], third.reshape(*rows.shape[:3], 4, 2)], dim=2)
         # A register of lane g comes, as halves, from eighths g // 2 and 4 + g // 2.
         ordered = registers.reshape(*rows.shape[:2], 3, 4, 2, 4, 2).permute(0, 1, 2, 6, 3, 5, 4).flatten(2)
     parts = [ordered.half()]
     if halves == 2:
         parts.append((ordered - parts[0].double()).half())
     return torch.stack(parts, dim=1).contiguous()
-
-
-def held_rows(known: Mapping[str, int], count: int) -> int:
-    """Return how many rows of weights a block with these defines holds, of all halves.
-
-    >>> held_rows({"HELD": 1, "TURN": 0, "MT": 4, "HALVES": 1}, 4)
-    384
-    """
-    rows = len(TAPS_Y) * WORD * count * known["HALVES"]
-    return 0 if not known["HELD"] else rows if known["HELD"] == 1 else min(rows, (SHARED - LISTS) // row_bytes(0))
-
-
-def shared(known: Mapping[str, int], count: int) -> int:
-    """Return the bytes of weights that a block with these defines holds.
-
-    >>> shared({"HELD": 1, "TURN": 0, "MT": 4, "HALVES": 1}, 4)
-    159744
-    """
-    return held_rows(known, count) * row_bytes(0 if known["TURN"] else known["MT"])
 
 
 def configure(
@@ -154,7 +129,7 @@ def configure(
     reset: int,
     v0: bool,
     keep_v: bool,
-    held: int,
+    held: bool,
     processors: int = 132,
     tune: tuple[tuple[str, int], ...] = (),
 ) -> tuple[tuple[str, int], ...]:
@@ -172,20 +147,18 @@ def configure(
         reset: 0 subtracts the threshold, 1 sets to 0, 2 sets to the reset potential.
         v0: the potential comes in.
         keep_v: the potential goes out.
-        held: what the weights are packed for, as of `tiles`.
+        held: how the weights are packed.
         processors: multiprocessors of the device.
         tune: defines that are not to be chosen.
     """
-    exact, slices = halves == 2, -(-channels // (SIXTEEN * (held or 4)))
-    holds = dict(tune).get("HELD", int(held > 0))
+    exact, slices = halves == 2, -(-channels // COLUMNS)
     # Two halves need twice the sums in registers, and short lists lose less of them.
-    if holds:
-        eights = 1 if exact and held != 2 else 2
-        groups = -(-pixels // (EIGHT * dict(tune).get("NB", eights)))
+    if held:
+        eights, blocks = 1 if exact else 2, 1
         # A block for each multiprocessor, and groups of pixels shared out evenly.
-        each = -(-groups // max(1, processors // slices))
-        most = SIXTEEN if exact else ROUND
-        warps, blocks = -(-each // -(-each // most)), 1
+        each = -(-pixels // (EIGHT * dict(tune).get("NB", eights))) / max(1, processors // slices)
+        rounds = math.ceil(each / (HELD_WARPS * 2 // 3 if exact else HELD_WARPS))
+        warps = math.ceil(each / rounds)
     else:
         # Measured on an H200.
         eights = 1 if exact or count > 4 or (count <= 2 and steps > 8) else 2
@@ -194,14 +167,19 @@ def configure(
             warps, blocks = 8, 4
         elif 2 < count <= 8 and not exact and -(-pixels // (eights * EIGHT)) * slices >= MANY:
             warps, blocks = 24, 1
-    cluster = math.gcd(slices, MEETING) if holds else 1
-    chosen = {"CLUSTER": cluster, "NB": eights, "MT": held or 4, "HELD": holds, "TURN": int(not held)}
-    chosen = chosen | {"WARPS": warps, "BLOCKS": blocks}
-    chosen = chosen | {"UNROLL": 1 if exact else 2} | dict(tune)
+    chosen = {
+        "NB": eights,
+        "HELD": int(held),
+        "WARPS": warps,
+        "BLOCKS": blocks,
+        "UNROLL": 1 if exact else 2,
+    }
+    chosen = chosen | dict(tune)
     eights = chosen["NB"]
-    cap = 32 if exact and chosen["CLUSTER"] == 1 else 64 * eights
-    room = (SHARED - shared({"HALVES": halves, **chosen}, count)) // (ENTRY * chosen["WARPS"]) // 4 * 4
-    chosen.setdefault("CAP", min(cap, room) if holds else cap)
+    cap = 32 if exact else 64 + 32 * eights
+    if held:
+        cap = min(cap, (SHARED - held_bytes(count, halves)) // (ENTRY * chosen["WARPS"]) // 4 * 4)
+    chosen.setdefault("CAP", cap)
     made = {
         **{name: chosen[name] for name in TUNED},
         "VW": wide,
@@ -223,8 +201,7 @@ class Call:
 
     Args:
         addresses: of the input, the weights as of `pack`, the constants as of kernel "cuda", the first potential,
-            the last one, the output, the counts added to the spikes, room as of `scratch` for lists and their lengths,
-            and the gate; 0 for none.
+            the last one, the output, the counts added to the spikes, and the gate; 0 for none.
         open: what the gate must hold for the kernel to run.
         height: H.
         width: W.
@@ -255,28 +232,6 @@ def processors(device: int) -> int:
     return torch.cuda.get_device_properties(device).multi_processor_count
 
 
-def groups(known: Mapping[str, int], pixels: int) -> int:
-    """Return how many groups of pixels warps with these defines share.
-
-    >>> groups({"NB": 2}, 33)
-    3
-    """
-    return -(-pixels // (EIGHT * known["NB"]))
-
-
-def scratch(known: Mapping[str, int], pixels: int, channels: int, steps: int) -> tuple[int, int]:
-    """Return the int32 numbers of the lists that the blocks of clusters share, and of their lengths.
-
-    >>> known = {"NB": 2, "MT": 4, "CLUSTER": 2}
-    >>> scratch(known, 33, 128, 4), scratch(known | {"CLUSTER": 1}, 33, 128, 4)
-    ((1536, 12), (0, 0))
-    """
-    if known["CLUSTER"] == 1:
-        return 0, 0
-    lists = groups(known, pixels) * steps * (-(-channels // (SIXTEEN * known["MT"])) // known["CLUSTER"])
-    return 2 * LONGEST * lists, lists
-
-
 def launch(device: int, stream: int, made: tuple[tuple[str, int], ...], call: Call) -> None:
     """Launch the kernel on a stream of a device.
 
@@ -284,7 +239,7 @@ def launch(device: int, stream: int, made: tuple[tuple[str, int], ...], call: Ca
         UnsupportedError: it cannot be built or launched.
     """
     known = dict(made)
-    slices, rows = -(-call.channels // (SIXTEEN * known["MT"])), len(TAPS_Y) * WORD * call.count
+    slices, rows = -(-call.channels // COLUMNS), TAPS[0] * WORD * call.count
     params = Params(
         *call.addresses,
         call.open,
@@ -297,16 +252,17 @@ def launch(device: int, stream: int, made: tuple[tuple[str, int], ...], call: Ca
         call.channels,
         rows,
         slices,
-        held_rows(known, call.count),
     )
-    blocks = -(-groups(known, call.pixels) // known["WARPS"])
+    arguments = (ctypes.c_void_p * 1)(ctypes.addressof(params))
+    blocks, held = math.ceil(call.pixels / (EIGHT * known["NB"] * known["WARPS"])), 0
     if known["HELD"]:
         blocks = min(blocks, max(1, processors(device) * known["BLOCKS"] // slices))
-    held = shared(known, call.count)
-    _launch.launch(
-        _handle(device, made, held), params, "event", grid=slices * blocks, threads=WORD * known["WARPS"], shared=held,
-        stream=stream, cluster=known["CLUSTER"],
-    )  # fmt: skip
+        held = held_bytes(call.count, known["HALVES"])
+    status = _build.driver().cuLaunchKernel(
+        *(_handle(device, made, held), slices * blocks, 1, 1, WORD * known["WARPS"], 1, 1, held),
+        *(ctypes.c_void_p(stream), arguments, None),
+    )
+    _build.check(status, "the launch of kernel 'event'")
 
 
 def widen(weight: Tensor, slices: int) -> Tensor:

@@ -1,22 +1,16 @@
 // One layer of a spiking network on packed spikes with few ones: 3x3, stride 1, padding 1, for sm_90.
 // See README.md.
 //
-// A warp owns 8 * NB neighbouring pixels (of the flat order of images, rows, columns) by 16 * MT output channels, and
+// A warp owns 8 * NB neighbouring pixels (of the flat order of images, rows, columns) by 64 output channels, and
 // walks over time with the potentials in registers. Those pixels see three runs of 8 * NB + 2 neighbouring input
 // pixels. A lane reads some words of these, the same in every step, and lists their spikes: the row of weights, and for
 // each of the three columns of the window a mask of the one pixel that sees the spike there. The list then is
 // multiplied, four spikes at a time, by mma whose sums start from the decayed potentials. Warps wait for no other.
 //
-// Where several slices of channels see the same spikes, their blocks form a cluster, share out the steps, list the
-// spikes of each group and step once, in global memory, and meet.
-//
 // Compiled once for each set of defines; no header is needed.
-//   CLUSTER     blocks of a cluster, which divide the slices; where 1, every warp lists what it multiplies
 //   NB          eights of pixels of a warp: 1, 2
-//   MT          sixteens of channels of a warp: 4, or 2 where HELD and NB is 2
-//   HELD        rows of weights that the block holds in shared memory: 0 none, 1 all, 2 the first p.held; lanes read the
-//               others from global memory
-//   TURN        1: eight lanes read one row together, and turn it; 0: every lane reads what it needs, where HELD is 1
+//   HELD        1: the block holds all its rows of weights in shared memory; 0: eight lanes read a row together from
+//               global memory, and turn it
 //   WARPS       warps of a block
 //   BLOCKS      blocks that a multiprocessor should hold
 //   VW          words that a lane reads at once: 1, 2, 4
@@ -41,11 +35,9 @@ struct Params {
   float* v;
   u8* out;
   const u8* add;
-  uint2* lists;  // where CLUSTER > 1, [groups][slices / CLUSTER][steps][LONGEST]
-  u32* counts;   // their lengths
   const int* gate;  // null, or where `open` must stand for the kernel to run
   int open, height, width, count, step;  // count: words of a pixel; step: words of one time step
-  int pixels, steps, channels, rows, slices, held;  // pixels: N * height * width; rows: 3 * 32 * count
+  int pixels, steps, channels, rows, slices;  // pixels: N * height * width; rows: 3 * 32 * count
 };
 
 __device__ __forceinline__ uint4 row(const u8* at) {
@@ -139,7 +131,7 @@ __device__ __forceinline__ float reaches(float x, float y) {
   return s;
 }
 
-constexpr int PIXELS = 8 * NB, LONGEST = 64;
+constexpr int PIXELS = 8 * NB, PAIR = HALVES == 2 ? 1 : 2;
 constexpr u32 ALL = 0xffffffffu, NOWHERE = ALL;
 
 // What a lane reads of one group of pixels, the same in every step, and what it has read.
@@ -194,38 +186,46 @@ struct Reads {
   __device__ __forceinline__ bool list(int& n, int most, u32 below, Put put) {
     bool more = false;
 #pragma unroll
-    for (int s = 0; s < SLOTS; ++s) {
-      u32 lanes = left_over(s);
+    for (int from = 0; from < SLOTS; from += PAIR) {
+      u32 lanes[PAIR], all = 0;
+#pragma unroll
+      for (int i = 0; i < PAIR; ++i) all |= lanes[i] = from + i < SLOTS ? left_over(from + i) : 0;
 #pragma unroll 1
-      while (lanes && n <= most) {
-        // Every lane lists the first spike of its words, and forgets it.
-        bool first[VW], none = true;
-        u32 bits = 0, row = last[s];
+      while (all && n <= most) {
+        // Every lane lists the first spike of its words, and forgets it; two reads at once, which hide each other's time.
+        all = 0;
 #pragma unroll
-        for (int w = 0; w < VW; ++w) {
-          first[w] = none && x[s][w] != 0;
-          none = none && x[s][w] == 0;
+        for (int i = 0; i < PAIR; ++i) {
+          if (from + i >= SLOTS) continue;
+          u32(&words)[VW] = x[from + i];
+          bool first[VW], none = true;
+          u32 bits = 0, row = last[from + i];
+#pragma unroll
+          for (int w = 0; w < VW; ++w) {
+            first[w] = none && words[w] != 0;
+            none = none && words[w] == 0;
+          }
+#pragma unroll
+          for (int w = 0; w < VW; ++w)
+            if (first[w]) bits = words[w], row = last[from + i] + (32 * w << 16);
+#pragma unroll
+          for (int w = 0; w < VW; ++w)
+            if (first[w]) words[w] = bits & (bits - 1);
+          put(n + __popc(lanes[i] & below), make_uint2(two[from + i], row + (__ffs(bits) - 1 << 16)), !none);
+          n += __popc(lanes[i]);
+          all |= lanes[i] = left_over(from + i);
         }
-#pragma unroll
-        for (int w = 0; w < VW; ++w)
-          if (first[w]) bits = x[s][w], row = last[s] + (32 * w << 16);
-#pragma unroll
-        for (int w = 0; w < VW; ++w)
-          if (first[w]) x[s][w] = bits & (bits - 1);
-        put(n + __popc(lanes & below), make_uint2(two[s], row + (__ffs(bits) - 1 << 16)), !none);
-        n += __popc(lanes);
-        lanes = left_over(s);
       }
-      more |= lanes != 0;
+      more |= all != 0;
     }
     return more;
   }
 };
 
 template <class Act>
-__device__ __forceinline__ void each(float (&v)[MT][NB][4], Act act) {
+__device__ __forceinline__ void each(float (&v)[4][NB][4], Act act) {
 #pragma unroll
-  for (int b = 0; b < MT; ++b)
+  for (int b = 0; b < 4; ++b)
 #pragma unroll
     for (int n = 0; n < NB; ++n)
 #pragma unroll
@@ -233,11 +233,11 @@ __device__ __forceinline__ void each(float (&v)[MT][NB][4], Act act) {
 }
 
 extern "C" __global__ void __launch_bounds__(32 * WARPS, BLOCKS) spike_event3(const __grid_constant__ Params p) {
-  constexpr int TOGETHER = UNROLL, OWN = 2 * MT, ITEMS = MT == 4 ? 2 * NB : 2, PITCH = 4 * OUTW;
+  constexpr int TOGETHER = UNROLL, OWN = 8, ITEMS = 2 * NB, PITCH = 4 * OUTW;
   // Held rows are 32 bytes longer than their weights, so that four rows meet in few banks.
-  constexpr u32 ROW = 96 * MT + (TURN ? 0 : 32);
+  constexpr u32 ROW = HELD ? 416 : 384;
   __shared__ __align__(16) uint2 lists[WARPS][CAP];
-  __shared__ __align__(16) float means[16 * MT];
+  __shared__ __align__(16) float means[64];
   __shared__ u64 arrived_at;
   extern __shared__ __align__(128) u8 held[];
   if (p.gate && *p.gate != p.open) return;
@@ -249,7 +249,7 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS, BLOCKS) spike_event3(co
   const u32 base = HELD ? (u32)__cvta_generic_to_shared(held) : 0, arrived = (u32)__cvta_generic_to_shared(&arrived_at);
   const u32 far = p.rows * ROW;
   const u8* weights = p.weights + (u64)slice * HALVES * far;
-  for (int i = threadIdx.x; i < 16 * MT; i += 32 * WARPS) means[i] = p.constants[8 + 16 * MT * slice + i];
+  for (int i = threadIdx.x; i < 64; i += 32 * WARPS) means[i] = p.constants[8 + 64 * slice + i];
   if (HELD) {
     if (threadIdx.x == 0) {
       asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(arrived) : "memory");
@@ -257,26 +257,25 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS, BLOCKS) spike_event3(co
     }
   }
   __syncthreads();
-  if (HELD && threadIdx.x == 0) hold(base, weights, HELD == 2 ? p.held * ROW : HALVES * far, arrived);
-  if (TURN) weights += lane % 8 * 16;
+  if (HELD && threadIdx.x == 0) hold(base, weights, HALVES * far, arrived);
+  if (!HELD) weights += lane % 8 * 16;
   const float keep = p.constants[0], threshold = p.constants[1];
   [[maybe_unused]] const float reset = p.constants[2], scale = p.constants[3], unscale = p.constants[4];
   // A lane holds OWN neighbouring channels, of pixels 2c and 2c + 1 of each eight.
-  const int channel = 16 * MT * slice + OWN * g;
-  const u32 mean_at = (u32)__cvta_generic_to_shared(means + OWN * g);
-  u32 below = (1u << lane) - 1, list_at = list + 8 * c, part_at = base + 16 * (TURN ? lane % 8 : g);
+  const int channel = 64 * slice + OWN * g;
+  u32 below = (1u << lane) - 1, list_at = list + 8 * c, part_at = base + 16 * g;
   // Opaque, so that they stay in registers; the compiler would make them again for every spike.
   asm volatile("" : "+r"(below), "+r"(list_at), "+r"(part_at), "+l"(weights));
   // Of the bytes of 8 channels that a lane writes: which pixel of the warp the first one is of, and which of its bytes.
-  const int first = 2 * c + (MT == 2 ? 8 * (g % 2) : 0), byte = MT == 4 ? 8 * slice + g : 4 * slice + g / 2;
+  const int first = 2 * c, byte = 8 * slice + g;
 
+  u32 mean_at = (u32)__cvta_generic_to_shared(means + OWN * g);
+  asm volatile("" : "+r"(mean_at));
   auto biases = [&](float (&mean)[OWN]) {
+    const uint4 x = take(mean_at), y = take(mean_at + 16);
+    const u32 bits[OWN] = {x.x, x.y, x.z, x.w, y.x, y.y, y.z, y.w};
 #pragma unroll
-    for (int i = 0; i < OWN; i += 4) {
-      const uint4 x = take(mean_at + 4 * i);
-      mean[i] = __uint_as_float(x.x), mean[i + 1] = __uint_as_float(x.y);
-      mean[i + 2] = __uint_as_float(x.z), mean[i + 3] = __uint_as_float(x.w);
-    }
+    for (int i = 0; i < OWN; ++i) mean[i] = __uint_as_float(bits[i]);
   };
   // Spikes add up in the mantissa of 2^23.
   auto fire = [&](float& x, float& sum, int i) {
@@ -284,65 +283,20 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS, BLOCKS) spike_event3(co
     sum = __fmaf_rn(s, (float)(1 << i), sum);
     x = RESET == 0 ? __fmaf_rn(-s, threshold, h) : RESET == 1 ? __fmaf_rn(-s, h, h) : s != 0 ? reset : h;
   };
-  // The other half of a byte is of the lane 4 away: what it sends, and what is kept.
-  auto joined = [&](u32 sent, u32 kept) {
-    const u32 other = __shfl_xor_sync(ALL, sent, 4);
-    return g % 2 ? other | kept << 4 : kept | other << 4;
-  };
-
   const int step = gridDim.x / p.slices * (WARPS * PIXELS);
-  auto place_of = [&](int start) { return ((u64)(start / PIXELS) * (p.slices / CLUSTER) + slice / CLUSTER) * p.steps; };
-  if (CLUSTER > 1) {
-    // The warps of this number in all blocks of the cluster own the same pixels, and list every so many a step of them.
-#pragma unroll 1
-    for (int start = (block * WARPS + warp) * PIXELS; start < p.pixels; start += step) {
-      Reads reads;
-      reads.find(p, start, lane);
-      const u64 place = place_of(start);
-      int t = slice % CLUSTER;
-      if (t < p.steps) reads.load(p.words + (u64)t * p.step);
-#pragma unroll 1
-      for (; t < p.steps; t += CLUSTER) {
-        uint2* to = p.lists + (place + t) * LONGEST;
-        int n = 0;
-        auto put = [&](int at, uint2 x, bool go) {
-          if (go && at < LONGEST) to[at] = x;
-        };
-        reads.list(n, LONGEST, below, put);
-        if (t + CLUSTER < p.steps) reads.load(p.words + (u64)(t + CLUSTER) * p.step);
-        put(n + lane, make_uint2(0, 0), lane < (-n & 3));
-        if (lane == 0) p.counts[place + t] = n;
-      }
-    }
-    asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");
-  }
 #pragma unroll 1
   for (int start = (block * WARPS + warp) * PIXELS; start < p.pixels; start += step) {
-#if CLUSTER == 1
     Reads reads;
     reads.find(p, start, lane);
-    reads.load(p.words);
-    auto ahead = [&](int t) { reads.load(p.words + (u64)t * p.step); };
-    auto silent = [&] { return reads.silent(); };
-#else
-    // The spikes of a step come while the neurons of the one before are at work, two to a lane.
-    const u64 place = place_of(start);
-    u32 counted = 0;
-    int found = 0;
-    uint2 entry[LONGEST / 32];
-    auto ahead = [&](int t) {
-      if (t % 32 == 0) counted = t + lane < p.steps ? p.counts[place + t + lane] : 0;
-      found = __shfl_sync(ALL, counted, t % 32);
-#pragma unroll
-      for (int i = 0; i < LONGEST / 32; ++i)
-        if (32 * i + lane < (found + 3 & ~3) && found <= LONGEST) entry[i] = p.lists[(place + t) * LONGEST + 32 * i + lane];
+    const u32* words = p.words;
+    auto load = [&] {
+      reads.load(words);
+      words += p.step;
     };
-    auto silent = [&] { return found == 0; };
-    ahead(0);
-#endif
+    load();
 
     // Block b, eight n, place e + 2r: channel 2b + r of the lane's, of pixel 8n + 2c + e.
-    float v[MT][NB][4];
+    float v[4][NB][4];
     each(v, [&](float& x, int b, int n, int k) {
       x = RESET == 2 ? reset : 0.0f;
       if (V0) {
@@ -356,7 +310,7 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS, BLOCKS) spike_event3(co
       each(v, [&](float& x, int b, int n, int k) { x = __fmaf_rn(keep, x, mean[2 * b + k / 2]); });
     };
 
-    const bool whole = start + PIXELS <= p.pixels && 16 * MT * (slice + 1) <= 32 * OUTW;
+    const bool whole = start + PIXELS <= p.pixels && 64 * (slice + 1) <= 32 * OUTW;
     u8* to = p.out + (u64)(start + first) * (OUTP * PITCH) + byte;
     const u8* from = p.add + (u64)(start + first) * (ADD * PITCH) + byte;
     auto emit = [&](const u32 (&bytes)[ITEMS]) {
@@ -386,9 +340,9 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS, BLOCKS) spike_event3(co
     if (!V0) {
       // Until the first spike all pixels are alike, and the first one stands for all.
 #pragma unroll 1
-      for (; t < p.steps && silent(); ++t) {
-        if (t + 1 < p.steps) ahead(t + 1);
-        float mean[OWN], sum = 8388608.0f;
+      for (; t < p.steps && reads.silent(); ++t) {
+        if (t + 1 < p.steps) load();
+        float sum = 8388608.0f, mean[OWN];
         biases(mean);
 #pragma unroll
         for (int i = 0; i < OWN; ++i) {
@@ -397,13 +351,12 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS, BLOCKS) spike_event3(co
           fire(x, sum, i);
         }
         u32 bytes[ITEMS], same = __float_as_uint(sum);
-        if (MT == 2) same = joined(same, same);
 #pragma unroll
         for (int i = 0; i < ITEMS; ++i) bytes[i] = same;
         emit(bytes);
       }
 #pragma unroll
-      for (int b = 0; b < MT; ++b)
+      for (int b = 0; b < 4; ++b)
 #pragma unroll
         for (int n = NB - 1; n >= 0; --n)
 #pragma unroll
@@ -413,90 +366,66 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS, BLOCKS) spike_event3(co
       if (HELD) wait(arrived);
       decay();
     }
+    // A bit reads as the subnormal float16 2^-24, which the constants know. Tensor cores do not normalise it, and cut
+    // off ten places more: with two halves it is a one.
+    constexpr u32 ONE = HALVES == 2 ? 0x3c00 : 1;
 #pragma unroll 1
     for (; t < p.steps; ++t) {
       bool more;
-#if CLUSTER > 1
-      Reads reads;
-      if (found > LONGEST) {
-        reads.find(p, start, lane);
-        reads.load(p.words + (u64)t * p.step);
-      }
-#endif
       // What a step brings is added to the potential once, as a neuron would.
-      [[maybe_unused]] float gathered[MT][NB][4];
+      [[maybe_unused]] float gathered[4][NB][4];
       if (HALVES == 2) each(gathered, [](float& x, int, int, int) { x = 0; });
 #pragma unroll 1
       do {
         int n = 0;
-#if CLUSTER > 1
-        if (found <= LONGEST) {
-          n = found, more = false;
-#pragma unroll
-          for (int i = 0; i < LONGEST / 32; ++i)
-            put(list + 8 * (32 * i + lane), entry[i], 32 * i + lane < (n + 3 & ~3));
-        } else
-#endif
         {
           auto here = [&](int at, uint2 x, bool go) { put(list + 8 * at, x, go); };
-          more = reads.list(n, CAP - 32, below, here);
+          more = reads.list(n, CAP - 32 * PAIR, below, here);
           // Up to whole fours: the first row, seen by no pixel.
           here(n + lane, make_uint2(0, 0), lane < (-n & 3));
         }
         __syncwarp();
         // Tensor cores cut off what does not fit below the largest number of a sum: each half has sums of its own.
-        [[maybe_unused]] float part[HALVES][MT][NB][4];
+        [[maybe_unused]] float part[HALVES][4][NB][4];
         if (HALVES == 2) {
 #pragma unroll
           for (int half = 0; half < HALVES; ++half) each(part[half], [](float& x, int, int, int) { x = 0; });
         }
 #pragma unroll TOGETHER
         for (int k = 0; k < n; k += 4) {
-          // A bit reads as the subnormal float16 2^-24, which the constants know. Tensor cores do not normalise it, and
-          // cut off ten places more: with two halves it is a one.
-          constexpr u32 ONE = HALVES == 2 ? 0x3c00 : 1;
           const uint2 spike = take_two(list_at + 8 * k);
           const u32 pair = spike.x >> g, single = spike.y >> g, row_at = spike.y >> 16;
 #pragma unroll
           for (int half = 0; half < HALVES; ++half) {
-            u32 w[3 * MT];
-            if (TURN) {
-              // Eight lanes read one row together; turned, each lane has some of its own spike's.
-              const u32 row = take_one(list + 8 * k + lane / 8 * 8 + 4) >> 16;
+            float (&sums)[4][NB][4] = HALVES == 2 ? part[half] : v;
+            u32 two_masks[NB], low[NB];
 #pragma unroll
-              for (int i = 0; i < MT - 1; ++i) {
-                uint4 x;
-                if (HELD == 1)
-                  x = take(row * ROW + part_at + half * far + 128 * i);
-                else if (HELD == 2)
-                  x = *(const uint4*)((row < p.held ? held + lane % 8 * 16 : weights) + row * ROW + 128 * i);
-                else
-                  x = ::row(weights + (half * (u64)far + row * ROW) + 128 * i);
-                w[4 * i] = turned(x.x), w[4 * i + 1] = turned(x.y), w[4 * i + 2] = turned(x.z), w[4 * i + 3] = turned(x.w);
-              }
-            } else {
+            for (int e = 0; e < NB; ++e)
+              two_masks[e] = (pair >> 8 * e & 0x00010001) * ONE, low[e] = (single >> 8 * e & 1) * ONE;
+            u32 w[12];
+            if (HELD) {
               const u32 at = row_at * ROW + part_at + half * far;
 #pragma unroll
-              for (int i = 0; i < (MT == 4 ? 3 : 1); ++i) {
+              for (int i = 0; i < 3; ++i) {
                 const uint4 x = take(at + 128 * i);
                 w[4 * i] = x.x, w[4 * i + 1] = x.y, w[4 * i + 2] = x.z, w[4 * i + 3] = x.w;
               }
-              if (MT == 2) {
-                const uint2 x = take_two(at - 8 * g + 128);
-                w[2 * MT] = x.x, w[2 * MT + 1] = x.y;
+            } else {
+              // Eight lanes read one row together; turned, each lane has some of its own spike's.
+              const u8* at = weights + (take_one(list + 8 * k + lane / 8 * 8 + 4) >> 16) * ROW + half * (u64)far;
+#pragma unroll
+              for (int i = 0; i < 3; ++i) {
+                const uint4 x = row(at + 128 * i);
+                w[4 * i] = turned(x.x), w[4 * i + 1] = turned(x.y), w[4 * i + 2] = turned(x.z), w[4 * i + 3] = turned(x.w);
               }
             }
-            float (&sums)[MT][NB][4] = HALVES == 2 ? part[half] : v;
 #pragma unroll
-            for (int e = 0; e < NB; ++e) {
-              const u32 two_masks = (pair >> 8 * e & 0x00010001) * ONE, low = (single >> 8 * e & 1) * ONE, high = low << 16;
+            for (int e = 0; e < NB; ++e)
 #pragma unroll
-              for (int b = 0; b < MT; ++b) {
-                const int last = 2 * MT + b / 2 * 2;
-                mma(sums[b][e], w[2 * b], w[2 * b + 1], two_masks);
-                mma(sums[b][e], w[last], w[last + 1], b % 2 ? high : low);
+              for (int b = 0; b < 4; ++b) {
+                mma(sums[b][e], w[2 * b], w[2 * b + 1], two_masks[e]);
+                mma(sums[b][e], w[8 + b / 2 * 2], w[9 + b / 2 * 2], b % 2 ? low[e] << 16 : low[e]);
               }
-            }
           }
         }
         if (HALVES == 2)
@@ -506,31 +435,15 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS, BLOCKS) spike_event3(co
       if (HALVES == 2)
         each(v, [&](float& x, int b, int n, int k) { x = __fmaf_rn(gathered[b][n][k], 0x1p-24f, x); });
       // The next step's words come while the neurons are at work.
-      if (t + 1 < p.steps) ahead(t + 1);
+      if (t + 1 < p.steps) load();
 
       u32 bytes[ITEMS];
-      if (MT == 4) {
 #pragma unroll
-        for (int i = 0; i < ITEMS; ++i) {
-          float sum = 8388608.0f;
+      for (int i = 0; i < ITEMS; ++i) {
+        float sum = 8388608.0f;
 #pragma unroll
-          for (int j = 0; j < OWN; ++j) fire(v[j / 2][i / 2 % NB][i % 2 + 2 * (j % 2)], sum, j);
-          bytes[i] = __float_as_uint(sum);
-        }
-      } else {
-        u32 sums[2];
-#pragma unroll
-        for (int n = 0; n < NB; ++n) {
-          float sum = 8388608.0f;
-#pragma unroll
-          for (int e = 0; e < 2; ++e)
-#pragma unroll
-            for (int j = 0; j < OWN; ++j) fire(v[j / 2][n][e + 2 * (j % 2)], sum, 8 * e + j);
-          sums[n] = __float_as_uint(sum);
-        }
-        // Lanes of even g write the first eight pixels, the others the second.
-        const u32 both = joined(g % 2 ? sums[0] : sums[NB - 1], g % 2 ? sums[NB - 1] : sums[0]);
-        bytes[0] = both, bytes[1] = both >> 8;
+        for (int j = 0; j < OWN; ++j) fire(v[j / 2][i / 2][i % 2 + 2 * (j % 2)], sum, j);
+        bytes[i] = __float_as_uint(sum);
       }
       emit(bytes);
       if (t + 1 < p.steps) decay();
