@@ -1,7 +1,9 @@
+import pytest
 import typer.main
 
 from sparseflow.cli import triseg
 from sparseflow.recipes.triseg.bench import SUITES
+from sparseflow.recipes.triseg.config import FinetuneConfig
 from sparseflow.recipes.triseg.methods import METHODS
 
 COMMANDS = typer.main.get_command(triseg.app).commands
@@ -55,3 +57,9 @@ def test_every_method_and_suite_is_named_in_the_help():
     assert [word.strip(" .").removeprefix("or ") for word in method.help.split(",")] == list(METHODS)
     (suite,) = (p for p in COMMANDS["bench"].params if "--suite" in p.opts)
     assert all(name in suite.help for name in SUITES)
+
+
+def test_the_defaults_of_fine_tuning_that_the_help_shows_are_its_own():
+    own = FinetuneConfig()
+    shown = {p.name: float(p.show_default) for p in COMMANDS["finetune"].params if p.name in ("lr", "code_lr", "alpha")}
+    assert shown == {"lr": own.lr, "code_lr": own.code_lr, "alpha": pytest.approx(1 - own.kd_weight)}

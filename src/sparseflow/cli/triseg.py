@@ -231,14 +231,14 @@ def finetune(
     epochs: Annotated[int | None, typer.Option(callback=positive, help="Passes.", show_default="5")] = None,
     minutes: options.Minutes = None,
     batch_size: options.BatchSize = None,
-    lr: Annotated[float | None, typer.Option(help="Peak rate of the weights.", show_default="0.001")] = None,
-    code_lr: Annotated[float | None, typer.Option(help="Peak rate of the codes.", show_default="0.05")] = None,
+    lr: Annotated[float | None, typer.Option(help="Peak rate of the weights.", show_default="0.0003")] = None,
+    code_lr: Annotated[float | None, typer.Option(help="Peak rate of the codes.", show_default="0.01")] = None,
     kd_t: Annotated[
         float | None, typer.Option("--kd-T", "--kd-t", help="Temperature of the teacher.", show_default="2")
     ] = None,
     alpha: Annotated[
         float | None,
-        typer.Option(help="Share of the labels in the loss; the teacher's is the rest.", show_default="0.3"),
+        typer.Option(help="Share of the labels in the loss; the teacher's is the rest.", show_default="0.1"),
     ] = None,
     calib_batches: options.CalibBatches = None,
     result_file: Annotated[str | None, typer.Option(help="Name of the result.", show_default=False)] = None,
