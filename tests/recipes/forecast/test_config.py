@@ -25,7 +25,7 @@ PAPER = {
 def test_files_hold_the_published_settings(name):
     layers, rates, dropouts, sigmas, ratio, batch, patience = PAPER[name]
     for i, horizon in enumerate(HORIZONS):
-        more = {} if name.startswith("ett") else {"dataset": "csv", "data": f"{name}.csv"}
+        more = {} if name.startswith("ett") else {"data": f"{name}.csv"}
         config = read_settings(ForecastConfig, CONFIGS / f"cmamba_{name}_{horizon}.yaml", **more)
         args = config.network(7)
         assert (config.forecast_len, config.seq_len, config.lr, config.sigma) == (horizon, 96, rates[i], sigmas[i])
@@ -33,8 +33,7 @@ def test_files_hold_the_published_settings(name):
         assert (args.n_layer, args.dropout, args.head_dropout) == (layers[i], dropouts[i], dropouts[i])
         assert (args.reduction_ratio, args.d_model, args.d_inner, args.d_state) == (ratio, 128, 128, 16)
         assert (args.patch_len, args.stride, args.num_patches, args.forecast_len) == (16, 8, 12, horizon)
-        if not more:
-            assert config.dataset.lower() == name
+        assert config.dataset.lower() == ("csv" if more else name)
 
 
 def test_every_file_is_in_the_table():
@@ -94,3 +93,8 @@ def test_values_out_of_range_are_refused(bad):
 def test_settings_of_the_network_are_checked():
     with pytest.raises(ConfigError, match="width"):
         ForecastConfig(model_args={"width": 3}).network(7)
+
+
+def test_settings_of_other_series_ask_for_their_file():
+    with pytest.raises(ConfigError, match=r"cmamba_weather_96\.yaml.*--csv FILE"):
+        read_settings(ForecastConfig, CONFIGS / "cmamba_weather_96.yaml")
