@@ -372,7 +372,8 @@ class Network:
             threads: OpenMP threads.
             isa: "auto", or one of `engine_isas()`.
             skip: "never" looks for zeros; "one", "two" or "four" skips four channels that are 0 in so many
-                neighbouring pixels, "two_across" or "four_across" in pixels of several images; "best" decides layer by layer from some of its pixels.
+                neighbouring pixels, "two_across" or "four_across" in pixels of several images; "best" decides
+                layer by layer from some of its pixels.
             probe: number of a value whose codes are wanted too, or -1.
             probed: uint8 `[n, c, h, w]` of that value.
 
