@@ -6,9 +6,10 @@ from torch import nn
 
 from sparseflow.data import ImageSet
 from sparseflow.errors import ConfigError, MeasurementError
+from sparseflow.recipes.device import device_of
 from sparseflow.recipes.triseg import fit as module
 from sparseflow.recipes.triseg.config import TrainConfig
-from sparseflow.recipes.triseg.fit import accuracy, device_of, fit, rate
+from sparseflow.recipes.triseg.fit import accuracy, fit, rate
 from sparseflow.recipes.triseg.step import distilled
 
 
@@ -207,6 +208,6 @@ def test_accuracy_leaves_the_mode(tmp_path):
 
 def test_a_device_that_is_not_there_is_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert device_of(TrainConfig()).type == "cpu"
+    assert device_of(TrainConfig().device).type == "cpu"
     with pytest.raises(ConfigError, match="no CUDA device"):
-        device_of(TrainConfig(device="cuda"))
+        device_of(TrainConfig(device="cuda").device)

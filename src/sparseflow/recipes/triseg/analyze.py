@@ -29,8 +29,7 @@ from sparseflow.data import ImageSet
 from sparseflow.data.splits import Splits, open_splits
 from sparseflow.errors import ConfigError, DataError
 from sparseflow.ops.triseg import CODES, NAMES, SegmentMap, tables
-from sparseflow.recipes.triseg.config import TrainConfig
-from sparseflow.recipes.triseg.fit import device_of
+from sparseflow.recipes.device import device_of
 from sparseflow.recipes.triseg.teacher import Teacher, load_teacher
 from sparseflow.report import prepare_folder, write_atomic
 
@@ -167,7 +166,7 @@ def teacher_of(config: AnalyzeConfig) -> Teacher:
         ConfigError: no such network or device.
         DataError: no checkpoint.
     """
-    return load_teacher(config.model, config.out, device=device_of(TrainConfig(device=config.device)))
+    return load_teacher(config.model, config.out, device=device_of(config.device))
 
 
 def pick_images(config: AnalyzeConfig, splits: Splits | None, purpose: str) -> ImageSet:

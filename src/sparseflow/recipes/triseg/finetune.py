@@ -22,9 +22,10 @@ from sparseflow.compress.quantize.qat import set_enabled
 from sparseflow.data import ImageSet
 from sparseflow.errors import ConfigError
 from sparseflow.ops.triseg import tables
+from sparseflow.recipes.device import device_of
 from sparseflow.recipes.triseg.checkpoint import QatNet, build_network, read_qat, save_qat
 from sparseflow.recipes.triseg.config import FinetuneConfig
-from sparseflow.recipes.triseg.fit import accuracy, device_of, fit
+from sparseflow.recipes.triseg.fit import accuracy, fit
 from sparseflow.recipes.triseg.step import Guide, layout_of
 from sparseflow.recipes.triseg.teacher import find_qat
 from sparseflow.recipes.triseg.train import description, splits_of, teacher_guide, training_images
@@ -58,7 +59,7 @@ def finetune_triseg(config: FinetuneConfig, *, progress: bool = True) -> dict[st
         MeasurementError: the loss is no longer finite.
     """
     began = time.perf_counter()
-    device = device_of(config)
+    device = device_of(config.device)
     splits = splits_of(config)
     train = training_images(config, splits)
     path = find_qat(config.model, config.out)

@@ -3,9 +3,8 @@
 import json
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
-from functools import partial
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -14,27 +13,17 @@ from torch import nn
 from tqdm import tqdm
 
 from sparseflow.data import ImageSet
-from sparseflow.errors import ConfigError, MeasurementError
+from sparseflow.errors import MeasurementError
 from sparseflow.ir.files import write_atomic
+from sparseflow.recipes.device import multiply_as
 from sparseflow.recipes.train_state import resume, save_state
 from sparseflow.recipes.triseg.average import Average
 from sparseflow.recipes.triseg.config import TrainConfig
 from sparseflow.recipes.triseg.step import Guide, Step, layout_of
 
-__all__ = ["accuracy", "device_of", "fit", "rate"]
+__all__ = ["accuracy", "fit", "rate"]
 
 _EVAL_BATCH = 500
-
-
-def device_of(config: TrainConfig) -> torch.device:
-    """Return the device that a configuration names.
-
-    Raises:
-        ConfigError: it is CUDA, which torch does not see.
-    """
-    if config.device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device is 'cuda', but torch sees no CUDA device; use 'cpu' or 'auto'")
-    return torch.device("cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def rate(config: TrainConfig, done: float) -> float:
@@ -143,7 +132,11 @@ def fit(
         if average is not None:
             average.update()
 
-    with bar, _precision(config, device, half) as cast, torch.random.fork_rng(devices=_cuda(device)):
+    with (
+        bar,
+        multiply_as(config.precision, device, auto="bfloat16" if half else "tf32") as cast,
+        torch.random.fork_rng(devices=_cuda(device)),
+    ):
         if judge_start and not epoch:
             with cast():
                 best = accuracy(model, val, device)
@@ -241,17 +234,3 @@ def _write_best(config: TrainConfig, model: nn.Module) -> None:
 
 def _cuda(device: torch.device) -> list[torch.device]:
     return [device] if device.type == "cuda" else []
-
-
-@contextmanager
-def _precision(config: TrainConfig, device: torch.device, half: bool) -> Iterator[Callable[[], Any]]:
-    """Multiply as the configuration says inside the block, which gets what to wrap calls of the network in."""
-    chosen = config.precision
-    if chosen == "auto":
-        chosen = "float32" if device.type != "cuda" else "bfloat16" if half else "tf32"
-    before = (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32)
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = chosen != "float32"
-    try:
-        yield partial(torch.autocast, device.type, torch.bfloat16) if chosen == "bfloat16" else nullcontext
-    finally:
-        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before

@@ -9,9 +9,10 @@ from torch import nn
 
 from sparseflow.compress.quantize import QuantConfig, calibrate, freeze_bn, freeze_observers, prepare_qat, to_integer
 from sparseflow.compress.quantize.qat import set_enabled
+from sparseflow.recipes.device import device_of
 from sparseflow.recipes.triseg.checkpoint import save_qat
 from sparseflow.recipes.triseg.config import QatConfig
-from sparseflow.recipes.triseg.fit import accuracy, device_of, fit
+from sparseflow.recipes.triseg.fit import accuracy, fit
 from sparseflow.recipes.triseg.step import Guide, layout_of
 from sparseflow.recipes.triseg.teacher import QAT
 from sparseflow.recipes.triseg.train import (
@@ -48,7 +49,7 @@ def train_qat(config: QatConfig, *, progress: bool = True, guide: Guide | None =
         MeasurementError: the loss is no longer finite.
     """
     began = time.perf_counter()
-    device = device_of(config)
+    device = device_of(config.device)
     splits = splits_of(config)
     train = training_images(config, splits)
     start = Path(config.start) if config.start is not None else float_file(config)

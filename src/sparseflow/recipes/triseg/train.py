@@ -14,9 +14,10 @@ from sparseflow.nn import models
 from sparseflow.nn.models import read_checkpoint, save_checkpoint
 from sparseflow.nn.models.checkpoint import round_half
 from sparseflow.recipes.commit import commit
+from sparseflow.recipes.device import device_of
 from sparseflow.recipes.triseg.checkpoint import Images, build_network
 from sparseflow.recipes.triseg.config import TrainConfig
-from sparseflow.recipes.triseg.fit import accuracy, device_of, fit
+from sparseflow.recipes.triseg.fit import accuracy, fit
 from sparseflow.recipes.triseg.step import Guide, layout_of
 from sparseflow.recipes.triseg.teacher import FLOAT, load_teacher
 
@@ -52,7 +53,7 @@ def train_float(config: TrainConfig, *, progress: bool = True, guide: Guide | No
         MeasurementError: the loss is no longer finite.
     """
     began = time.perf_counter()
-    device = device_of(config)
+    device = device_of(config.device)
     splits = splits_of(config)
     arguments = arguments_for(config, splits.train)
     with torch.random.fork_rng(devices=[]):
