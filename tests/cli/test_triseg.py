@@ -107,11 +107,11 @@ def test_the_documented_search_is_understood(searched):
 
 def test_settings_within_settings_keep_what_the_file_says(searched, tmp_path):
     path = tmp_path / "s.yaml"
-    path.write_text("method: tpe\ntmax: {percentile: 80.0, offset: 5}\nreward: {temperature: 3.0}\n")
+    path.write_text("method: tpe\ntmax: {mode: percentile, percentile: 80.0, offset: 5}\nreward: {temperature: 3.0}\n")
     call("search", path, "--tmax-offset", "7", "--attention-weight", "50", "--layers", "conv1", "--layers", "fc1")
     (config,) = searched
     assert (config.method, config.layers) == ("tpe", ("conv1", "fc1"))
-    assert config.tmax == TmaxRule(percentile=80.0, offset=7)
+    assert config.tmax == TmaxRule(mode="percentile", percentile=80.0, offset=7)
     assert (config.reward.temperature, config.reward.attention) == (3.0, 50.0)
     call("search")
     assert searched[1] == search.SearchConfig()

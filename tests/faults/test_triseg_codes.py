@@ -74,8 +74,8 @@ def test_the_winner_was_chosen_on_the_test_images() -> None:
 def test_values_lay_beyond_the_codes_that_the_student_has() -> None:
     counts = torch.zeros(1, 256, dtype=torch.int64)
     counts[0, CODE_MAX] = 1
-    assert int(TmaxRule(high=255)(counts)) == 137
-    tmax = TmaxRule()(counts)
+    assert int(TmaxRule(mode="percentile", high=255)(counts)) == 137
+    tmax = TmaxRule(mode="percentile")(counts)
     assert int(tmax) == CODE_MAX
     assert int(sample_codes(tmax, 500, seed=0).max()) == CODE_MAX
 

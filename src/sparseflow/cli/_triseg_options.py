@@ -66,13 +66,15 @@ Images = Annotated[
 TmaxMode = Annotated[
     str | None,
     typer.Option(
-        help="percentile: p of the codes other than 0, plus an offset; share: p of all codes, so that at most 100 - p "
-        "of a hundred pass, which bounds the bits; or fixed.",
-        show_default="percentile",
+        help="share: p of all codes, so that at most 100 - p of a hundred pass, which bounds the bits; percentile: p "
+        "of the codes other than 0, plus an offset, the earlier project's rule; or fixed.",
+        show_default="share",
     ),
 ]
 TmaxFixed = Annotated[int | None, typer.Option(help="tmax where the mode is fixed.", show_default="32")]
 TmaxPercentile = Annotated[
-    float | None, typer.Option(help="The percentile p; with share 95 is a good one.", show_default="90")
+    float | None, typer.Option(help="The percentile p.", show_default="95, and 90 with percentile")
 ]
-TmaxOffset = Annotated[int | None, typer.Option(help="Codes above the percentile; not with share.", show_default="10")]
+TmaxOffset = Annotated[
+    int | None, typer.Option(help="Codes above the percentile, with percentile alone.", show_default="10")
+]

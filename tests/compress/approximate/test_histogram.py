@@ -126,25 +126,37 @@ def test_percentile_without_codes_or_beyond_its_range() -> None:
             percentile_codes(counted([1]), percent)
 
 
-def test_tmax() -> None:
+def test_tmax_of_the_earlier_project() -> None:
     counts = counted([25] * 10, [1] * 10, [0] * 10, [125] * 10, [255] * 10)
-    assert TmaxRule()(counts).tolist() == [35, 15, 32, 127, 127]
-    assert TmaxRule(high=255)(counts).tolist() == [35, 15, 32, 135, 255]
+    assert TmaxRule(mode="percentile")(counts).tolist() == [35, 15, 32, 127, 127]
+    assert TmaxRule(mode="percentile", high=255)(counts).tolist() == [35, 15, 32, 135, 255]
     assert TmaxRule(mode="fixed")(counts).tolist() == [32] * 5
     assert TmaxRule(mode="fixed", fixed=7)(counts).tolist() == [7] * 5
-    assert TmaxRule(percentile=50, offset=0, low=1)(counts).tolist() == [25, 1, 32, 125, 127]
-    assert TmaxRule()(counts).dtype == torch.int64
+    assert TmaxRule(mode="percentile", percentile=50, offset=0, low=1)(counts).tolist() == [25, 1, 32, 125, 127]
+    assert TmaxRule(mode="percentile")(counts).dtype == torch.int64
+
+
+def test_a_share_passes_unless_another_rule_is_named() -> None:
+    counts = counted([0] * 90 + [50] * 10, [0] * 4 + list(range(96)))
+    assert TmaxRule() == TmaxRule(mode="share")
+    assert TmaxRule()(counts).tolist() == TmaxRule(percentile=95)(counts).tolist() == [50, 90]
+    assert (
+        TmaxRule(mode="percentile")(counts).tolist()
+        == TmaxRule(mode="percentile", percentile=90, offset=10)(counts).tolist()
+    )
+    assert TmaxRule(percentile=90)(counts).tolist() == [7, 85]
 
 
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"mode": "mean"}, "'mean'; expected one of percentile, share, fixed"),
+        ({"mode": "mean"}, "'mean'; expected one of share, percentile, fixed"),
         ({"percentile": 101}, "expected 0 to 100"),
         ({"low": 128}, "tmax runs from 128 to 127"),
         ({"fixed": 900}, "fixed tmax is 900"),
         ({"high": 256}, "tmax runs from 15 to 256"),
         ({"fixed": 0}, "fixed tmax is 0"),
+        ({"offset": 10}, "mode 'share' has none; leave it out, or take mode 'percentile'"),
     ],
 )
 def test_tmax_rule_is_checked(fields: dict[str, object], message: str) -> None:

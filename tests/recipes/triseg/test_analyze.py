@@ -70,7 +70,8 @@ def test_variance_is_that_of_the_codes(out, teacher):
 
 
 def test_percentiles_are_in_order_and_count_no_zeros(out):
-    rows = analyze("percentiles", config(out, split="calib"), splits=splits()).rows
+    rule = TmaxRule(mode="percentile")
+    rows = analyze("percentiles", config(out, split="calib", tmax=rule), splits=splits()).rows
     for row in rows:
         assert 0 < row["p20"] <= row["p40"] <= row["p60"] <= row["p80"] <= row["p90"] <= row["p100"] <= 127
         assert row["tmax"] == min(max(row["p90"] + 10, 15), 127)
@@ -94,7 +95,7 @@ def test_the_percentile_map_keeps_the_codes_in_order():
     counts = torch.zeros(3, 256, dtype=torch.int64)
     counts[1, 1] = 100
     counts[2, :100] = 1
-    codes = percentile_map(counts, TmaxRule())
+    codes = percentile_map(counts, TmaxRule(percentile=100))
     assert torch.equal(clamp_codes(codes), codes)
     assert codes[2].tolist() == [21, 40, 60, 79, 99]
 

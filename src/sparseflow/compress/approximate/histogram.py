@@ -12,7 +12,7 @@ from sparseflow.ops.triseg import CODES
 
 __all__ = ["Histograms", "TmaxRule", "coverage", "layer_states", "percentile_codes"]
 
-_MODES = ("percentile", "share", "fixed")
+_MODES = ("share", "percentile", "fixed")
 # What all masks leave room in.
 _LEAST = 7
 
@@ -141,26 +141,26 @@ def percentile_codes(counts: Tensor, percent: float = 90.0, *, zeros: bool = Fal
 class TmaxRule:
     """Chooses tmax, the last code that is replaced, for each site.
 
-    "percentile": tmax = min(max(p + `offset`, `low`), `high`), p the percentile of the codes that are not zero,
-    and `fixed` for a site that only ever was zero. "share": tmax = min(max(p, 7), `high`), p the percentile of all
-    codes, so that at most 100 − percentile of a hundred pass: a bound on bits, whatever the scale of a site's codes.
-    "fixed": tmax = `fixed` everywhere.
+    "share": tmax = min(max(p, 7), `high`), p the percentile of all codes, so that at most 100 − percentile of a hundred
+    pass: a bound on bits, whatever the scale of a site's codes. "percentile", the earlier project's rule:
+    tmax = min(max(p + `offset`, `low`), `high`), p the percentile of the codes that are not zero. Either takes `fixed`
+    for a site that only ever was zero. "fixed": tmax = `fixed` everywhere.
 
     Args:
-        mode: "percentile", "share" or "fixed".
-        percentile: of the codes that are not zero, or of all.
-        offset: codes above it.
+        mode: "share", "percentile" or "fixed".
+        percentile: of all codes, or of those that are not zero; None for 95 and 90.
+        offset: codes above it in mode "percentile"; None for 10.
         fixed: tmax where no percentile is used.
-        low: least tmax by percentile.
-        high: greatest tmax by percentile: 127, the greatest code there is; the earlier project took 255.
+        low: least tmax in mode "percentile".
+        high: greatest tmax: 127, the greatest code there is; the earlier project took 255.
 
     Raises:
-        ConfigError: an unknown mode or numbers out of order.
+        ConfigError: an unknown mode, numbers out of order, or an offset in mode "share", which has none.
     """
 
-    mode: str = "percentile"
-    percentile: float = 90.0
-    offset: int = 10
+    mode: str = "share"
+    percentile: float | None = None
+    offset: int | None = None
     fixed: int = 32
     low: int = 15
     high: int = CODE_MAX
@@ -169,12 +169,23 @@ class TmaxRule:
         """Check the fields."""
         if self.mode not in _MODES:
             raise ConfigError(f"tmax mode is {self.mode!r}; expected one of {', '.join(_MODES)}")
-        if not 0 <= self.percentile <= 100:
+        if not 0 <= self.percent <= 100:
             raise ConfigError(f"tmax percentile is {self.percentile}; expected 0 to 100")
+        if self.mode == "share" and self.offset is not None:
+            raise ConfigError(
+                f"tmax offset is {self.offset}, but mode 'share' has none; leave it out, or take mode 'percentile'"
+            )
         if not 0 < self.fixed < CODES:
             raise ConfigError(f"fixed tmax is {self.fixed}; expected a code of 1 to {CODES - 1}")
         if not 0 < self.low <= self.high < CODES:
             raise ConfigError(f"tmax runs from {self.low} to {self.high}; expected 1 to {CODES - 1}, in order")
+
+    @property
+    def percent(self) -> float:
+        """The percentile that is used."""
+        if self.percentile is not None:
+            return self.percentile
+        return 95.0 if self.mode == "share" else 90.0
 
     def __call__(self, counts: Tensor) -> Tensor:
         """Return tmax of each site.
@@ -185,17 +196,18 @@ class TmaxRule:
         Returns:
             int64 `[L]`.
 
-        >>> TmaxRule()(torch.stack([torch.bincount(torch.full((9,), q), minlength=256) for q in (0, 2, 25)]))
-        tensor([32, 15, 35])
+        >>> counts = torch.stack([torch.bincount(torch.full((9,), q), minlength=256) for q in (0, 2, 25)])
+        >>> TmaxRule()(counts), TmaxRule(mode="percentile")(counts)
+        (tensor([32,  7, 25]), tensor([32, 15, 35]))
         """
         fixed = torch.full((len(counts),), self.fixed)
         if self.mode == "fixed":
             return fixed
         if self.mode == "share":
-            p = percentile_codes(counts, self.percentile, zeros=True)
+            p = percentile_codes(counts, self.percent, zeros=True)
             return torch.where(counts[:, 1:].sum(-1) > 0, p.clamp(min(_LEAST, self.high), self.high), fixed)
-        p = percentile_codes(counts, self.percentile)
-        return torch.where(p > 0, (p + self.offset).clamp(self.low, self.high), fixed)
+        p = percentile_codes(counts, self.percent) + (10 if self.offset is None else self.offset)
+        return torch.where(counts[:, 1:].sum(-1) > 0, p.clamp(self.low, self.high), fixed)
 
 
 def layer_states(counts: Tensor) -> Tensor:
