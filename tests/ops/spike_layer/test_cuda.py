@@ -8,12 +8,12 @@ import torch
 
 from sparseflow.errors import UnsupportedError
 from sparseflow.ops.lif import LIFParams, pack_spikes
-from sparseflow.ops.spike_layer import Source, cuda, pack_counts, pack_layer, spike_layer
+from sparseflow.ops.spike_layer import Source, _build, cuda, pack_counts, pack_layer, spike_layer
 from sparseflow.ops.spike_layer.cuda import CSource, Params, configure
 from tests.ops.spike_layer.test_reference import bits, counts, noise
 
 FIXED = {"halves": 1, "planes": 1, "pairs": True, "kind": (), "cores": 132}
-ON_GPU = cuda.refusal(torch.device("cuda")) is None if torch.cuda.is_available() else False
+ON_GPU = _build.refusal(torch.device("cuda")) is None if torch.cuda.is_available() else False
 
 
 def test_structures_lie_as_the_compiler_lays_them():
@@ -97,7 +97,7 @@ def test_without_such_a_gpu_it_says_why():
 @pytest.mark.parametrize("precision", ["fp16", "int8"])
 def test_a_launch_carries_every_operand(monkeypatch, precision):
     seen = []
-    monkeypatch.setattr(cuda, "_refusal", lambda device: None)
+    monkeypatch.setattr(_build, "refusal", lambda device: None)
     monkeypatch.setattr(cuda, "_launch", lambda plan, call: seen.append((plan, Params.from_buffer_copy(call))))
     monkeypatch.setattr(cuda._build, "function", lambda *_: None)
     properties = SimpleNamespace(multi_processor_count=132)

@@ -57,8 +57,7 @@ def sides(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
         return run
 
-    monkeypatch.setattr(event, "refusal", lambda device: None)
-    monkeypatch.setattr(cuda, "refusal", lambda device: None)
+    monkeypatch.setattr(_build, "refusal", lambda device: None)
     monkeypatch.setattr(event, "spike_layer", stand_in("event"))
     monkeypatch.setattr(cuda, "spike_layer", stand_in("cuda"))
     return ran

@@ -24,7 +24,7 @@ from tests.ops.spike_layer.test_pack import fragments, shared_tile
 from tests.ops.spike_layer.test_reference import counts, noise
 
 HEADER = 8
-ON_GPU = cuda.refusal(torch.device("cuda")) is None if torch.cuda.is_available() else False
+ON_GPU = _build.refusal(torch.device("cuda")) is None if torch.cuda.is_available() else False
 MOVES = ((3, 3), (1, 1), (1, 1))
 
 

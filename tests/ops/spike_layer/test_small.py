@@ -15,7 +15,7 @@ from sparseflow.ops.lif import LIFParams
 from sparseflow.ops.spike_layer import Source, _build, pack_counts, pack_layer, reference, small, spike_layer
 from tests.ops.spike_layer.test_reference import counts, noise
 
-ON_GPU = small.refusal(torch.device("cuda")) is None if torch.cuda.is_available() else False
+ON_GPU = _build.refusal(torch.device("cuda")) is None if torch.cuda.is_available() else False
 LANES = np.arange(32)
 G, C = LANES // 4, LANES % 4
 

@@ -11,10 +11,12 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from sparseflow.errors import UnsupportedError
 from sparseflow.ir.env import cache_folder
 
-__all__ = ["check", "compiler", "cubin", "driver", "function", "source"]
+__all__ = ["check", "compiler", "cubin", "driver", "function", "refusal", "source"]
 
 NAME = "spike_layer"
 ARCH = "sm_90a"
@@ -53,6 +55,20 @@ def compiler() -> str | None:
         return None
     run = subprocess.run([nvcc, "--version"], capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
     return f"nvcc {hashlib.sha256(run.stdout.encode()).hexdigest()[:8]} {nvcc}" if run.returncode == 0 else None
+
+
+@lru_cache(maxsize=64)
+def refusal(device: torch.device) -> str | None:
+    """Return why a compiled kernel cannot run on a device, or None.
+
+    >>> refusal(torch.device("cpu"))
+    'compiled for GPUs of compute capability 9.0 only; the words are on cpu'
+    """
+    if device.type != "cuda" or torch.cuda.get_device_capability(device) != (9, 0):
+        return f"compiled for GPUs of compute capability 9.0 only; the words are on {device}"
+    if compiler() is None:
+        return "built at first use, by NVRTC or nvcc; install cuda-core, or CUDA 12 or later"
+    return None
 
 
 def folder() -> Path:

@@ -13,9 +13,10 @@ from sparseflow.errors import UnsupportedError
 from sparseflow.ops.lif.reference import WORD
 from sparseflow.ops.spike_layer import _build, pairs
 from sparseflow.ops.spike_layer._pack import COLUMNS, INPUTS
+from sparseflow.ops.spike_layer._tensors import tensors
 from sparseflow.ops.spike_layer.reference import Source
 
-__all__ = ["Config", "Params", "configure", "refusal", "spike_layer"]
+__all__ = ["Config", "Params", "configure", "spike_layer"]
 
 SHARED = 232448  # bytes that one block may have
 STAGES = 12
@@ -64,19 +65,6 @@ class Config:
     threads: int
     shared: int
     stages: int
-
-
-def refusal(device: torch.device) -> str | None:
-    """Return why the kernel cannot run on a device, or None.
-
-    >>> refusal(torch.device("cpu"))
-    'compiled for GPUs of compute capability 9.0 only; the words are on cpu'
-    """
-    if device.type != "cuda" or torch.cuda.get_device_capability(device) != (9, 0):
-        return f"compiled for GPUs of compute capability 9.0 only; the words are on {device}"
-    if _build.compiler() is None:
-        return "built at first use, by NVRTC or nvcc; install cuda-core, or CUDA 12 or later"
-    return None
 
 
 def configure(
@@ -281,45 +269,36 @@ def spike_layer(
         UnsupportedError: it cannot run here; says why.
     """
     words = sources[0].words
-    reason = _refusal(words.device)
+    reason = _build.refusal(words.device)
     if reason is not None:
         raise UnsupportedError(f"spike_layer: kernel 'cuda' cannot run: {reason}")
     channels, params = weights.out_channels, weights.params
     m, (ho, wo) = words.shape[0], sources[0].output()
-    n = m // steps
     every = [s._replace(words=s.words.contiguous()) for s in sources]
     if identity is not None:
         every.append(Source(identity[0].contiguous(), channels, identity[1]))
-    if out == "words":
-        shape = (m, ho, wo, out_planes * -(-channels // WORD))
-        if into is not None and (into.shape != shape or into.dtype != torch.int32 or not into.is_contiguous()):
-            raise UnsupportedError(f"spike_layer: `into` is {into.dtype} {tuple(into.shape)}; expected int32 {shape}")
-        result = y = words.new_empty(shape) if into is None else into
-    else:
-        y = words.new_empty((m, ho, wo, channels), dtype=torch.float16 if out == "float16" else torch.float32)
-        result = y.permute(0, 3, 1, 2)
-    v = words.new_empty((n, ho, wo, channels), dtype=torch.float32) if keep_v else None
-    last = None if v is None else v.permute(0, 3, 1, 2)
+    made = tensors(
+        words, (ho, wo), channels, steps=steps, add=add, v0=v0, keep_v=keep_v, out=out, out_planes=out_planes, into=into
+    )
     if m == 0:
-        return result, last
-    start = None if v0 is None else v0.permute(0, 2, 3, 1).contiguous().float()
-    extra = None if add is None else add[0].contiguous()
+        return made.result, made.last
+    n = m // steps
     packed, constants = weights.tensors["weights"], weights.tensors["constants"]
     leak = params is not None and params.kind == "lif"
     reset = 0 if params is None or params.v_reset is None else 1 if params.v_reset == 0 else 2
     known = dict(tune)
     device = words.get_device()
-    alone = start is None and not keep_v and "pairs" in weights.tensors and pairs.fits(every[0])
+    alone = v0 is None and not keep_v and "pairs" in weights.tensors and pairs.fits(every[0])
     if alone and known.keys() <= {"pairs", *pairs.TUNED}:
         cores = torch.cuda.get_device_properties(device).multi_processor_count
         # Where tiles are few, the kernel for single pixels divides their steps.
         if known.get("pairs", -(-n * ho * wo // PIXELS) * -(-channels // COLUMNS) > cores):
-            given = (extra, None if gate is None else gate[0])
             addresses = (
-                *(x.data_ptr() for x in (every[0].words, *pairs.packed(weights.tensors), y)),
-                *(0 if x is None else x.data_ptr() for x in given),
+                *(x.data_ptr() for x in (every[0].words, *pairs.packed(weights.tensors), made.y)),
+                made.addresses[3],
+                0 if gate is None else gate[0].data_ptr(),
             )
-            made = pairs.configure(
+            cut = pairs.configure(
                 count=every[0].words.shape[3],
                 add=0 if add is None else add[1],
                 out_planes=out_planes,
@@ -327,8 +306,8 @@ def spike_layer(
                 tune=tuple((name, value) for name, value in known.items() if name != "pairs"),
             )
             paired = pairs.Call(addresses, 0 if gate is None else gate[1], n, ho, wo, steps, channels, cores)
-            pairs.launch(device, torch.cuda.current_stream(device).cuda_stream, made, paired)
-            return result, last
+            pairs.launch(device, torch.cuda.current_stream(device).cuda_stream, cut, paired)
+            return made.result, made.last
     known.pop("pairs", None)
     plan = _plan(
         device,
@@ -347,18 +326,11 @@ def spike_layer(
     call = Params.from_buffer_copy(plan.template)
     for i, s in enumerate(every):
         call.source[i].words = s.words.data_ptr()
-    call.weights, call.constants, call.out = packed.data_ptr(), constants.data_ptr(), y.data_ptr()
-    call.v0 = 0 if start is None else start.data_ptr()
-    call.v = 0 if v is None else v.data_ptr()
-    call.add = 0 if extra is None else extra.data_ptr()
+    call.weights, call.constants = packed.data_ptr(), constants.data_ptr()
+    call.v0, call.v, call.out, call.add = made.addresses
     call.gate, call.open = (0, 0) if gate is None else (gate[0].data_ptr(), gate[1])
     _launch(plan, call)
-    return result, last
-
-
-@lru_cache(maxsize=64)
-def _refusal(device: torch.device) -> str | None:
-    return refusal(device)
+    return made.result, made.last
 
 
 def _launch(plan: _Plan, call: Params) -> None:

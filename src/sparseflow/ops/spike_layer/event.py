@@ -14,9 +14,10 @@ from sparseflow.errors import UnsupportedError
 from sparseflow.ops.lif.reference import WORD, LIFParams
 from sparseflow.ops.spike_layer import _build, event3
 from sparseflow.ops.spike_layer._pack import COLUMNS, INPUTS, _constants
+from sparseflow.ops.spike_layer._tensors import tensors
 from sparseflow.ops.spike_layer.reference import Source
 
-__all__ = ["Params", "defines", "pack", "refusal", "shared_bytes", "spike_layer", "units"]
+__all__ = ["Params", "defines", "pack", "shared_bytes", "spike_layer", "units"]
 
 NAME = "spike_event"
 PIXELS = 16
@@ -144,20 +145,6 @@ def defines(
     )
 
 
-@lru_cache(maxsize=64)
-def refusal(device: torch.device) -> str | None:
-    """Return why the kernel cannot run on a device, or None.
-
-    >>> refusal(torch.device("cpu"))
-    'compiled for GPUs of compute capability 9.0 only; the words are on cpu'
-    """
-    if device.type != "cuda" or torch.cuda.get_device_capability(device) != (9, 0):
-        return f"compiled for GPUs of compute capability 9.0 only; the words are on {device}"
-    if _build.compiler() is None:
-        return "built at first use, by NVRTC or nvcc; install cuda-core, or CUDA 12 or later"
-    return None
-
-
 class _Plan(NamedTuple):
     grid: int
     threads: int
@@ -211,7 +198,7 @@ def spike_layer(
         UnsupportedError: it cannot run here; says why.
     """
     words = sources[0].words
-    reason = refusal(words.device)
+    reason = _build.refusal(words.device)
     if reason is not None:
         raise UnsupportedError(f"spike_layer: kernel 'event' cannot run: {reason}")
     if words.numel() >= 2**31:
@@ -219,30 +206,24 @@ def spike_layer(
     source, channels, params = sources[0], weights.out_channels, weights.params
     words = words.contiguous()
     m, (ho, wo) = words.shape[0], source.output()
-    n = m // steps
-    shape = (m, ho, wo, out_planes * -(-channels // WORD))
-    y = words.new_empty(shape) if into is None else into
-    if into is not None and (into.shape != shape or into.dtype != torch.int32 or not into.is_contiguous()):
-        raise UnsupportedError(f"spike_layer: `into` is {into.dtype} {tuple(into.shape)}; expected int32 {shape}")
-    v = words.new_empty((n, ho, wo, channels), dtype=torch.float32) if keep_v else None
-    last = None if v is None else v.permute(0, 3, 1, 2)
+    held = tensors(
+        words, (ho, wo), channels, steps=steps, add=add, v0=v0, keep_v=keep_v, out_planes=out_planes, into=into
+    )
     if m == 0:
-        return y, last
-    start = None if v0 is None else v0.permute(0, 2, 3, 1).contiguous().float()
-    extra = None if add is None else add[0].contiguous()
+        return held.y, held.last
     packed, constants = weights.tensors["weights"], weights.tensors["constants"]
     slices, halves, rows, _ = packed.shape
-    count, pixels = -(-source.channels // WORD), n * ho * wo
+    count, pixels = -(-source.channels // WORD), m // steps * ho * wo
     neuron: dict[str, Any] = {
         "add": 0 if add is None else add[1],
         "out_planes": out_planes,
         "reset": 0 if params.v_reset is None else 1 if params.v_reset == 0 else 2,
-        "v0": start is not None,
+        "v0": v0 is not None,
         "keep_v": keep_v,
     }
     device = words.get_device()
     stream = torch.cuda.current_stream(words.device).cuda_stream
-    given = [0 if x is None else x.data_ptr() for x in (start, v, y, extra, None if gate is None else gate[0])]
+    given = (*held.addresses, 0 if gate is None else gate[0].data_ptr())
     value = 0 if gate is None else gate[1]
     if "taps" in weights.tensors and event3.fits(source) and tune is not None:
         taps = weights.tensors["taps"]
@@ -253,7 +234,7 @@ def spike_layer(
         )  # fmt: skip
         addresses = (words.data_ptr(), taps.data_ptr(), constants.data_ptr(), *given)
         event3.launch(device, stream, made, event3.Call(addresses, value, ho, wo, count, steps, pixels, channels))
-        return y, last
+        return held.y, held.last
     made = defines(
         slices=slices,
         count=rows // INPUTS,
@@ -274,4 +255,4 @@ def spike_layer(
         plan.handle, plan.grid, 1, 1, plan.threads, 1, 1, plan.shared, ctypes.c_void_p(stream), arguments, None
     )
     _build.check(status, "the launch of kernel 'event'")
-    return y, last
+    return held.y, held.last

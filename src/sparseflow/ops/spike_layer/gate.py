@@ -151,7 +151,7 @@ def spike_layer(
         UnsupportedError: it cannot run here; says why.
     """
     words = sources[0].words.contiguous()
-    reason = event.refusal(words.device) or cuda.refusal(words.device)
+    reason = _build.refusal(words.device)
     if reason is not None:
         raise UnsupportedError(f"spike_layer: kernel 'gated' cannot run: {reason}")
     sources = [sources[0]._replace(words=words), *sources[1:]]

@@ -16,9 +16,10 @@ from sparseflow.errors import UnsupportedError
 from sparseflow.ops.lif.reference import WORD, LIFParams
 from sparseflow.ops.spike_layer import _build
 from sparseflow.ops.spike_layer._pack import COLUMNS, _constants
+from sparseflow.ops.spike_layer._tensors import tensors
 from sparseflow.ops.spike_layer.reference import Source
 
-__all__ = ["Config", "Params", "configure", "pack", "refusal", "spike_layer"]
+__all__ = ["Config", "Params", "configure", "pack", "spike_layer"]
 
 NAME = "spike_small"
 PIXELS = 4096
@@ -116,20 +117,6 @@ def _fragments(w: Tensor) -> Tensor:
     w = w * 2.0 ** -place.double()
     w = w.permute(0, 6, 2, 1, 4, 5, 3)
     return w.reshape(w.shape[0], -1, WORD, 8)
-
-
-@lru_cache(maxsize=64)
-def refusal(device: torch.device) -> str | None:
-    """Return why the kernel cannot run on a device, or None.
-
-    >>> refusal(torch.device("cpu"))
-    'compiled for GPUs of compute capability 9.0 only; the words are on cpu'
-    """
-    if device.type != "cuda" or torch.cuda.get_device_capability(device) != (9, 0):
-        return f"compiled for GPUs of compute capability 9.0 only; the words are on {device}"
-    if _build.compiler() is None:
-        return "built at first use, by NVRTC or nvcc; install cuda-core, or CUDA 12 or later"
-    return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -391,7 +378,7 @@ def spike_layer(
         UnsupportedError: it cannot run here; says why.
     """
     words = sources[0].words
-    reason = refusal(words.device)
+    reason = _build.refusal(words.device)
     if reason is not None:
         raise UnsupportedError(f"spike_layer: kernel 'small' cannot run: {reason}")
     channels, params = weights.out_channels, weights.params
@@ -403,17 +390,11 @@ def spike_layer(
         )
     every = [s._replace(words=s.words.contiguous()) for s in sources]
     same = None if identity is None else identity[0].contiguous()
-    extra = None if add is None else add[0].contiguous()
-    start = None if v0 is None else v0.permute(0, 2, 3, 1).contiguous().float()
-    if out == "words":
-        y = result = words.new_empty((m, ho, wo, out_planes * -(-channels // WORD)))
-    else:
-        y = words.new_empty((m, ho, wo, channels), dtype=torch.float16 if out == "float16" else torch.float32)
-        result = y.permute(0, 3, 1, 2)
-    v = words.new_empty((n, ho, wo, channels), dtype=torch.float32) if keep_v else None
-    last = None if v is None else v.permute(0, 3, 1, 2)
+    made = tensors(
+        words, (ho, wo), channels, steps=steps, add=add, v0=v0, keep_v=keep_v, out=out, out_planes=out_planes
+    )
     if m == 0:
-        return result, last
+        return made.result, made.last
     packed, constants = weights.tensors["weights"], weights.tensors["constants"]
     kind = {
         "OUT": FLOATS.get(out, 0),
@@ -422,7 +403,7 @@ def spike_layer(
         "OUTP": out_planes,
         "LEAK": int(params is not None and params.kind == "lif"),
         "RESET": 0 if params is None or params.v_reset is None else 1 if params.v_reset == 0 else 2,
-        "V0": int(start is not None),
+        "V0": int(v0 is not None),
         "KEEPV": int(keep_v),
     }
     plan = _plan(
@@ -438,10 +419,11 @@ def spike_layer(
     call = Params.from_buffer_copy(plan.template)
     for i, s in enumerate(every):
         call.source[i].words = s.words.data_ptr()
-    call.weights, call.constants, call.out = packed.data_ptr(), constants.data_ptr(), y.data_ptr()
-    call.v0, call.v, call.add, call.same = (0 if x is None else x.data_ptr() for x in (start, v, extra, same))
+    call.weights, call.constants = packed.data_ptr(), constants.data_ptr()
+    call.same = 0 if same is None else same.data_ptr()
+    call.v0, call.v, call.out, call.add = made.addresses
     _launch(plan, call)
-    return result, last
+    return made.result, made.last
 
 
 def _width(sources: Sequence[Source]) -> int:

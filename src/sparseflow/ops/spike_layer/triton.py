@@ -17,6 +17,7 @@ from torch import Tensor
 from sparseflow.errors import UnsupportedError
 from sparseflow.ops.lif.reference import WORD, LIFParams
 from sparseflow.ops.lif.triton import constants, fire, integrate
+from sparseflow.ops.spike_layer._tensors import outputs
 from sparseflow.ops.spike_layer.reference import Source
 
 __all__ = ["Config", "configs", "pack", "spike_layer"]
@@ -335,7 +336,7 @@ def spike_layer(
     if not neuron:
         steps = 1
     n, wout = maps // steps, -(-cout // WORD)
-    y, v = _outputs(words, maps, ho, wo, cout, out, out_planes), None
+    y, v = outputs(words, (ho, wo), cout, out=out, planes=out_planes)[1], None
     if keep_v:
         v = words.new_empty((n, ho, wo, cout), dtype=torch.float32).permute(0, 3, 1, 2)
     rows = n * ho * wo
@@ -367,13 +368,6 @@ def spike_layer(
             BM=config.pixels, BN=config.channels, num_warps=config.warps, num_stages=config.stages,
         )  # fmt: skip
     return y, v
-
-
-def _outputs(words: Tensor, maps: int, ho: int, wo: int, cout: int, out: str, planes: int) -> Tensor:
-    if out == "words":
-        return words.new_empty((maps, ho, wo, planes * -(-cout // WORD)))
-    dtype = torch.float16 if out == "float16" else torch.float32
-    return words.new_empty((maps, ho, wo, cout), dtype=dtype).permute(0, 3, 1, 2)
 
 
 def _moves(source: Source, steps: int) -> tuple[int, ...]:
