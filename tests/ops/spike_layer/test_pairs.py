@@ -139,7 +139,7 @@ def test_a_launch_says_what_the_kernel_reads(monkeypatch):
     monkeypatch.setattr(_build, "driver", Driver)
     monkeypatch.setattr(_build, "function", lambda *_: None)
     monkeypatch.setattr(pairs, "_handle", lambda *_: None)
-    monkeypatch.setattr(cuda, "_refusal", lambda device: None)
+    monkeypatch.setattr(_build, "refusal", lambda device: None)
     monkeypatch.setattr(cuda, "_launch", lambda plan, call: others.append(plan))
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: properties)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda _: SimpleNamespace(cuda_stream=0))

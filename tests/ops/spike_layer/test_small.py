@@ -236,7 +236,7 @@ def test_what_it_does_not_take(monkeypatch):
     packed = pack_layer([w], None, LIFParams(), kernel="small")
     with pytest.raises(UnsupportedError, match="on cpu"):
         spike_layer([Source(torch.zeros(1, 1, 1, 1, dtype=torch.int32), 3)], packed, steps=1)
-    monkeypatch.setattr(small, "refusal", lambda device: None)
+    monkeypatch.setattr(_build, "refusal", lambda device: None)
     for steps, side in ((1, 65), (33, 1)):
         with pytest.raises(UnsupportedError, match="takes 4096 pixels and 32 steps"):
             spike_layer([Source(torch.zeros(steps, side, side, 1, dtype=torch.int32), 3)], packed, steps=steps)
@@ -248,7 +248,7 @@ def test_what_it_does_not_take(monkeypatch):
 
 def test_a_launch_carries_every_operand(monkeypatch):
     seen = []
-    monkeypatch.setattr(small, "refusal", lambda device: None)
+    monkeypatch.setattr(_build, "refusal", lambda device: None)
     monkeypatch.setattr(small, "_launch", lambda plan, call: seen.append((plan, small.Params.from_buffer_copy(call))))
     monkeypatch.setattr(small._build, "function", lambda *_: None)
     properties = SimpleNamespace(multi_processor_count=132)
