@@ -32,7 +32,7 @@ def seen(monkeypatch):
 
 def test_the_help_shows_every_command():
     text = call("--help").output
-    for name in ("train", "eval", "predict"):
+    for name in ("train", "eval", "table", "predict"):
         assert name in text
         result = call(name, "--help")
         assert result.exit_code == 0
@@ -91,7 +91,10 @@ def test_the_whole_way(tmp_path):
     result = call("eval", "--checkpoint", record["file"], "--json")
     assert json.loads(result.stdout)["mse"] == record["test"]["mse"]
     text = call("eval", "--checkpoint", record["file"], "--checkpoint", record["file"]).stdout
-    assert f"{record['test']['windows']} windows, mean of 2: MSE {record['test']['mse']:.4f}" in text
+    assert f"{record['test']['windows']} windows, mean of 2: MSE {record['test']['mse']:.4f} ± 0.0000" in text
+    text = call("table", tmp_path / "out", "--out", tmp_path / "t.json").stdout
+    assert f"mean of 1: MSE {record['test']['mse']:.4f}, MAE" in text
+    assert json.loads((tmp_path / "t.json").read_text())["runs"][0]["mse"] == record["test"]["mse"]
     result = call("predict", "--checkpoint", record["file"], "--csv", tmp_path / "waves.csv")
     assert result.stdout.splitlines()[0] == "step,a,b,c"
     assert len(result.stdout.splitlines()) == 5
@@ -119,3 +122,22 @@ def test_a_missing_checkpoint_is_told_in_one_line(tmp_path):
     result = call("eval", "--checkpoint", tmp_path / "none")
     assert result.exit_code == 2
     assert "sparseflow forecast train" in result.stderr
+
+
+def test_a_missed_target_is_told_and_fails_where_asked(monkeypatch):
+    task = {"task": "ETTh1_96", "windows": 2785, "seeds": [1, 2], "mse": 0.4, "mae": 0.38, "mse_stdev": 0.01}
+    missed = {"show": "1", "name": "MSE", "value": 0.4, "unit": "", "target": "<= 0.375", "ok": False}
+    body = {
+        "tasks": [task], "averages": [{"dataset": "ETTh2", "mse": 0.3, "mae": 0.2}], "checks": [missed], "ok": False
+    }  # fmt: skip
+    seen = []
+    monkeypatch.setattr(forecast, "evaluate", lambda files, **more: seen.append(files) or {**body, "runs": []})
+    monkeypatch.setattr(forecast, "table_of", lambda places: body)
+    for line in (("eval",), ("table", "x")):
+        result = call(*line)
+        assert result.exit_code == 0
+        assert "mean of 2: MSE 0.4000 ± 0.0100, MAE 0.3800" in result.stdout
+        assert "ETTh2, mean of the four horizons: MSE 0.3000, MAE 0.2000" in result.stdout
+        assert "0 of 1 checks hold" in result.stdout
+        assert call(*line, "--check").exit_code == 1
+    assert list(seen[0]) == ["cmamba_etth1_96"]

@@ -6,7 +6,7 @@ import torch
 from sparseflow.data import Scaler
 from sparseflow.errors import DataError
 from sparseflow.nn.models.cmamba import build_model, convert_weights, load_model, save_weights
-from sparseflow.recipes.forecast import Forecaster, load_forecaster, save_forecaster
+from sparseflow.recipes.forecast import Forecaster, load_forecaster, save_forecaster, shipped
 from tests.forecast_runs import small_config
 
 
@@ -90,3 +90,14 @@ def test_a_missing_file_or_a_bare_network_says_what_makes_a_forecaster(made, tmp
     for name in ("none.safetensors", "bare.safetensors"):
         with pytest.raises(DataError, match="sparseflow forecast train"):
             load_forecaster(tmp_path / name)
+
+
+def test_a_forecaster_that_ships_is_known_by_name(made, tmp_path, monkeypatch):
+    _, path = made
+    (tmp_path / "assets").mkdir()
+    (tmp_path / "assets" / "tiny.safetensors").write_bytes(path.read_bytes())
+    monkeypatch.setattr("sparseflow.recipes.forecast.checkpoint._assets", lambda: tmp_path / "assets")
+    assert shipped() == ("tiny",)
+    assert load_forecaster("tiny").columns == load_forecaster(path).columns
+    with pytest.raises(DataError, match="no forecaster tinny; tiny ships; make one with"):
+        load_forecaster("tinny")

@@ -55,6 +55,12 @@ def test_what_does_not_fit_is_said(runs, tmp_path):
     path.write_text(path.read_text().replace("date,a,b,c", "date,a,b,d"))
     with pytest.raises(ConfigError, match="a, b, c"):
         evaluate([file], data=str(path))
+
+
+def test_checkpoints_of_several_tasks_are_told_apart(runs, tmp_path):
+    records, _ = runs
     other = train_forecaster(small_config(tmp_path, epochs=1, forecast_len=5), progress=False)
-    with pytest.raises(ConfigError, match="different tasks"):
-        evaluate([file, other["file"]])
+    body = evaluate([r["file"] for r in (*records, other)], device="cpu")
+    assert [(t["task"], len(t["seeds"])) for t in body["tasks"]] == [("waves_4", 2), ("waves_5", 1)]
+    assert "mse" not in body
+    assert "checks" not in body

@@ -9,7 +9,7 @@ from sparseflow.errors import DataError
 from sparseflow.nn.models.cmamba import CMamba, load_model, save_weights
 from sparseflow.recipes.forecast.config import ForecastConfig
 
-__all__ = ["Forecaster", "load_forecaster", "save_forecaster"]
+__all__ = ["Forecaster", "load_forecaster", "save_forecaster", "shipped"]
 
 _KIND = "forecaster"
 
@@ -54,16 +54,27 @@ def save_forecaster(path: str | Path, forecaster: Forecaster) -> Path:
     return Path(path)
 
 
+def shipped() -> tuple[str, ...]:
+    """Return the names of the forecasters that ship, as "cmamba_etth1_96"."""
+    return tuple(sorted(p.stem for p in _assets().glob("*.safetensors")))
+
+
 def load_forecaster(path: str | Path) -> Forecaster:
     """Read a forecaster, on the CPU.
+
+    Args:
+        path: a file, or the name of a forecaster that ships (see `shipped`).
 
     Raises:
         ConfigError: another ending.
         DataError: no such file, a damaged one, one of another kind, or weights that do not fit; names the key.
     """
+    if str(path) in shipped():
+        path = _assets() / f"{path}.safetensors"
     path = Path(path)
     if not path.is_file():
-        raise DataError(f"there is no forecaster {path}; make one with: sparseflow forecast train")
+        known = "".join(f" {name} ships;" for name in shipped())
+        raise DataError(f"there is no forecaster {path};{known} make one with: sparseflow forecast train")
     model, record = load_model(path)
     if _KIND not in record:
         raise DataError(f"{path} holds a network without its task; make one with: sparseflow forecast train")
@@ -85,3 +96,7 @@ def load_forecaster(path: str | Path) -> Forecaster:
     if not (len(found.columns) == variates == scaled and set(found.targets) <= set(range(variates))):
         raise DataError(f"{path}: columns, targets or scaler do not fit the {variates} variates of the network")
     return found
+
+
+def _assets() -> Path:
+    return Path(__file__).parents[2] / "assets" / "forecast"

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from statistics import fmean, stdev
 from typing import Any
 
 from sparseflow.errors import ConfigError
 from sparseflow.recipes.device import device_of, multiply_as
 from sparseflow.recipes.forecast.checkpoint import load_forecaster
 from sparseflow.recipes.forecast.dataset import open_task
+from sparseflow.recipes.forecast.results import is_benchmark, summarize
 from sparseflow.recipes.forecast.score import score
 
 __all__ = ["evaluate"]
@@ -23,12 +23,12 @@ def evaluate(
     precision: str = "float32",
     batch_size: int = 512,
 ) -> dict[str, Any]:
-    """Return MSE and MAE of each checkpoint and their means.
+    """Return MSE and MAE of each checkpoint, and their means over seeds and horizons.
 
     The readings are scaled as in the training of each.
 
     Args:
-        checkpoints: files of `train_forecaster`, of the same task.
+        checkpoints: names of shipped forecasters or files of `train_forecaster`, of one task or several.
         data: file or folder of the data set; None for where it lay in the training, or the ETTh1 that ships.
         split: "train", "val" or "test".
         device: "auto", "cpu" or "cuda".
@@ -36,11 +36,11 @@ def evaluate(
         batch_size: windows a call.
 
     Returns:
-        `mse` and `mae`, means over the checkpoints, with `mse_stdev` and `mae_stdev` of two or more; `windows`; and
-        `runs`, one a checkpoint.
+        What `results.summarize` makes of them; `runs`, one a checkpoint; and if all have one task, `task`, `windows`,
+        `mse` and `mae`, with `mse_stdev` and `mae_stdev` of two or more.
 
     Raises:
-        ConfigError: none, checkpoints of different tasks, or no such split.
+        ConfigError: no checkpoint, or no such split.
         DataError: a checkpoint or the data cannot be read.
         MeasurementError: a forecast is not finite.
     """
@@ -58,13 +58,11 @@ def evaluate(
         model = found.model.to(where)
         with multiply_as(precision, where) as cast, cast():
             scores = score(model, pool, targets=found.targets, batch_size=batch_size)
-        runs.append({"file": str(path), "task": config.name, "seed": config.seed, **scores.to_dict()})
-    if len({(run["task"], run["windows"]) for run in runs}) > 1:
-        raise ConfigError(f"checkpoints of different tasks: {', '.join(sorted({run['task'] for run in runs}))}")
-    body: dict[str, Any] = {"task": runs[0]["task"], "split": split, "windows": runs[0]["windows"], "unit": "scaled"}
-    for name in ("mse", "mae"):
-        values = [run[name] for run in runs]
-        body[name] = fmean(values)
-        if len(values) > 1:
-            body[f"{name}_stdev"] = stdev(values)
-    return body | {"runs": runs}
+        about = {"task": config.name, "dataset": config.dataset, "forecast_len": config.forecast_len}
+        runs.append(
+            {"file": str(path), **about, "seed": config.seed, "benchmark": is_benchmark(config), **scores.to_dict()}
+        )
+    body = summarize(runs, split=split)
+    one = body["tasks"][0] if len(body["tasks"]) == 1 else {}
+    means = {k: v for k, v in one.items() if k in ("task", "windows") or k.startswith(("mse", "mae"))}
+    return {**means, "split": split, "unit": "scaled", **body, "runs": runs}

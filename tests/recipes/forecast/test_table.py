@@ -1,0 +1,49 @@
+import json
+
+import pytest
+
+from sparseflow.errors import ConfigError, DataError
+from sparseflow.recipes.forecast import table_of, train_forecaster
+from tests.forecast_runs import small_config
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    for more in ({"seed": 1}, {"seed": 2}, {"forecast_len": 3}):
+        train_forecaster(small_config(folder, epochs=1, **more), progress=False)
+    return folder / "out"
+
+
+def test_records_become_one_table(folder):
+    body = table_of([folder])
+    assert [(t["task"], t["seeds"]) for t in body["tasks"]] == [("waves_3", [2021]), ("waves_4", [1, 2])]
+    records = {p.parent.name: json.loads(p.read_text()) for p in folder.rglob("record.json")}
+    run = body["runs"][1]
+    record = records["waves_4_official_seed1"]
+    assert (run["mse"], run["val_mae"], run["commit"]) == (
+        record["test"]["mse"],
+        record["val"]["mae"],
+        record["commit"],
+    )
+    assert body["tasks"][1]["mae"] == pytest.approx(sum(r["mae"] for r in body["runs"][1:]) / 2)
+    assert body["versions"] == record["versions"]
+    assert json.loads(json.dumps(body))["runs"][1]["config"]["model_args"] == record["config"]["model_args"]
+
+
+def test_single_files_do_too(folder):
+    file = next(folder.rglob("waves_3*/record.json"))
+    assert [t["windows"] for t in table_of([file])["tasks"]] == [json.loads(file.read_text())["test"]["windows"]]
+
+
+def test_what_is_no_record_is_said(folder, tmp_path):
+    with pytest.raises(ConfigError, match="no record to make"):
+        table_of([])
+    with pytest.raises(ConfigError, match=r"holds no record\.json"):
+        table_of([tmp_path])
+    record = json.loads(next(folder.rglob("record.json")).read_text())
+    del record["test"]
+    for text in (json.dumps(record), "{"):
+        (tmp_path / "record.json").write_text(text)
+        with pytest.raises(DataError, match="no record of a training with a test"):
+            table_of([tmp_path])
