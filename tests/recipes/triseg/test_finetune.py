@@ -165,3 +165,35 @@ def test_recorded_steps_on_cuda_learn_as_plain_ones_do(tmp_path, mode):
         assert record["history"][-1]["loss"] < record["history"][0]["loss"]
     # Other draws, the same way down.
     assert fast["history"][-1]["loss"] == pytest.approx(plain["history"][-1]["loss"], rel=0.2)
+
+
+def test_the_teacher_has_its_norms_folded_and_may_be_another_network(tmp_path, monkeypatch):
+    start(tmp_path)
+    torch.manual_seed(1)
+    x = splits_of(config(tmp_path)).calib
+    x = x.normalize(x.images[:16])
+    other = nn.Sequential(
+        nn.Conv2d(3, 8, 3, stride=2), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 225, 10)
+    ).train()
+    other(x * 3)
+    graph = prepare_qat(other.eval(), x)
+    set_enabled(graph, False)
+    guide = finetune._unrounded(graph, torch.device("cpu"))
+    torch.testing.assert_close(guide(x), graph(x), rtol=0, atol=1e-5)
+    assert any(isinstance(m, nn.BatchNorm2d) for m in graph.modules())
+    file = tmp_path / "other.safetensors"
+    save_qat(
+        file, prepare_qat(models.build("lenet5").eval(), x), model="lenet5", arguments={},
+        images=images_of(splits_of(config(tmp_path)).train), record={},
+    )  # fmt: skip
+    seen = {}
+
+    def spy(model, *_, guide, **rest):
+        seen["said"] = guide(x)
+        return []
+
+    monkeypatch.setattr(finetune, "fit", spy)
+    finetune_triseg(config(tmp_path, teacher=str(file)), progress=False)
+    taught = read_qat(file).graph
+    set_enabled(taught, False)
+    torch.testing.assert_close(seen["said"], taught(x), rtol=0, atol=1e-5)

@@ -18,7 +18,7 @@ from sparseflow.compress.approximate.fisher import code_histograms
 from sparseflow.compress.approximate.result import FOLDER
 from sparseflow.compress.quantize import IntegerNet, freeze_bn, to_integer
 from sparseflow.compress.quantize.fake_quant import WeightFakeQuantize
-from sparseflow.compress.quantize.qat import set_enabled
+from sparseflow.compress.quantize.qat import QuantLayer, set_enabled
 from sparseflow.data import ImageSet
 from sparseflow.errors import ConfigError
 from sparseflow.ops.triseg import tables
@@ -28,7 +28,7 @@ from sparseflow.recipes.triseg.config import FinetuneConfig
 from sparseflow.recipes.triseg.fit import accuracy, fit
 from sparseflow.recipes.triseg.step import Guide, layout_of
 from sparseflow.recipes.triseg.teacher import find_qat
-from sparseflow.recipes.triseg.train import description, splits_of, teacher_guide, training_images
+from sparseflow.recipes.triseg.train import description, splits_of, training_images
 
 __all__ = ["FINETUNED", "finetune_seeds", "finetune_triseg", "start_codes", "student_accuracy"]
 
@@ -40,10 +40,10 @@ _CALIB_BATCH = 32
 def finetune_triseg(config: FinetuneConfig, *, progress: bool = True) -> dict[str, Any]:
     """Fine-tune, or go on, and write `{model}_finetuned_{mode}_seed{seed}.safetensors` and its result.
 
-    The logits of the network before the change, without any rounding, are learned too, or those of `config.teacher`.
-    Dropout is off, as coarse codes are noise enough. On CUDA the network runs in bfloat16 until `config.freeze_at`, and
-    in TF32 from there on, unless `config.precision` says otherwise. The epoch is chosen on `val`, and the start stands
-    if no epoch is better; test images are not read.
+    The logits of the network before the change are learned too, or those of `config.teacher`, in either case without
+    any rounding of activations. Dropout is off, as coarse codes are noise enough. On CUDA the network runs in bfloat16
+    until `config.freeze_at`, and in TF32 from there on, unless `config.precision` says otherwise. The epoch is chosen
+    on `val`, and the start stands if no epoch is better; test images are not read.
 
     Args:
         config: what to do.
@@ -63,8 +63,7 @@ def finetune_triseg(config: FinetuneConfig, *, progress: bool = True) -> dict[st
     splits = splits_of(config)
     train = training_images(config, splits)
     path = find_qat(config.model, config.out)
-    builder = (lambda **given: build_network(config.model, given)) if ":" in config.model else None
-    found = read_qat(path, builder=builder)
+    found = _read(config.model, path)
     graph = found.graph.to(device=device, memory_format=layout_of(device))  # type: ignore[call-overload]
     teacher = to_integer(graph)
     points = {site.name: site.node for site in found.sites if site.node in teacher.points}
@@ -73,7 +72,7 @@ def finetune_triseg(config: FinetuneConfig, *, progress: bool = True) -> dict[st
     acc_teacher = accuracy(teacher, splits.val, device)
     acc_frozen = student_accuracy(teacher, points, codes, mode, splits.val, device)
     other = config.teacher
-    guide = _unrounded(graph, device) if other is None else teacher_guide(other, config, device)
+    guide = _unrounded(graph if other is None else _read(other, find_qat(other, config.out)).graph, device)
     net = SegmentedNet(graph, points, codes, mode=mode, window=config.window)
     start = {key: value.detach().clone() for key, value in net.state_dict().items()}
     tuned = _Tuned(net, in_half=config.precision in ("auto", "bfloat16") and device.type == "cuda")
@@ -226,13 +225,24 @@ def student_accuracy(
     return accuracy(_Student(net, rows), images, device)
 
 
+def _read(model: str, path: Path) -> QatNet:
+    builder = (lambda **given: build_network(model, given)) if ":" in model else None
+    return read_qat(path, builder=builder)
+
+
 def _unrounded(graph: fx.GraphModule, device: torch.device) -> Guide:
     plain = copy.deepcopy(graph).eval().requires_grad_(False)
     set_enabled(plain, False)
+    for m in plain.modules():
+        if isinstance(m, QuantLayer) and isinstance(m.layer, nn.Conv2d) and m.bn is not None:
+            m.layer, m.bn = nn.utils.fuse_conv_bn_eval(m.layer, m.bn), None
+    # Weights are cast once here; autocast would cast them at every step.
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    plain = plain.to(device=device, dtype=dtype, memory_format=layout_of(device))  # type: ignore[call-overload]
 
     def guide(x: Tensor) -> Tensor:
-        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            said: Tensor = plain(x)
+        with torch.no_grad(), torch.autocast(device.type, enabled=False):
+            said: Tensor = plain(x.to(dtype))
             return said
 
     return guide
