@@ -40,7 +40,19 @@ def test_values_marks_and_gradients_are_those_of_the_formula(clip, dtype):
         passed, found = triton.backward(there[3], kept, *there[1:3], clip, 127, 2)
         assert torch.equal(passed.cpu(), grad)
         size = float(g.float().abs().sum() * scale) + 1e-30
-        torch.testing.assert_close(found.cpu() / size, sums / size, rtol=0, atol=1e-6)
+        torch.testing.assert_close(found.sum(0).cpu() / size, sums / size, rtol=0, atol=1e-6)
+        slopes = triton.slopes(found, there[1], 2)
+        expected = reference.slopes(sums, whole, 2)
+        torch.testing.assert_close(slopes.cpu() / (127 * size), expected / (127 * size), rtol=0, atol=1e-6)
+
+
+def test_sums_of_many_programs_are_added():
+    sums = torch.randn(2500, 4, generator=torch.Generator().manual_seed(0))
+    whole = torch.tensor(CODES[0])
+    want = reference.slopes(sums.double().sum(0), whole, 2)
+    torch.testing.assert_close(
+        triton.slopes(sums.to(DEVICE), whole.to(DEVICE), 2).cpu().double(), want, rtol=1e-4, atol=1e-3
+    )
 
 
 def test_what_is_not_finite_or_far_away_is_clamped():

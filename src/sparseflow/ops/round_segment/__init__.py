@@ -30,12 +30,9 @@ class _RoundSegment(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         kept, whole, scale = ctx.saved_tensors
         clip, qmax, window = ctx.settings
-        passed, sums = _kernels(ctx.fast).backward(grads[0], kept, whole, scale, clip, qmax, window)
-        real = None
-        if ctx.needs_input_grad[1]:
-            t1, v1, t2, v2, tmax = whole.to(sums.dtype).unbind()
-            widths = [torch.minimum(t + window, tmax) - (t - window).clamp(min=0) for t in (t1, t2)]
-            real = torch.stack([-v1 * sums[0] / widths[0], sums[1], -(v2 - v1) * sums[2] / widths[1], sums[3]])
+        kernels = _kernels(ctx.fast)
+        passed, sums = kernels.backward(grads[0], kept, whole, scale, clip, qmax, window)
+        real = kernels.slopes(sums, whole, window) if ctx.needs_input_grad[1] else None
         return passed, real, *[None] * 6
 
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-__all__ = ["BELOW", "BEYOND", "backward", "forward"]
+__all__ = ["BELOW", "BEYOND", "backward", "forward", "slopes"]
 
 BELOW, BEYOND = 254, 255
 
@@ -61,3 +61,16 @@ def backward(
     ranges = (near[0], (t1, t2), near[1], (t2, last))
     sums = torch.stack([torch.where((q > low) & (q <= high), g.to(wide), 0.0).sum() for low, high in ranges])
     return torch.where(through, g, 0.0), sums * scale
+
+
+def slopes(sums: Tensor, whole: Tensor, window: int) -> Tensor:
+    """Return the gradient of t1, v1, t2 and v2, `[4]`, from the sums of `backward`.
+
+    Args:
+        sums: `[4]`.
+        whole: int64 `[5]`.
+        window: half width in codes of the sums around thresholds.
+    """
+    t1, v1, t2, v2, tmax = whole.to(sums.dtype).unbind()
+    near1, near2 = (torch.minimum(t + window, tmax) - (t - window).clamp(min=0) for t in (t1, t2))
+    return torch.stack([-v1 * sums[0] / near1, sums[1], -(v2 - v1) * sums[2] / near2, sums[3]])

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from sparseflow.ops._library import dense_layout, like
 
-__all__ = ["backward", "forward"]
+__all__ = ["backward", "forward", "slopes"]
 
 BLOCK = 2048
 # Blocks of a program of the gradient, whose sums are added in the end.
@@ -82,6 +82,28 @@ def _backward(
     tl.store(sums + program * 4 + 3, tl.sum(second) * s)
 
 
+@triton.jit
+def _slopes(sums, whole, out, programs, window, BLOCK: tl.constexpr):
+    t1, v1, t2, v2, top = _codes(whole)
+    near1 = tl.zeros([BLOCK], tl.float32)
+    first = tl.zeros([BLOCK], tl.float32)
+    near2 = tl.zeros([BLOCK], tl.float32)
+    second = tl.zeros([BLOCK], tl.float32)
+    for start in range(0, programs, BLOCK):
+        at = start + tl.arange(0, BLOCK)
+        inside = at < programs
+        near1 += tl.load(sums + at * 4, mask=inside, other=0.0)
+        first += tl.load(sums + at * 4 + 1, mask=inside, other=0.0)
+        near2 += tl.load(sums + at * 4 + 2, mask=inside, other=0.0)
+        second += tl.load(sums + at * 4 + 3, mask=inside, other=0.0)
+    width1 = tl.minimum(t1 + window, top) - tl.maximum(t1 - window, 0.0)
+    width2 = tl.minimum(t2 + window, top) - tl.maximum(t2 - window, 0.0)
+    tl.store(out, -v1 * tl.sum(near1) / width1)
+    tl.store(out + 1, tl.sum(first))
+    tl.store(out + 2, -(v2 - v1) * tl.sum(near2) / width2)
+    tl.store(out + 3, tl.sum(second))
+
+
 def forward(x: Tensor, whole: Tensor, scale: Tensor, clip: bool, qmax: int) -> tuple[Tensor, Tensor]:
     """Return values and marks, as `reference.forward` does.
 
@@ -106,7 +128,7 @@ def forward(x: Tensor, whole: Tensor, scale: Tensor, clip: bool, qmax: int) -> t
 def backward(
     g: Tensor, kept: Tensor, whole: Tensor, scale: Tensor, clip: bool, qmax: int, window: int
 ) -> tuple[Tensor, Tensor]:
-    """Return the gradient of the input and four sums, as `reference.backward` does.
+    """Return the gradient of the input and four sums, as `reference.backward` does, but one row of sums a program.
 
     Args:
         g: gradient of the values.
@@ -127,4 +149,19 @@ def backward(
                 g, kept, whole, scale, out, sums, g.numel(), float(qmax), float(window),
                 CLIP=clip, BLOCK=BLOCK, BLOCKS=BLOCKS,
             )  # fmt: skip
-    return out, sums.sum(0)
+    return out, sums
+
+
+def slopes(sums: Tensor, whole: Tensor, window: int) -> Tensor:
+    """Return the gradient of t1, v1, t2 and v2, as `reference.slopes` does.
+
+    Args:
+        sums: `[P, 4]` of `backward`, added in a fixed order.
+        whole: int64 `[5]`.
+        window: half width in codes of the sums around thresholds.
+    """
+    out = torch.zeros(4, device=sums.device)
+    if len(sums):
+        with torch.cuda.device_of(sums):
+            _slopes[(1,)](sums, whole, out, len(sums), float(window), BLOCK=1024)
+    return out
