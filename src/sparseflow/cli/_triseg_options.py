@@ -73,7 +73,7 @@ TmaxMode = Annotated[
 ]
 TmaxFixed = Annotated[int | None, typer.Option(help="tmax where the mode is fixed.", show_default="32")]
 TmaxPercentile = Annotated[
-    float | None, typer.Option(help="The percentile p.", show_default="95, and 90 with percentile")
+    float | None, typer.Option(help="The percentile p.", show_default="96, and 90 with percentile")
 ]
 TmaxOffset = Annotated[
     int | None, typer.Option(help="Codes above the percentile, with percentile alone.", show_default="10")

@@ -139,7 +139,7 @@ def test_tmax_of_the_earlier_project() -> None:
 def test_a_share_passes_unless_another_rule_is_named() -> None:
     counts = counted([0] * 90 + [50] * 10, [0] * 4 + list(range(96)))
     assert TmaxRule() == TmaxRule(mode="share")
-    assert TmaxRule()(counts).tolist() == TmaxRule(percentile=95)(counts).tolist() == [50, 90]
+    assert TmaxRule()(counts).tolist() == TmaxRule(percentile=96)(counts).tolist() == [50, 91]
     assert (
         TmaxRule(mode="percentile")(counts).tolist()
         == TmaxRule(mode="percentile", percentile=90, offset=10)(counts).tolist()

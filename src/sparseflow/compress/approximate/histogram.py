@@ -148,7 +148,7 @@ class TmaxRule:
 
     Args:
         mode: "share", "percentile" or "fixed".
-        percentile: of all codes, or of those that are not zero; None for 95 and 90.
+        percentile: of all codes, or of those that are not zero; None for 96 and 90.
         offset: codes above it in mode "percentile"; None for 10.
         fixed: tmax where no percentile is used.
         low: least tmax in mode "percentile".
@@ -185,7 +185,7 @@ class TmaxRule:
         """The percentile that is used."""
         if self.percentile is not None:
             return self.percentile
-        return 95.0 if self.mode == "share" else 90.0
+        return 96.0 if self.mode == "share" else 90.0
 
     def __call__(self, counts: Tensor) -> Tensor:
         """Return tmax of each site.
