@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from sparseflow.compress.approximate import TriSegResult, check_codes
-from sparseflow.compress.quantize import calibrate, prepare_qat, to_integer
+from sparseflow.compress.quantize import calibrate, prepare_qat, quantizers, to_integer
 from sparseflow.compress.quantize.fake_quant import WeightFakeQuantize
 from sparseflow.compress.quantize.qat import set_enabled
 from sparseflow.errors import ConfigError, DataError
@@ -178,7 +178,7 @@ def test_the_teacher_has_its_norms_folded_and_may_be_another_network(tmp_path, m
     other(x * 3)
     graph = prepare_qat(other.eval(), x)
     set_enabled(graph, False)
-    guide = finetune._unrounded(graph, torch.device("cpu"))
+    guide = finetune._guide(finetune._unrounded(graph, torch.device("cpu")))
     torch.testing.assert_close(guide(x), graph(x), rtol=0, atol=1e-5)
     assert any(isinstance(m, nn.BatchNorm2d) for m in graph.modules())
     file = tmp_path / "other.safetensors"
@@ -197,3 +197,34 @@ def test_the_teacher_has_its_norms_folded_and_may_be_another_network(tmp_path, m
     taught = read_qat(file).graph
     set_enabled(taught, False)
     torch.testing.assert_close(seen["said"], taught(x), rtol=0, atol=1e-5)
+
+
+def test_hints_are_the_distance_of_the_maps_and_pull_them_together(tmp_path):
+    start(tmp_path)
+    tuned, plain = (read_qat(tmp_path / QAT.format(model="lenet5")).graph for _ in range(2))
+    set_enabled(plain, False)
+    points = [site.node for site in read_qat(tmp_path / QAT.format(model="lenet5")).sites][:2]
+    hint = finetune._Hint(tuned, plain, points, 3.0)
+    seen = {}
+    for known, key in ((quantizers(tuned), "a"), (quantizers(plain), "b")):
+        for p in points:
+            known[p].register_forward_hook(lambda m, i, o, key=key, p=p: seen.__setitem__((key, p), o))
+    x = splits_of(config(tmp_path)).calib
+    x = x.normalize(x.images[:16])
+    tuned(x)
+    with torch.no_grad():
+        plain(x)
+    want = sum(
+        float(((seen["a", p] - seen["b", p]).double() ** 2).sum() / (seen["b", p].double() ** 2).sum()) for p in points
+    )
+    got = hint()
+    assert float(got) == pytest.approx(3.0 / 2 * want, rel=1e-5)
+    got.backward()
+    assert next(tuned.parameters()).grad is not None
+    hint.remove()
+    tuned(x)
+    assert not hint.maps[0]
+    record = finetune_triseg(config(tmp_path, hint=1.0, mode="saturate", epochs=1), progress=False)
+    assert record["config"]["hint"] == 1.0
+    with pytest.raises(ConfigError, match="leave teacher out"):
+        config(tmp_path, hint=1.0, teacher="vgg16")

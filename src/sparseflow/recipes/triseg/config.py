@@ -226,6 +226,8 @@ class FinetuneConfig(TrainConfig):
         mode: "pass" leaves codes beyond tmax; "saturate" gives them v2, a quantiser of 2 bits.
         tmax: how tmax is chosen in mode "pass" without a search: the default lets at most 5 % of all codes pass.
         result_file: name of the result below `tri_ppo_int_codes/` of `out`; None names network, mode and seed.
+        hint: weight in the loss of how far the maps of the sites are from those of the network before the change: the
+            mean over the sites of |a − b|² / |b|². 0 for none; needs `teacher` None.
         code_lr: rate of values and thresholds at its peak, about codes a step with "adamw".
         code_share: share of the run in which those are trained; then they stay, and the weights settle.
         window: half width in codes over which the gradient of a threshold is taken.
@@ -251,6 +253,7 @@ class FinetuneConfig(TrainConfig):
     mode: str = "pass"
     tmax: TmaxRule = field(default_factory=lambda: TmaxRule(mode="share", percentile=95.0))
     result_file: str | None = None
+    hint: float = 0.0
     code_lr: float = 0.01
     code_share: float = 0.6
     window: int = 2
@@ -264,8 +267,11 @@ class FinetuneConfig(TrainConfig):
         for name in ("code_share", "freeze_at"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected 0 to 1")
-        if not self.code_lr >= 0:
-            raise ConfigError(f"code_lr is {self.code_lr}; expected 0 or more")
+        for name in ("code_lr", "hint"):
+            if not getattr(self, name) >= 0:
+                raise ConfigError(f"{name} is {getattr(self, name)}; expected 0 or more")
+        if self.hint and self.teacher is not None:
+            raise ConfigError(f"hint is {self.hint}, which compares with the network's own maps; leave teacher out")
         for name in ("window", "calib_batches"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected at least 1")

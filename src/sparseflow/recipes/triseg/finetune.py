@@ -5,6 +5,7 @@ import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from sparseflow.compress.approximate import CODE_MAX, Metrics, TriSegResult, opt
 from sparseflow.compress.approximate.finetune import SegmentedNet
 from sparseflow.compress.approximate.fisher import code_histograms
 from sparseflow.compress.approximate.result import FOLDER
-from sparseflow.compress.quantize import IntegerNet, freeze_bn, to_integer
+from sparseflow.compress.quantize import IntegerNet, freeze_bn, quantizers, to_integer
 from sparseflow.compress.quantize.fake_quant import WeightFakeQuantize
 from sparseflow.compress.quantize.qat import QuantLayer, set_enabled
 from sparseflow.data import ImageSet
@@ -72,7 +73,8 @@ def finetune_triseg(config: FinetuneConfig, *, progress: bool = True) -> dict[st
     acc_teacher = accuracy(teacher, splits.val, device)
     acc_frozen = student_accuracy(teacher, points, codes, mode, splits.val, device)
     other = config.teacher
-    guide = _unrounded(graph if other is None else _read(other, find_qat(other, config.out)).graph, device)
+    plain = _unrounded(graph if other is None else _read(other, find_qat(other, config.out)).graph, device)
+    hint = _Hint(graph, plain, list(points.values()), config.hint) if config.hint else None
     net = SegmentedNet(graph, points, codes, mode=mode, window=config.window)
     start = {key: value.detach().clone() for key, value in net.state_dict().items()}
     tuned = _Tuned(net, in_half=config.precision in ("auto", "bfloat16") and device.type == "cuda")
@@ -116,10 +118,12 @@ def finetune_triseg(config: FinetuneConfig, *, progress: bool = True) -> dict[st
         write(line["val"])
 
     lines = fit(
-        tuned, config, train, splits.val, codes=[net.real], code_lr=config.code_lr, guide=guide,
-        before_epoch=before_epoch, after_step=net.settle, judge_start=True, kept=keep,
-        progress=progress,
+        tuned, config, train, splits.val, codes=[net.real], code_lr=config.code_lr, guide=_guide(plain),
+        extra=hint,
+        before_epoch=before_epoch, after_step=net.settle, judge_start=True, kept=keep, progress=progress,
     )  # fmt: skip
+    if hint is not None:
+        hint.remove()
     for m in graph.modules():
         if isinstance(m, WeightFakeQuantize):
             m.observing = False
@@ -230,7 +234,8 @@ def _read(model: str, path: Path) -> QatNet:
     return read_qat(path, builder=builder)
 
 
-def _unrounded(graph: fx.GraphModule, device: torch.device) -> Guide:
+def _unrounded(graph: fx.GraphModule, device: torch.device) -> fx.GraphModule:
+    """Return a copy for inference that rounds no activation, in bfloat16 on CUDA."""
     plain = copy.deepcopy(graph).eval().requires_grad_(False)
     set_enabled(plain, False)
     for m in plain.modules():
@@ -238,14 +243,49 @@ def _unrounded(graph: fx.GraphModule, device: torch.device) -> Guide:
             m.layer, m.bn = nn.utils.fuse_conv_bn_eval(m.layer, m.bn), None
     # Weights are cast once here; autocast would cast them at every step.
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-    plain = plain.to(device=device, dtype=dtype, memory_format=layout_of(device))  # type: ignore[call-overload]
+    return plain.to(device=device, dtype=dtype, memory_format=layout_of(device))  # type: ignore[call-overload,no-any-return]
+
+
+def _guide(plain: fx.GraphModule) -> Guide:
+    dtype = next(plain.parameters()).dtype
 
     def guide(x: Tensor) -> Tensor:
-        with torch.no_grad(), torch.autocast(device.type, enabled=False):
+        with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
             said: Tensor = plain(x.to(dtype))
             return said
 
     return guide
+
+
+class _Hint:
+    """How far the maps of some points of a network are from those of another that saw the same batch."""
+
+    def __init__(self, tuned: nn.Module, plain: nn.Module, points: Sequence[str], weight: float) -> None:
+        self.weight = weight / len(points)
+        self.maps: tuple[dict[str, Tensor], dict[str, Tensor]] = {}, {}
+        self.hooks = [
+            known[point].register_forward_hook(partial(self._keep, maps, point))
+            for known, maps in zip((quantizers(tuned), quantizers(plain)), self.maps, strict=True)
+            for point in points
+        ]
+
+    @staticmethod
+    def _keep(maps: dict[str, Tensor], point: str, _: nn.Module, __: Any, out: Tensor) -> None:
+        maps[point] = out
+
+    def __call__(self) -> Tensor:
+        mine, theirs = self.maps
+        parts = [
+            (mine[point] - other).square().sum(dtype=torch.float32) / other.square().sum(dtype=torch.float32)
+            for point, other in theirs.items()
+        ]
+        for maps in self.maps:
+            maps.clear()
+        return self.weight * torch.stack(parts).sum()
+
+    def remove(self) -> None:
+        for hook in self.hooks:
+            hook.remove()
 
 
 class _Tuned(nn.Module):

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save
-from torch import nn
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from sparseflow.data import ImageSet
@@ -70,6 +70,7 @@ def fit(
     codes: Iterable[nn.Parameter] = (),
     code_lr: float = 0.0,
     guide: Guide | None = None,
+    extra: Callable[[], Tensor] | None = None,
     before_epoch: Callable[[float], bool] | None = None,
     after_step: Callable[[], None] | None = None,
     may_keep: Callable[[float], bool] | None = None,
@@ -91,6 +92,7 @@ def fit(
         codes: parameters in units of codes, which are trained at a rate of their own.
         code_lr: that rate, at its peak.
         guide: what `config.kd_weight` of the loss learns from.
+        extra: returns what is added to the loss, once model and guide have seen a batch.
         before_epoch: told the share that is done before an epoch; returns whether it changed what a step does.
         after_step: called after a step, as to move codes back into their order; reads nothing back from the device.
         may_keep: tells from the share that is done whether an epoch's weights may be kept; any if None.
@@ -143,7 +145,7 @@ def fit(
             _write_best(config, model)
             if kept is not None:
                 kept(model.eval(), {"epoch": -1, "val": best})
-        step = Step(model, config, train, optimizer, size=size, cast=cast, guide=guide, after=after)
+        step = Step(model, config, train, optimizer, size=size, cast=cast, guide=guide, extra=extra, after=after)
         calm = False
         share = done(epoch * steps)
         # Starting may take all of the time there is; one step is always made.

@@ -51,6 +51,7 @@ class Step:
         size: images a step.
         cast: what calls of the network are wrapped in.
         guide: what `config.kd_weight` of the loss learns from.
+        extra: returns what is added to the loss, once model and guide have seen a batch.
         after: called after each step, as to move codes back into their order; reads nothing back.
 
     Attributes:
@@ -69,11 +70,12 @@ class Step:
         size: int,
         cast: Callable[[], Any],
         guide: Guide | None = None,
+        extra: Callable[[], Tensor] | None = None,
         after: Callable[[], None] | None = None,
     ) -> None:
         device = next(model.parameters()).device
         self.model, self.config, self.optimizer, self.cast = model, config, optimizer, cast
-        self.guide, self.after = guide, after
+        self.guide, self.extra, self.after = guide, extra, after
         self.call: Callable[[Tensor], Tensor] = torch.compile(model, dynamic=False) if config.compile else model
         self.pixels, self.labels = images.images.to(device), images.labels.to(device)
         self.mean, self.std = (
@@ -161,6 +163,8 @@ class Step:
             loss = torch.lerp(other, loss, self.own)
         if said is not None:
             loss = torch.lerp(loss, distilled(logits, said.float(), config.kd_t), config.kd_weight)
+        if self.extra is not None:
+            loss = loss + self.extra()
         if clear:
             self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
