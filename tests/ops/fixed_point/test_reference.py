@@ -267,4 +267,4 @@ def test_scan_refuses_codes_beyond_eight_bits() -> None:
         given = [one, one, n, n, one, one]
         given[bad] = given[bad] + 128
         with pytest.raises(DataError):
-            fp.scan(*given, tables())
+            fp.scan(given[0], given[1], given[2], given[3], given[4], given[5], tables())
