@@ -27,12 +27,13 @@ def seen(monkeypatch):
         }  # fmt: skip
 
     monkeypatch.setattr(forecast, "train_forecaster", take)
+    monkeypatch.setattr("sparseflow.recipes.forecast.page.forecast_page", lambda *_, **__: {})
     return found
 
 
 def test_the_help_shows_every_command():
     text = call("--help").output
-    for name in ("train", "eval", "table", "predict"):
+    for name in ("train", "eval", "table", "report", "demo", "predict"):
         assert name in text
         result = call(name, "--help")
         assert result.exit_code == 0
@@ -92,6 +93,17 @@ def test_the_whole_way(tmp_path):
     assert json.loads(result.stdout)["mse"] == record["test"]["mse"]
     text = call("eval", "--checkpoint", record["file"], "--checkpoint", record["file"]).stdout
     assert f"{record['test']['windows']} windows, mean of 2: MSE {record['test']['mse']:.4f} ± 0.0000" in text
+    page = tmp_path / "out" / "waves_4_official_seed2021" / "report.html"
+    assert f"--checkpoint {record['file']}" in page.read_text()
+    page.unlink()
+    told = call("report", "--checkpoint", record["file"], "--out", tmp_path / "page", "--moments", "1").stdout
+    assert (
+        told.splitlines()[0]
+        == f"MSE {record['test']['mse']:.3f}, MAE {record['test']['mae']:.3f} on all 29 test windows"
+    )
+    assert (tmp_path / "page" / "report.html").read_text().count('<svg class="ahead"') == 3
+    assert call("train", path, "--no-page").exit_code == 0
+    assert not page.exists()
     text = call("table", tmp_path / "out", "--out", tmp_path / "t.json").stdout
     assert f"mean of 1: MSE {record['test']['mse']:.4f}, MAE" in text
     assert json.loads((tmp_path / "t.json").read_text())["runs"][0]["mse"] == record["test"]["mse"]
@@ -141,3 +153,17 @@ def test_a_missed_target_is_told_and_fails_where_asked(monkeypatch):
         assert "0 of 1 checks hold" in result.stdout
         assert call(*line, "--check").exit_code == 1
     assert list(seen[0]) == ["cmamba_etth1_96"]
+
+
+def test_the_demo_is_the_page_of_what_ships(monkeypatch, tmp_path):
+    seen = []
+
+    def take(names, folder, **more):
+        seen.append((names, folder, more["moments"], more["command"]))
+        return {"headline": "h", "files": ["f"]}
+
+    monkeypatch.setattr("sparseflow.recipes.forecast.page.forecast_page", take)
+    assert call("demo", "--out", tmp_path).stdout == "h\nf\n"
+    again = "sparseflow forecast report --checkpoint cmamba_etth1_96 --moments 5"
+    assert seen == [(["cmamba_etth1_96"], str(tmp_path), 5, again)]
+    assert json.loads(call("demo", "--json").stdout) == {"headline": "h", "files": ["f"]}

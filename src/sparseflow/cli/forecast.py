@@ -88,9 +88,10 @@ def train(
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.", show_default="auto")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed.", show_default="2021")] = None,
     out: Annotated[str | None, typer.Option(help="Folder of the runs.", show_default="outputs/forecast")] = None,
+    page: Annotated[bool, typer.Option("--page/--no-page", help="Write report.html beside the checkpoint.")] = True,
     json_: Json = False,
 ) -> None:
-    """Train a forecaster until the loss on val stops falling; writes `forecaster.safetensors`.
+    """Train a forecaster until the loss on val stops falling; writes `forecaster.safetensors` and a page.
 
     The defaults are the published ones for ETTh1. The state is saved after every epoch: the same command goes on after
     Ctrl-C or a kill.
@@ -127,6 +128,17 @@ def train(
     if sizes := {k: v for k, v in network.items() if v is not None}:
         settings = ForecastConfig.from_dict(settings.to_dict(all=True) | {"model_args": settings.model_args | sizes})
     record = train_forecaster(settings, progress=not json_)
+    if page:
+        from sparseflow.recipes.forecast.page import forecast_page
+
+        part = "test" if "test" in record else "val"
+        forecast_page(
+            [record["file"]],
+            settings.folder,
+            split=part,
+            device=settings.device,
+            command=_command(record, split=None if part == "test" else part),
+        )
     if json_:
         typer.echo(json.dumps(record, indent=2))
         return
@@ -135,6 +147,8 @@ def train(
         test = record["test"]
         typer.echo(f"test, {test['windows']} windows: MSE {test['mse']:.4f}, MAE {test['mae']:.4f}")
     typer.echo(record["file"])
+    if page:
+        typer.echo(settings.folder / "report.html")
 
 
 @app.command("eval")
@@ -169,6 +183,60 @@ def evaluate(
         for one in body["runs"]:
             typer.echo(f"{one['file']}: MSE {one['mse']:.4f}, MAE {one['mae']:.4f}")
     _tell(body, check, json_)
+
+
+@app.command()
+def report(
+    checkpoint: Checkpoints = None,
+    out: Annotated[str, typer.Option(help="Folder for report.html and report.json.")] = "runs/forecast",
+    data: Annotated[
+        str | None, typer.Option(help="File of the data set, or its folder.", show_default="as in the training")
+    ] = None,
+    split: Annotated[str, typer.Option(help="test, val or train.")] = "test",
+    moments: Annotated[int, typer.Option(callback=positive, help="Windows to draw.")] = 3,
+    device: Device = "auto",
+    json_: Json = False,
+) -> None:
+    """Write the page of one forecaster, or of several seeds of one task.
+
+    Forecasts against truth, the table of results beside naive forecasts, errors by variate and by distance, and the
+    loss of every epoch.
+
+    **Examples**
+
+    - `sparseflow forecast report` — the forecaster that ships
+    - `sparseflow forecast report --checkpoint a.safetensors --checkpoint b.safetensors --out runs/etth1`
+    """
+    import json
+
+    from sparseflow.recipes.forecast.page import forecast_page
+
+    names = checkpoint or list(SHIPPED)
+    command = _command(
+        *({"file": name} for name in names), data=data, split=None if split == "test" else split, moments=moments
+    )  # fmt: skip
+    body = forecast_page(names, out, data=data, split=split, device=device, moments=moments, command=command)
+    if json_:
+        typer.echo(json.dumps(body, ensure_ascii=False))
+        return
+    typer.echo(body["headline"])
+    typer.echo(body["files"][0])
+
+
+@app.command()
+def demo(
+    out: Annotated[str, typer.Option(help="Folder for report.html and report.json.")] = "runs/forecast",
+    json_: Json = False,
+) -> None:
+    """Forecast with the network that ships: all test windows of ETTh1 scored, some drawn, and one page.
+
+    Nothing is downloaded or trained; less than a minute on two cores.
+
+    **Examples**
+
+    - `sparseflow forecast demo`
+    """
+    report(out=out, moments=5, json_=json_)
 
 
 @app.command()
@@ -263,6 +331,15 @@ def _predict_windows(checkpoint: str, input: str, out: Path | None, device: str,
         typer.echo(json.dumps({"shape": list(y.shape)} if out is not None else {"values": y.tolist()}))
     else:
         typer.echo(f"output: {tuple(y.shape)}" + ("" if out is None else f": {out}"))
+
+
+def _command(*records: dict[str, Any], **more: object) -> str:
+    """Return the command line that makes a page again."""
+    import shlex
+
+    parts = [word for record in records for word in ("--checkpoint", str(record["file"]))]
+    given = [word for name, value in more.items() if value is not None for word in (f"--{name}", str(value))]
+    return shlex.join(["sparseflow", "forecast", "report", *parts, *given])
 
 
 def _tell(body: dict[str, Any], check: bool, json_: bool) -> None:

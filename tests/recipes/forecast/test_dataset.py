@@ -13,6 +13,7 @@ def test_the_shipped_series_is_divided_as_published():
     task = open_task(ForecastConfig())
     assert {k: len(v) for k, v in task.parts.items()} == {"train": 8449, "val": 2785, "test": 2785}
     assert (task.name, task.columns[-1], task.targets) == ("ETTh1", "OT", tuple(range(7)))
+    assert [task.dates[task.starts[s]] for s in ("train", "test")] == ["2016-07-01 00:00:00", "2017-10-20 00:00:00"]
     x, y = task.part("test").take(torch.tensor([2784]))
     assert (x.shape, y.shape) == ((1, 7, 96), (1, 7, 96))
     want = (ett().values[14399] - task.scaler.mean) / task.scaler.std

@@ -5,7 +5,7 @@ from torch import nn
 
 from sparseflow.data import Pairs, Windows
 from sparseflow.errors import MeasurementError
-from sparseflow.recipes.forecast.score import score
+from sparseflow.recipes.forecast.score import errors, score
 
 
 class Last(nn.Module):
@@ -33,6 +33,13 @@ def test_all_windows_count_as_in_a_plain_loop(batch, targets):
     assert found.mae == pytest.approx(np.abs(errors).mean(), rel=1e-6)
     assert model.training
     assert found.to_dict() == {"mse": found.mse, "mae": found.mae, "windows": 32}
+
+
+def test_errors_are_told_by_variate_and_distance():
+    pool = Pairs(x=torch.zeros(3, 2, 5), y=torch.tensor([[[1.0, 2.0], [3.0, -4.0]]]).expand(3, 2, 2))
+    found = errors(lambda x: torch.zeros(len(x), 2, 2), pool, batch_size=2)
+    assert found.tolist() == [[[1.0, 4.0], [9.0, 16.0]], [[1.0, 2.0], [3.0, 4.0]]]
+    assert errors(lambda x: torch.zeros(len(x), 2, 2), pool, targets=(1,)).tolist() == [[[9.0, 16.0]], [[3.0, 4.0]]]
 
 
 def test_a_forecast_that_is_not_finite_is_no_score():

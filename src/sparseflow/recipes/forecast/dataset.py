@@ -1,6 +1,6 @@
 """The windows that a configuration trains, chooses and tests on."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
@@ -40,6 +40,8 @@ class Task:
         columns: names of the variates.
         targets: indices of those that are scored; all of them if none were named.
         scaler: of the series; None for windows that come as they are.
+        dates: of all readings of the series, as they stand in the file; None without.
+        starts: reading at which each split's first window begins.
     """
 
     name: str
@@ -47,6 +49,8 @@ class Task:
     columns: tuple[str, ...]
     targets: tuple[int, ...]
     scaler: Scaler | None
+    dates: tuple[str, ...] | None = None
+    starts: dict[str, int] = field(default_factory=dict)
 
     def part(self, split: str) -> Pool:
         """Return the windows of a split.
@@ -102,6 +106,8 @@ def open_task(config: ForecastConfig, scaler: Scaler | None = None) -> Task:
         columns=series.columns,
         targets=tuple(series.columns.index(t) for t in config.targets or series.columns),
         scaler=split.scaler,
+        dates=series.dates,
+        starts={"train": 0, "val": ends[0] - config.seq_len, "test": ends[1] - config.seq_len},
     )
 
 

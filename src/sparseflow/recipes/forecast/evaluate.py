@@ -6,12 +6,30 @@ from typing import Any
 
 from sparseflow.errors import ConfigError
 from sparseflow.recipes.device import device_of, multiply_as
-from sparseflow.recipes.forecast.checkpoint import load_forecaster
-from sparseflow.recipes.forecast.dataset import open_task
+from sparseflow.recipes.forecast.checkpoint import Forecaster, load_forecaster
+from sparseflow.recipes.forecast.dataset import Task, open_task
 from sparseflow.recipes.forecast.results import is_benchmark, summarize
 from sparseflow.recipes.forecast.score import score
 
-__all__ = ["evaluate"]
+__all__ = ["evaluate", "open_forecaster"]
+
+
+def open_forecaster(path: str, data: str | None = None) -> tuple[Forecaster, Task]:
+    """Return a forecaster and the windows of its data, scaled as in its training.
+
+    Args:
+        path: name of a shipped forecaster or file of `train_forecaster`.
+        data: file or folder of the data set; None for where it lay in the training, or the ETTh1 that ships.
+
+    Raises:
+        ConfigError: the data has other columns.
+        DataError: the checkpoint or the data cannot be read.
+    """
+    found = load_forecaster(path)
+    task = open_task(found.config if data is None else replace(found.config, data=data), found.scaler)
+    if task.columns != found.columns:
+        raise ConfigError(f"{path} forecasts {', '.join(found.columns)}; the data holds {', '.join(task.columns)}")
+    return found, task
 
 
 def evaluate(
@@ -49,11 +67,8 @@ def evaluate(
     where = device_of(device)
     runs: list[dict[str, Any]] = []
     for path in checkpoints:
-        found = load_forecaster(path)
-        config = found.config if data is None else replace(found.config, data=data)
-        task = open_task(config, found.scaler)
-        if task.columns != found.columns:
-            raise ConfigError(f"{path} forecasts {', '.join(found.columns)}; the data holds {', '.join(task.columns)}")
+        found, task = open_forecaster(path, data)
+        config = found.config
         pool = task.part(split).to(where)
         model = found.model.to(where)
         with multiply_as(precision, where) as cast, cast():
