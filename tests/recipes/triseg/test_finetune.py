@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -228,3 +230,14 @@ def test_hints_are_the_distance_of_the_maps_and_pull_them_together(tmp_path):
     assert record["config"]["hint"] == 1.0
     with pytest.raises(ConfigError, match="leave teacher out"):
         config(tmp_path, hint=1.0, teacher="vgg16")
+
+
+def test_a_checkpoint_by_its_path_is_tuned_into_the_folder_of_results(tmp_path):
+    start(tmp_path / "in")
+    out = tmp_path / "out"
+    record = finetune_triseg(
+        config(out, model=str(tmp_path / "in" / QAT.format(model="lenet5")), epochs=1), progress=False
+    )
+    assert Path(record["file"]) == out / "lenet5_finetuned_pass_seed0.safetensors"
+    assert Path(record["result"]).is_relative_to(out)
+    assert sorted(p.name for p in (tmp_path / "in").iterdir()) == ["lenet5_qat_preconvert.safetensors"]

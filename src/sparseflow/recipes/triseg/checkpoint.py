@@ -80,11 +80,13 @@ class QatNet:
 
 
 def network_name(model: str) -> str:
-    """Return the name under which files of a network lie: that of the zoo, or of the user's function.
+    """Return the name under which files of a network lie: that of the zoo, of the user's function, or of a checkpoint.
 
-    >>> network_name("vgg16"), network_name("nets/mine.py:small")
-    ('vgg16', 'small')
+    >>> network_name("vgg16"), network_name("nets/mine.py:small"), network_name("out/nin_qat_preconvert.safetensors")
+    ('vgg16', 'small', 'nin')
     """
+    if model.endswith(".safetensors"):
+        return Path(model).stem.removesuffix("_qat_preconvert")
     return model.rpartition(":")[2]
 
 
