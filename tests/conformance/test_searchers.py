@@ -8,6 +8,7 @@ from sparseflow.records import Key, Store
 from sparseflow.search import (
     CMAES,
     GP,
+    NSGA2,
     PPO,
     TPE,
     Budget,
@@ -177,6 +178,12 @@ class TestTPE(SearcherSuite):
     def make(self, space, seed):
         pytest.importorskip("optuna")
         return TPE(space, seed=seed, startup=4)
+
+
+class TestNSGA2(SearcherSuite):
+    def make(self, space, seed):
+        pytest.importorskip("optuna")
+        return NSGA2(space, seed=seed, population=4)
 
 
 class TestGP(SearcherSuite):

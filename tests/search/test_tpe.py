@@ -5,7 +5,7 @@ import statistics
 import pytest
 
 from sparseflow.errors import ConfigError
-from sparseflow.search import GP, TPE, Failure, LogFloat, Random, Score, Space, Trial
+from sparseflow.search import GP, NSGA2, TPE, Failure, LogFloat, Random, Score, Space, Trial
 from tests.search_problems import WIDE, best_after, ordered_codes, smooth
 
 optuna = pytest.importorskip("optuna")
@@ -23,9 +23,19 @@ def test_a_gaussian_process_needs_few_trials():
     assert best_after(GP(WIDE, seed=0), smooth, 18)[0] < 60
 
 
-@pytest.mark.parametrize("kind", [TPE, GP])
-def test_codes_stay_ordered(kind):
-    searcher = kind(CODES, seed=0, startup=5)
+def test_a_population_improves():
+    bred = statistics.median(best_after(NSGA2(WIDE, seed=s, population=10), smooth, 200)[0] for s in range(3))
+    drawn = statistics.median(best_after(Random(WIDE, seed=s), smooth, 200)[0] for s in range(3))
+    assert bred < drawn
+    with pytest.raises(ConfigError, match="population is 1"):
+        NSGA2(WIDE, population=1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"), [(TPE, {"startup": 5}), (GP, {"startup": 5}), (NSGA2, {"population": 3})]
+)
+def test_codes_stay_ordered(kind, settings):
+    searcher = kind(CODES, seed=0, **settings)
     for _ in range(8):
         (trial,) = searcher.ask(1)
         assert CODES.reasons(trial.params) == []

@@ -130,7 +130,7 @@ def search(
     method: Annotated[
         str | None,
         typer.Option(
-            help="default, cmaes-dp, coordinate, cmaes, tpe, gp, evolution, random, ppo, or ppo-original.",
+            help="default, cmaes-dp, coordinate, cmaes, tpe, gp, evolution, nsga2, random, ppo, or ppo-original.",
             show_default="default",
         ),
     ] = None,

@@ -94,6 +94,9 @@ def bench(
     ] = None,
     batch_size: options.BatchSize = None,
     threads: Annotated[int | None, typer.Option(callback=positive, help="Threads.", show_default="torch's own")] = None,
+    jobs: Annotated[
+        int | None, typer.Option(callback=positive, help="Searches that run at a time.", show_default="1")
+    ] = None,
     out: Annotated[
         str | None, typer.Option(metavar="FILE", help="Also write the JSON there.", show_default=False)
     ] = None,
@@ -119,7 +122,8 @@ def bench(
     settings = read_settings(
         TriSegBenchConfig, config, model=model, data=data, out=checkpoints, suites=tuple(suite) if suite else None,
         methods=tuple(method) if method else None, seeds=seeds, episodes=episodes,
-        original_episodes=original_episodes, batch_size=batch_size, threads=threads, report=out, device=device,
+        original_episodes=original_episodes, batch_size=batch_size, threads=threads, jobs=jobs, report=out,
+        device=device,
     )  # fmt: skip
     body = run(settings, progress=not json_)
     if json_:

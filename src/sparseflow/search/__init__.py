@@ -12,7 +12,7 @@ from sparseflow.search.parameter import Categorical, Integer, LogFloat, Ordered,
 from sparseflow.search.relay import Leg, Relay
 from sparseflow.search.searchers import Evolution, Exhaustive, Random
 from sparseflow.search.space import Constraint, Params, Space, canonical
-from sparseflow.search.tpe import GP, TPE
+from sparseflow.search.tpe import GP, NSGA2, TPE
 from sparseflow.search.trial import (
     Budget,
     Evaluate,
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CMAES",
     "GP",
+    "NSGA2",
     "PPO",
     "TPE",
     "Between",

@@ -1,4 +1,4 @@
-"""Optuna's samplers behind ask and tell: tree-structured Parzen estimator and Gaussian process."""
+"""Optuna's samplers behind ask and tell: tree-structured Parzen estimator, Gaussian process and NSGA-II."""
 
 import warnings
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ from sparseflow.search.proposer import Learner
 from sparseflow.search.space import Params, Space
 from sparseflow.search.trial import Outcome, Score
 
-__all__ = ["GP", "TPE"]
+__all__ = ["GP", "NSGA2", "TPE"]
 
 
 class _Sampled(Learner[Any]):
@@ -103,6 +103,30 @@ class GP(_Sampled):
                 seed=seed % 2**32, n_startup_trials=startup, deterministic_objective=True
             )
         super().__init__(space, sampler, optuna, seed, start, tries=2)
+
+
+class NSGA2(_Sampled):
+    """NSGA-II with one objective: a population that crosses and mutates, and keeps the best of parents and children.
+
+    Args:
+        space: what may be tried.
+        seed: seed of all draws.
+        start: parameters to try first.
+        population: trials of a generation.
+
+    Raises:
+        ConfigError: `start` is not in the space, or `population` is below 2.
+        UnsupportedError: package optuna is not installed.
+
+    Source: Deb et al., IEEE Transactions on Evolutionary Computation 6(2), 2002; package optuna, `NSGAIISampler`.
+    """
+
+    def __init__(self, space: Space, *, seed: int = 0, start: Params | None = None, population: int = 30) -> None:
+        if population < 2:
+            raise ConfigError(f"population is {population}; expected at least 2")
+        optuna = extra("optuna", "an NSGA-II search")
+        sampler = optuna.samplers.NSGAIISampler(seed=seed % 2**32, population_size=population)
+        super().__init__(space, sampler, optuna, seed, start, tries=10)
 
 
 def _needs(startup: int, wanted: str) -> ModuleType:

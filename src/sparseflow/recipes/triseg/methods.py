@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from sparseflow.compress.approximate import CodeSpace
 from sparseflow.errors import ConfigError
-from sparseflow.search import CMAES, GP, TPE, Coordinate, Evolution, Leg, Random, Relay, Searcher
+from sparseflow.search import CMAES, GP, NSGA2, TPE, Coordinate, Evolution, Leg, Random, Relay, Searcher
 from sparseflow.search.ppo import PPO, PPOSettings
 from sparseflow.search.space import Params
 
@@ -130,6 +130,11 @@ _ALL = (
         name="evolution",
         summary="regularised evolution",
         make=lambda task: Evolution(task.space.space, seed=task.seed),
+    ),
+    Method(
+        name="nsga2",
+        summary="NSGA-II with the reward as its objective",
+        make=lambda task: NSGA2(task.space.space, seed=task.seed),
     ),
     Method(
         name="random",

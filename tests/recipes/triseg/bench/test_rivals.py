@@ -1,6 +1,12 @@
 """Medians and checks of a comparison of searchers."""
 
-from sparseflow.recipes.triseg.bench.rivals import SearchRow, medians, rival_checks
+import pytest
+
+from sparseflow.recipes.triseg.bench.rates import images_for
+from sparseflow.recipes.triseg.bench.rivals import SearchRow, medians, rival_checks, run_apart, run_rivals
+from sparseflow.recipes.triseg.problem import pose
+from sparseflow.recipes.triseg.search_config import SearchConfig
+from tests.triseg_teachers import save_teacher
 
 
 def row(method: str, seed: int, *best: float) -> SearchRow:
@@ -28,3 +34,17 @@ def test_a_rival_that_wins_fails_the_check() -> None:
     assert [ok for name, ok in checks.items() if "that of cmaes," in name] == [True]
     assert [ok for name, ok in checks.items() if "that of random," in name] == [False]
     assert [ok for name, ok in checks.items() if "at 100" in name] == [True]
+
+
+def test_searches_in_processes_find_what_searches_in_turn_find(tmp_path) -> None:
+    pytest.importorskip("cmaes")
+    save_teacher(tmp_path, steps=2)
+    config = SearchConfig(model="lenet5", out=str(tmp_path), device="cpu", episodes=4, batch_size=8, calib_batches=1)
+    tasks = [(config, "default", 0), (config, "random", 1), (config, "ppo-original", 2)]
+    problem = pose(config)
+    here = run_rivals(problem, problem.evaluator(images_for(problem, 8)), tasks, progress=False)
+    apart = run_apart(tasks, jobs=2, progress=False)
+    assert [(row.method, row.seed, row.masks) for row in apart] == [
+        ("default", 0, "relative"), ("random", 1, "relative"), ("ppo-original", 2, "seed"),
+    ]  # fmt: skip
+    assert [row.best for row in apart] == [pytest.approx(row.best) for row in here]

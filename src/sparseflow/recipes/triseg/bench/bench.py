@@ -15,7 +15,7 @@ from sparseflow.recipes.checks import Check, checks_body
 from sparseflow.recipes.triseg.bench.engine import engine_checks, time_engine
 from sparseflow.recipes.triseg.bench.exact import exact_checks
 from sparseflow.recipes.triseg.bench.rates import images_for, rate_checks, time_scores, time_update
-from sparseflow.recipes.triseg.bench.rivals import medians, rival_checks, run_rivals
+from sparseflow.recipes.triseg.bench.rivals import medians, rival_checks, run_apart, run_rivals
 from sparseflow.recipes.triseg.methods import method_named
 from sparseflow.recipes.triseg.problem import Problem, inputs_of, pose
 from sparseflow.recipes.triseg.search_config import SearchConfig
@@ -26,7 +26,7 @@ from sparseflow.report.files import prepare_folder, write_atomic
 __all__ = ["SUITES", "TriSegBenchConfig", "bench"]
 
 SUITES = ("exact", "rate", "search", "engine")
-RIVALS = ("default", "cmaes-dp", "cmaes", "tpe", "evolution", "random", "ppo", "ppo-original")
+RIVALS = ("default", "cmaes-dp", "cmaes", "tpe", "evolution", "nsga2", "random", "ppo", "ppo-original")
 PROTOCOL = (
     "All searchers score configurations on the same images with the same evaluator, in the ranges 'relative', the "
     "earlier project's PPO in its own; a reward is the best of all that were scored, and the median is taken over the "
@@ -56,6 +56,8 @@ class TriSegBenchConfig:
         histograms: random histograms for the optimum.
         device: "auto", "cpu" or "cuda".
         threads: of torch on CPUs; None leaves them.
+        jobs: searches of the comparison that run at a time, each in a process of its own that has its part of the
+            threads; their scores are the same, their seconds are not.
         report: file for the JSON, or None.
 
     Raises:
@@ -77,6 +79,7 @@ class TriSegBenchConfig:
     histograms: int = 1000
     device: str = "auto"
     threads: int | None = None
+    jobs: int = 1
     report: str | None = None
 
     def __post_init__(self) -> None:
@@ -96,6 +99,7 @@ class TriSegBenchConfig:
             "rate_images",
             "rate_candidates",
             "threads",
+            "jobs",
         ):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -127,6 +131,8 @@ def bench(config: TriSegBenchConfig, *, splits: Splits | None = None, progress: 
         ConfigError: no such network or device.
         DataError: the checkpoint or the images cannot be read.
     """
+    if splits is not None and config.jobs > 1:
+        raise ConfigError("every one of several processes opens its images; give data in place of splits")
     began = time.perf_counter()
     if config.report is not None:
         prepare_folder(Path(config.report).parent)
@@ -186,7 +192,15 @@ def _engine(config: TriSegBenchConfig, problem: Problem) -> tuple[list[Check], d
 
 def _searches(config: TriSegBenchConfig, problem: Problem, progress: bool) -> tuple[list[Check], dict[str, Any]]:
     evaluator = problem.evaluator(images_for(problem, config.batch_size))
-    rows = run_rivals(problem, evaluator, config.search, config.methods, range(config.seeds), progress=progress)
+    tasks = [(config.search, method, seed) for seed in range(config.seeds) for method in config.methods]
+    if config.original_episodes:
+        long = replace(config.search, episodes=config.original_episodes)
+        tasks.insert(0, (long, "ppo-original", 0))
+    if config.jobs > 1:
+        found = run_apart(tasks, jobs=config.jobs, progress=progress)
+    else:
+        found = run_rivals(problem, evaluator, tasks, progress=progress)
+    rows = found[len(found) - config.seeds * len(config.methods) :]
     checks = rival_checks(rows)
     start = float(evaluator.score(problem.start[None]).reward)
     body: dict[str, Any] = {
@@ -195,7 +209,5 @@ def _searches(config: TriSegBenchConfig, problem: Problem, progress: bool) -> tu
         "rows": [row.to_dict() for row in rows],
     }
     if config.original_episodes:
-        long = replace(config.search, episodes=config.original_episodes)
-        beside = run_rivals(problem, evaluator, long, ("ppo-original",), (0,), progress=progress)
-        body["documented"] = [row.to_dict() for row in beside]
+        body["documented"] = [found[0].to_dict()]
     return checks, body

@@ -3,20 +3,27 @@
 import statistics
 import time
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from multiprocessing import get_context
 from typing import Any
 
+import torch
 from tqdm import tqdm
 
 from sparseflow.compress.approximate import Evaluator
 from sparseflow.recipes.checks import Check
+from sparseflow.recipes.triseg.bench.rates import images_for
 from sparseflow.recipes.triseg.methods import method_named
-from sparseflow.recipes.triseg.problem import Problem, remasked
+from sparseflow.recipes.triseg.problem import Problem, pose, remasked
 from sparseflow.recipes.triseg.search import explore, improvements
 from sparseflow.recipes.triseg.search_config import SearchConfig
 from sparseflow.search import Score
 
-__all__ = ["MARKS", "SearchRow", "medians", "rival_checks", "run_rivals"]
+__all__ = ["MARKS", "SearchRow", "Task", "medians", "rival_checks", "run_apart", "run_rivals"]
+
+Task = tuple[SearchConfig, str, int]
+"""Settings with the budget, the method and the seed of one search."""
 
 MARKS = (1, 10, 25, 50, 100, 150, 200, 300, 400, 500, 600, 1000, 2000, 3000, 5000, 7000, 10_000)
 
@@ -54,47 +61,66 @@ class SearchRow:
 
 
 def run_rivals(
-    problem: Problem,
-    evaluator: Evaluator,
-    config: SearchConfig,
-    methods: Sequence[str],
-    seeds: Sequence[int],
-    *,
-    progress: bool = True,
+    problem: Problem, evaluator: Evaluator, tasks: Sequence[Task], *, progress: bool = True
 ) -> list[SearchRow]:
-    """Run searchers for the budget of `config`, each with each seed, in the ranges that each has by default.
+    """Run searches, each in the ranges that its method has by default.
 
     Args:
         problem: what is searched.
         evaluator: scores it, alike for all.
-        config: budget and settings.
-        methods: names of the searchers.
-        seeds: their seeds.
+        tasks: settings with the budget, method and seed of each.
         progress: show a bar.
     """
-    rows = []
-    jobs = [(method, seed) for seed in seeds for method in methods]
-    for name, seed in tqdm(jobs, desc=f"{config.episodes} evaluations each", disable=None if progress else True):
-        settings = replace(config, method=name, seed=seed)
-        masks = method_named(name).masks if config.masks is None else config.masks
-        began = time.perf_counter()
-        found = explore(remasked(problem, masks), evaluator, settings, progress=False)
-        seconds = time.perf_counter() - began
-        rewards = [-outcome.value for _, outcome in found.history if isinstance(outcome, Score)]
-        counts = sorted({count for count in MARKS if count <= len(rewards)} | {len(rewards)})
-        best = {count: max(rewards[:count]) for count in counts}
-        rows.append(
-            SearchRow(
-                method=name,
-                seed=seed,
-                budget=config.episodes,
-                masks=masks,
-                best=best,
-                seconds=seconds,
-                history=tuple(map(tuple, improvements(rewards))),
-            )
-        )
-    return rows
+    shown = tqdm(tasks, desc="searches", disable=None if progress else True)
+    return [_run(problem, evaluator, replace(config, method=name, seed=seed)) for config, name, seed in shown]
+
+
+def run_apart(tasks: Sequence[Task], *, jobs: int, progress: bool = True) -> list[SearchRow]:
+    """Run searches in processes of their own, which load network and images once each; same rewards as `run_rivals`.
+
+    Args:
+        tasks: settings with the budget, method and seed of each; the same network and images in all.
+        jobs: processes; each has its part of the threads of torch.
+        progress: show a bar.
+    """
+    threads = max(1, torch.get_num_threads() // jobs)
+    with ProcessPoolExecutor(
+        jobs, mp_context=get_context("spawn"), initializer=_begin, initargs=(tasks[0][0], threads)
+    ) as pool:
+        rows = pool.map(_run_here, tasks)
+        shown = tqdm(rows, total=len(tasks), desc=f"{jobs} searches at a time", disable=None if progress else True)
+        return list(shown)
+
+
+_HERE: dict[str, Any] = {}
+
+
+def _begin(config: SearchConfig, threads: int) -> None:
+    torch.set_num_threads(threads)
+    problem = pose(config)
+    _HERE.update(problem=problem, evaluator=problem.evaluator(images_for(problem, config.batch_size)))
+
+
+def _run_here(task: Task) -> SearchRow:
+    return run_rivals(_HERE["problem"], _HERE["evaluator"], [task], progress=False)[0]
+
+
+def _run(problem: Problem, evaluator: Evaluator, config: SearchConfig) -> SearchRow:
+    masks = method_named(config.method).masks if config.masks is None else config.masks
+    began = time.perf_counter()
+    found = explore(remasked(problem, masks), evaluator, config, progress=False)
+    seconds = time.perf_counter() - began
+    rewards = [-outcome.value for _, outcome in found.history if isinstance(outcome, Score)]
+    counts = sorted({count for count in MARKS if count <= len(rewards)} | {len(rewards)})
+    return SearchRow(
+        method=config.method,
+        seed=config.seed,
+        budget=config.episodes,
+        masks=masks,
+        best={count: max(rewards[:count]) for count in counts},
+        seconds=seconds,
+        history=tuple(map(tuple, improvements(rewards))),
+    )
 
 
 def medians(rows: Sequence[SearchRow], count: int | None = None) -> dict[str, float]:
