@@ -1,0 +1,247 @@
+"""Verilog run by Verilator, in a child process with limits: words into memories, beats in, beats out."""
+
+import hashlib
+import os
+import re
+import shutil
+import struct
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparseflow.errors import ConfigError, MeasurementError, UnsupportedError
+from sparseflow.ir.env import cache_folder, cxx
+
+__all__ = ["RTL", "Design", "Limits", "Pauses", "Simulation", "build", "simulate", "sources", "verilator"]
+
+RTL = Path(__file__).parent / "rtl"
+_BENCH = Path(__file__).parent / "bench"
+_FLAGS = ("-std=c++17", "-O1", "-faligned-new", "-DVM_COVERAGE=0", "-DVM_SC=0", "-DVM_TRACE=0", "-w")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a child process may take.
+
+    Args:
+        seconds: of processor time, and on the clock.
+        memory_bytes: of addresses.
+        cycles: of a simulation, after which it counts as stuck.
+    """
+
+    seconds: int = 300
+    memory_bytes: int = 4 * 2**30
+    cycles: int = 100_000_000
+
+    def __post_init__(self) -> None:
+        if min(self.seconds, self.memory_bytes, self.cycles) < 1:
+            raise ConfigError("a limit of a simulation is below 1; give positive ones")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pauses:
+    """Random pauses at the ports.
+
+    Args:
+        inputs: percent of cycles in which no new beat is offered.
+        outputs: percent of cycles in which no beat is taken.
+        seed: of the pauses.
+    """
+
+    inputs: int = 0
+    outputs: int = 0
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.inputs < 100 and 0 <= self.outputs < 100):
+            raise ConfigError("pauses are shares of cycles, from 0 to 99 percent")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Design:
+    """A top module to simulate.
+
+    Args:
+        top: its name; the bench of that name drives it.
+        parameters: of the module.
+        widths: bytes of its pins, for the bench.
+        changes: texts of the sources to replace, each (file, old, new); `old` occurs exactly once. For experiments,
+            as faults that a test has to find.
+    """
+
+    top: str
+    parameters: Mapping[str, int]
+    widths: Mapping[str, int] = field(default_factory=dict)
+    changes: Sequence[tuple[str, str, str]] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Simulation:
+    """What came out.
+
+    Args:
+        beats: bytes of each beat, `[n, bytes]`.
+        at: the cycle in which each was taken, `[n]`.
+        first: the cycle in which the first beat went in.
+    """
+
+    beats: NDArray[np.uint8]
+    at: NDArray[np.uint64]
+    first: int
+
+    @property
+    def cycles(self) -> int:
+        """Cycles from the first beat in to the last beat out, both counted."""
+        return int(self.at[-1]) - self.first + 1 if len(self.at) else 0
+
+
+def verilator() -> str:
+    """Return the path of Verilator.
+
+    Raises:
+        UnsupportedError: it is not installed.
+    """
+    found = shutil.which("verilator")
+    if found is None:
+        raise UnsupportedError("Verilator is not installed; `apt-get install verilator` brings it on Debian and Ubuntu")
+    return found
+
+
+def sources(changes: Sequence[tuple[str, str, str]] = ()) -> dict[str, str]:
+    """Return the Verilog by file name, with some texts replaced.
+
+    Raises:
+        ConfigError: a text to replace does not occur exactly once.
+    """
+    texts = {path.name: path.read_text(encoding="utf-8") for path in sorted(RTL.glob("*.sv"))}
+    for file, old, new in changes:
+        if texts.get(file, "").count(old) != 1:
+            raise ConfigError(f"{old!r} is not exactly once in {file}; name a text that is")
+        texts[file] = texts[file].replace(old, new)
+    return texts
+
+
+def build(design: Design, limits: Limits | None = None) -> Path:
+    """Return the program that simulates a design; made once for equal sources, then found in the cache.
+
+    Raises:
+        UnsupportedError: Verilator or a C++ compiler is missing.
+        MeasurementError: the Verilog or the bench does not compile; has the messages.
+    """
+    limits, tool = limits or Limits(), verilator()
+    compiler = cxx() or shutil.which("g++") or shutil.which("c++")
+    if not compiler:
+        raise UnsupportedError("no C++ compiler; install g++, or name one in CXX")
+    texts = sources(design.changes)
+    bench = {name: (_BENCH / name).read_bytes() for name in ("harness.hpp", f"{design.top}.cpp")}
+    root = _run([tool, "--getenv", "VERILATOR_ROOT"], limits).strip()
+    key = hashlib.sha256(
+        repr((texts, bench, sorted(design.parameters.items()), sorted(design.widths.items()), root, _FLAGS)).encode()
+        + _run([tool, "--version"], limits).encode()
+    ).hexdigest()[:24]
+    folder = cache_folder() / "verilated"
+    program = folder / key
+    if program.is_file():
+        return program
+    folder.mkdir(parents=True, exist_ok=True)
+    include = [f"-I{root}/include", f"-I{root}/include/vltstd", f"-I{_BENCH}"]
+    runtime = [
+        _object(compiler, Path(root) / "include" / f"{name}.cpp", b"", folder, include, limits)
+        for name in ("verilated", "verilated_threads")
+    ]
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        work = Path(place)
+        for name, text in texts.items():
+            (work / name).write_text(text, encoding="utf-8")
+        settings = [f"-G{name}={value}" for name, value in design.parameters.items()]
+        # A fault put in on purpose may leave signals unused or of another width.
+        warnings = ["-Wno-fatal", "-Wno-lint"] if design.changes else ["-Wall", "-Wno-UNUSEDSIGNAL"]
+        command = [tool, "--cc", "-O3", "--x-assign", "unique", "--x-initial", "unique", *warnings]
+        command += ["--Mdir", place, "-y", place, "--top-module", design.top, *settings, str(work / f"{design.top}.sv")]
+        _run(command, limits)
+        model = "".join(f'#include "{path.name}"\n' for path in sorted(work.glob("V*.cpp")))
+        (work / "model.cpp").write_text(model, encoding="utf-8")
+        defines = [f"-D{name}={value}" for name, value in design.widths.items()]
+        # The bench sees nothing of the model but its header, which the faults of a test leave as it is.
+        header = (work / f"V{design.top}.h").read_bytes() + bench["harness.hpp"]
+        driver = _object(
+            compiler, _BENCH / f"{design.top}.cpp", header, folder, [*defines, f"-I{place}", *include], limits
+        )
+        output, model_flags = work / "program", [*_FLAGS, f"-I{place}", *include, str(work / "model.cpp")]
+        _run([compiler, *model_flags, driver, *runtime, "-pthread", "-o", str(output)], limits)
+        os.replace(output, program)
+    return program
+
+
+def simulate(
+    design: Design,
+    sections: Mapping[str, NDArray[np.uint8]],
+    expect: int,
+    *,
+    pauses: Pauses | None = None,
+    limits: Limits | None = None,
+) -> Simulation:
+    """Run a design until a number of beats came out.
+
+    Args:
+        design: what runs.
+        sections: by the name of a memory or stream, its words or beats, `[n, bytes]`.
+        expect: beats that come out.
+        pauses: none if None.
+        limits: of the child process.
+
+    Raises:
+        UnsupportedError: Verilator or a C++ compiler is missing.
+        MeasurementError: it does not compile, is stuck, says more than expected, or breaks the handshake: an output
+            that is not taken must stay.
+    """
+    pauses, limits = pauses or Pauses(), limits or Limits()
+    program = build(design, limits)
+    with tempfile.TemporaryDirectory() as place:
+        stimuli, results = Path(place) / "stimuli", Path(place) / "results"
+        with stimuli.open("wb") as file:
+            for name, beats in {**sections, "expect": np.array([[expect]], "<u4").view(np.uint8)}.items():
+                file.write(struct.pack("<8sII", name.encode(), len(beats), beats.shape[1]))
+                file.write(np.ascontiguousarray(beats, np.uint8).tobytes())
+        shares = [str(pauses.inputs), str(pauses.outputs), str(pauses.seed), str(limits.cycles)]
+        _run([str(program), str(stimuli), str(results), *shares], limits)
+        data = results.read_bytes()
+    _, first, count, width = struct.unpack_from("<QQII", data)
+    beats = np.frombuffer(data, np.uint8, count * width, 24).reshape(count, width)
+    return Simulation(beats=beats, at=np.frombuffer(data, "<u8", count, 24 + count * width), first=first)
+
+
+def _object(compiler: str, source: Path, more: bytes, folder: Path, flags: list[str], limits: Limits) -> str:
+    """Compile a source once for equal texts; `more` is what it depends on besides."""
+    named = [flag for flag in flags if flag.startswith("-D")]
+    stamp = hashlib.sha256(source.read_bytes() + more + repr((compiler, _FLAGS, named)).encode()).hexdigest()[:24]
+    target = folder / f"{source.stem}-{stamp}.o"
+    if not target.is_file():
+        with tempfile.TemporaryDirectory(dir=folder) as place:
+            part = str(Path(place) / "part.o")
+            _run([compiler, *_FLAGS, *flags, "-c", str(source), "-o", part], limits)
+            os.replace(part, target)
+    return str(target)
+
+
+def _run(command: Sequence[str], limits: Limits) -> str:
+    """Run a child process with limits of time and memory; return what it printed."""
+    shell = 'ulimit -t "$1"; ulimit -v "$2"; shift 2; exec "$@"'
+    bounds = [str(limits.seconds), str(limits.memory_bytes // 1024)]
+    name = Path(command[0]).name
+    try:
+        done = subprocess.run(
+            ["/bin/sh", "-c", shell, "sh", *bounds, *command],
+            capture_output=True, text=True, timeout=limits.seconds, check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired as e:
+        raise MeasurementError(f"{name} took more than {limits.seconds} s; raise the limit") from e
+    if done.returncode:
+        last = "\n".join(re.split(r"\n", (done.stderr or done.stdout).strip())[-12:])
+        raise MeasurementError(f"{name} ended with {done.returncode}: {last or 'no message; a limit may be too low'}")
+    return done.stdout
