@@ -224,7 +224,7 @@ class FinetuneConfig(TrainConfig):
     Args:
         config_path: result of a search to start from; None starts from the optimum of the Fisher-weighted histograms.
         mode: "pass" leaves codes beyond tmax; "saturate" gives them v2, a quantiser of 2 bits.
-        tmax: how tmax is chosen in mode "pass" without a search: the default lets at most 5 % of all codes pass.
+        tmax: how tmax is chosen in mode "pass" without a search: the default lets at most 4 % of all codes pass.
         result_file: name of the result below `tri_ppo_int_codes/` of `out`; None names network, mode and seed.
         hint: weight in the loss of how far the maps of the sites are from those of the network before the change: the
             mean over the sites of |a − b|² / |b|². 0 for none; needs `teacher` None.
@@ -251,7 +251,7 @@ class FinetuneConfig(TrainConfig):
     kd_t: float = 2.0
     config_path: str | None = None
     mode: str = "pass"
-    tmax: TmaxRule = field(default_factory=lambda: TmaxRule(mode="share", percentile=95.0))
+    tmax: TmaxRule = field(default_factory=TmaxRule)
     result_file: str | None = None
     hint: float = 0.0
     code_lr: float = 0.01
