@@ -33,7 +33,7 @@ def seen(monkeypatch):
 
 def test_the_help_shows_every_command():
     text = call("--help").output
-    for name in ("train", "eval", "table", "report", "demo", "predict"):
+    for name in ("train", "eval", "table", "report", "demo", "check", "predict"):
         assert name in text
         result = call(name, "--help")
         assert result.exit_code == 0
@@ -167,3 +167,17 @@ def test_the_demo_is_the_page_of_what_ships(monkeypatch, tmp_path):
     again = "sparseflow forecast report --checkpoint cmamba_etth1_96 --moments 5"
     assert seen == [(["cmamba_etth1_96"], str(tmp_path), 5, again)]
     assert json.loads(call("demo", "--json").stdout) == {"headline": "h", "files": ["f"]}
+
+
+def test_promises_are_checked_and_a_broken_one_fails(monkeypatch):
+    result = call("check", "--suite", "files", "--json")
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)["ok"] is True
+    assert call("check", "--suite", "none").exit_code == 2
+    row = {"show": "5", "name": "n", "value": 1, "unit": "", "target": "== 20", "ok": False}
+    monkeypatch.setattr(
+        "sparseflow.recipes.forecast.checks.check_forecast", lambda suites: {"checks": [row], "ok": False}
+    )  # fmt: skip
+    result = call("check")
+    assert result.exit_code == 1
+    assert "0 of 1 checks hold" in result.stdout

@@ -1,9 +1,4 @@
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 
 import pytest
 import torch
@@ -54,32 +49,3 @@ def test_the_random_numbers_of_the_caller_are_left_alone(tmp_path):
 def test_bad_settings_of_the_network_are_named(tmp_path):
     with pytest.raises(ConfigError, match="patch_len"):
         train_forecaster(small_config(tmp_path, model_args={"patch_len": 99}), progress=False)
-
-
-RUN = """
-import json, sys
-from sparseflow.recipes.forecast import ForecastConfig, train_forecaster
-train_forecaster(ForecastConfig.from_dict(json.loads(sys.argv[1])), progress=False)
-"""
-
-
-def test_a_killed_run_ends_with_the_bits_of_one_that_was_not(tmp_path):
-    whole = train_forecaster(
-        small_config(tmp_path, epochs=12, patience=12, out=str(tmp_path / "whole")), progress=False
-    )
-    config = small_config(tmp_path, epochs=12, patience=12, out=str(tmp_path / "cut"))
-    process = subprocess.Popen([sys.executable, "-c", RUN, json.dumps(config.to_dict(all=True))])
-    metrics = config.folder / "metrics.jsonl"
-    for _ in range(3000):
-        if metrics.exists() and len(metrics.read_text().splitlines()) >= 2:
-            break
-        assert process.poll() is None
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    assert not (config.folder / "record.json").exists()
-    again = train_forecaster(config, progress=False)
-    assert told(again) == told(whole)
-    assert again["test"] == whole["test"]
-    a, b = (load_forecaster(r["file"]).model.state_dict() for r in (whole, again))
-    assert all(torch.equal(a[k], b[k]) for k in a)
