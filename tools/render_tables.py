@@ -4,7 +4,7 @@ A table stands between `<!-- table: NAME -->` and `<!-- /table -->` and is made
 from the checks in `benchmarks/results/NAME.json`, which a benchmark wrote;
 `NAME.brief` has its ratios alone, threads side by side,
 `NAME.forms` is the table of its layers by form, `NAME.traffic` that of what their
-floats cost to move, and `NAME.blocks`, `.seed`, `.network`, `.memory` and
+floats cost to move, `NAME.horizons` that of forecasts, and `NAME.blocks`, `.seed`, `.network`, `.memory` and
 `.coverage` are stages of a GPU record. A name that ends in `?` may have no
 result yet. So no figure in the prose is typed by hand. `--check` changes
 nothing and returns 1 if a table is out of date.
@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tools.render_forecast import horizons
 from tools.render_gpu import NOTHING, STAGES, stage_table
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -146,7 +147,8 @@ def render(text: str, results: Path) -> str:
         elif part in STAGES:
             made = stage_table(json.loads(path.read_text()), part)
         else:
-            made = {"brief": brief, "forms": forms, "traffic": traffic}.get(part, table)(json.loads(path.read_text()))
+            makers = {"brief": brief, "forms": forms, "traffic": traffic, "horizons": horizons}
+            made = makers.get(part, table)(json.loads(path.read_text()))
         return f"<!-- table: {match['name']} -->\n\n{made}\n\n<!-- /table -->"
 
     return BLOCK.sub(renew, text)

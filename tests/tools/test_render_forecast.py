@@ -1,0 +1,31 @@
+import json
+
+from sparseflow.recipes.forecast.results import HORIZONS, summarize
+from tools.render_forecast import horizons
+from tools.render_tables import render
+
+
+def made():
+    runs = [
+        {"task": f"{d}_{f}", "dataset": d, "forecast_len": f, "seed": s, "mse": 0.3 + f / 1e4, "mae": 0.4, "windows": 9,
+         "benchmark": True, "commit": "0123456789abcdef"}
+        for d, f, s in (*(("ETTm1", f, 1) for f in HORIZONS), ("ETTh1", 96, 1), ("ETTh1", 96, 2))
+    ]  # fmt: skip
+    return {**summarize(runs), "runs": runs, "device": "a GPU", "versions": {"torch": "2.11"}}
+
+
+def test_a_row_a_series_with_the_mean_and_the_papers():
+    lines = horizons(made()).splitlines()
+    assert lines[0] == "| series | 96 | 192 | 336 | 720 | mean | CMamba's paper |"
+    assert lines[2] == "| ETTh1 | 0.310 / 0.400 |  |  |  |  |  |"
+    assert lines[3].endswith("| 0.372 / 0.400 | 0.334 / 0.400 | 0.376 / 0.379 |")
+    assert (
+        "ETTh1, 96 ahead: mean of 2 seeds, ± 0.0000 / 0.0000; one seed each elsewhere. a GPU. torch 2.11" in lines[-1]
+    )
+    assert "commit 0123456789ab." in lines[-1]
+
+
+def test_it_stands_where_the_document_asks_for_it(tmp_path):
+    (tmp_path / "f.json").write_text(json.dumps(made()))
+    text = render("<!-- table: f.horizons? -->\n<!-- /table -->", tmp_path)
+    assert horizons(made()) in text
