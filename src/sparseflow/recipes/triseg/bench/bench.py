@@ -54,6 +54,8 @@ class TriSegBenchConfig:
         rate_candidates: configurations scored together there; None for 64 and 256.
         rounds: rounds of rates.
         histograms: random histograms for the optimum.
+        maps: random segment functions that kernels are compared on.
+        exported: images that exported files are compared on.
         device: "auto", "cpu" or "cuda".
         threads: of torch on CPUs; None leaves them.
         jobs: searches of the comparison that run at a time, each in a process of its own that has its part of the
@@ -77,6 +79,8 @@ class TriSegBenchConfig:
     rate_candidates: int | None = None
     rounds: int = 5
     histograms: int = 1000
+    maps: int = 10_000
+    exported: int = 1000
     device: str = "auto"
     threads: int | None = None
     jobs: int = 1
@@ -96,6 +100,8 @@ class TriSegBenchConfig:
             "batch_size",
             "rounds",
             "histograms",
+            "maps",
+            "exported",
             "rate_images",
             "rate_candidates",
             "threads",
@@ -147,8 +153,9 @@ def bench(config: TriSegBenchConfig, *, splits: Splits | None = None, progress: 
     if "exact" in config.suites:
         small = replace(config.search, episodes=min(60, config.episodes), top=4, halving=2)
         found, more["exact"] = exact_checks(
-            problem, images_for(problem, config.batch_size), small, histograms=config.histograms
-        )
+            problem, images_for(problem, config.batch_size), small, histograms=config.histograms, maps=config.maps,
+            exported=config.exported,
+        )  # fmt: skip
         checks += found
     if "search" in config.suites:
         found, more["search"] = _searches(config, problem, progress)

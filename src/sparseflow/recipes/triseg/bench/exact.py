@@ -15,6 +15,7 @@ from sparseflow.compress.approximate import RELATIVE, optimal_codes, reference_s
 from sparseflow.data import ImageSet
 from sparseflow.ops.triseg import tables
 from sparseflow.recipes.checks import Check
+from sparseflow.recipes.triseg.bench.parity import parity_checks
 from sparseflow.recipes.triseg.problem import Problem, inputs_of
 from sparseflow.recipes.triseg.search import search
 from sparseflow.recipes.triseg.search_config import SearchConfig
@@ -25,9 +26,16 @@ _TOP = 22
 
 
 def exact_checks(
-    problem: Problem, images: ImageSet, config: SearchConfig, *, histograms: int = 1000, configurations: int = 8
+    problem: Problem,
+    images: ImageSet,
+    config: SearchConfig,
+    *,
+    histograms: int = 1000,
+    configurations: int = 8,
+    maps: int = 10_000,
+    exported: int = 1000,
 ) -> tuple[list[Check], dict[str, Any]]:
-    """Compare scores, optima and files.
+    """Compare scores, optima, files and kernels.
 
     Args:
         problem: the network.
@@ -35,6 +43,8 @@ def exact_checks(
         config: settings of the searches whose files are compared.
         histograms: how many the optimum is compared on.
         configurations: how many are scored in both ways.
+        maps: random segment functions that kernels are compared on.
+        exported: images that exported files are compared on.
 
     Returns:
         The checks, and figures beside them.
@@ -64,7 +74,8 @@ def exact_checks(
          0.0),
     ]  # fmt: skip
     checks = [Check(show=s, name=n, value=v, unit=u, rule=r, bound=b) for s, n, v, u, r, b in rows]
-    return checks, {"agreement": float((got.agreement - want.agreement).abs().max()), "dp_s": dp_s}
+    kernels, more = parity_checks(problem, images, maps=maps, exported=exported)
+    return checks + kernels, {"agreement": float((got.agreement - want.agreement).abs().max()), "dp_s": dp_s, **more}
 
 
 def brute_force(counts: Tensor, top: int) -> tuple[Tensor, int]:
