@@ -133,3 +133,26 @@ def test_a_replacement_does_all_of_it_while_ranges_are_still_watched():
     assert float(quantiser.high) == 4.0
     quantiser.enabled = False
     assert quantiser(torch.tensor([3.0])).tolist() == [3.0]
+
+
+@pytest.mark.parametrize("observing", [True, False])
+@pytest.mark.parametrize("shape", [(5, 3, 3, 3), (6, 40), (2, 7, 5)])
+def test_weights_are_on_the_grid_of_the_formula_bit_for_bit(observing, shape):
+    module = WeightFakeQuantize(QuantConfig(), shape[0])
+    weight = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    weight[0] = 0.0
+    if len(shape) == 4:
+        weight = weight.contiguous(memory_format=torch.channels_last)
+    module.observe(weight * 0.8)
+    module.observing = observing
+    x, y = weight.clone().requires_grad_(), weight.clone().requires_grad_()
+    got = module(x)
+    scale = module.scale.view(-1, *[1] * (len(shape) - 1))
+    assert torch.equal(module.scale[1:], weight.flatten(1).abs().amax(1)[1:] / 127) or not observing
+    want = codes_of(y, scale, torch.zeros_like(scale), -127, 127) * scale
+    assert torch.equal(got, want)
+    g = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    got.backward(g)
+    want.backward(g)
+    torch.testing.assert_close(x.grad, y.grad, rtol=1e-6, atol=0)
+    assert bool((x.grad == 0).any()) is not observing

@@ -48,6 +48,20 @@ def codes_of(x: Tensor, scale: Tensor, zero_point: Tensor, qmin: int, qmax: int)
     return found
 
 
+class _Grid(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scale: Tensor, qmax: int, fits: bool) -> Tensor:
+        # In place and without what a zero point needs, as training repeats it for every weight at every step.
+        codes = (x * scale.reciprocal()).round_()
+        ctx.save_for_backward(None if fits else codes.abs() <= qmax)
+        return codes.clamp_(-qmax, qmax).mul_(scale)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (inside,) = ctx.saved_tensors
+        return grads[0] if inside is None else grads[0] * inside, None, None, None
+
+
 class FakeQuantize(nn.Module):
     """Rounds activations to codes and back, and watches their range.
 
@@ -163,12 +177,15 @@ class WeightFakeQuantize(nn.Module):
         if not self.enabled:
             return weight
         scale = self.scale.view(-1, *[1] * (weight.dim() - 1))
-        return codes_of(weight, scale, torch.zeros_like(scale), -self.qmax, self.qmax) * scale
+        found: Tensor = _Grid.apply(weight, scale, self.qmax, self.observing)  # type: ignore[no-untyped-call]
+        return found
 
     @torch.no_grad()
     def observe(self, weight: Tensor) -> None:
         """Fit the scales to the weights."""
-        largest = weight.detach().flatten(1).abs().amax(1) if weight[0].numel() else weight.new_zeros(len(weight))
+        within = tuple(range(1, weight.dim()))
+        empty = not weight[0].numel()
+        largest = weight.new_zeros(len(weight)) if empty else torch.linalg.vector_norm(weight, torch.inf, within)
         fitted = (largest / self.qmax).clamp(min=_SMALLEST_WEIGHT)
         self.scale.copy_(torch.where(largest > 0, fitted, 1.0))
 
