@@ -1,9 +1,6 @@
 """The Triton scan and its gradient against the truth in float64; in the interpreter where there is no GPU."""
 
 import dataclasses
-import os
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -67,7 +64,7 @@ def test_pieces_of_wider_rows_are_read_in_place():
     given = operands(2, 5, 20, 4, dtype=torch.float32, device=DEVICE)
     z = torch.randn(2, 20, 5, device=DEVICE).transpose(1, 2)
     given = dataclasses.replace(given, x=torch.randn(20, device=DEVICE).expand(2, 5, 20), dt=dt, B=b, C=c, D=d, z=z)
-    assert triton._arguments(given)[0][1] is dt
+    assert triton._Plan(given).reads[1] is dt
     assert_near(triton.forward(given, False)[0], reference.selective_scan(given)[0], "selective_scan")
     grad_y = torch.ones((), device=DEVICE).expand(2, 5, 20)
     for got, truth in zip(triton.backward(given, grad_y, None), true_gradients(given, grad_y), strict=True):
@@ -91,29 +88,54 @@ def test_half_precision_is_computed_in_float32():
             torch.testing.assert_close(got.double(), truth, rtol=2e-3, atol=2e-3)
 
 
-COMPILE = """
-from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource, compile
-from sparseflow.ops.selective_scan import triton as kernels
-
-numbers = "steps channels states blocks partial gb gk xb xk tb tk bb bk cb ck db dk zb zk re".split()
-flags = dict(DIRECT=2, GATE=True, BIAS=True, START=True, SOFTPLUS=True, N=16, BLOCK=kernels.BLOCK)
-for kernel, extra in (
-    (kernels._forward, dict(STATE=True)),
-    (kernels._backward, dict(LAST=True, SHARED=False, CHUNK=2)),
-):
-    names, fixed = kernel.arg_names, flags | extra
-    types = {n: "constexpr" if n in fixed else "i32" if n in numbers else "*fp32" for n in names}
-    source = ASTSource(fn=kernel, signature=types, constexprs={(names.index(n),): v for n, v in fixed.items()})
-    assert compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": 1}).asm["cubin"]
-"""
+SEGMENTS = [("cmamba", 33, 5), ("state", 3, 16), ("raw_step", 3, 2)]
 
 
-def test_both_kernels_compile_for_a_gpu(tmp_path):
-    # The interpreter runs what the compiler refuses.
-    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"} | {"TRITON_CACHE_DIR": str(tmp_path)}
-    done = subprocess.run([sys.executable, "-c", COMPILE], env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
+@pytest.fixture
+def short_segments(monkeypatch):
+    monkeypatch.setattr(triton, "PROGRAMS", 64)
+    monkeypatch.setattr(triton, "SHORTEST", 4)
+
+
+@pytest.mark.parametrize(("case", "channels", "states"), SEGMENTS)
+def test_segments(case, channels, states, short_segments):
+    given = operands(1, 9, channels, states, dtype=torch.float32, device=DEVICE, **CASES[case])
+    assert triton._Plan(given).segments > 2
+    grad_y = torch.randn_like(given.x)
+    state = torch.randn(1, channels, states, device=DEVICE)
+    want = reference.selective_scan(cast(given, torch.float64))
+    for got, truth in zip(triton.forward(given, True), want, strict=True):
+        assert_near(got, truth, "selective_scan")
+    want = true_gradients(given, grad_y, state)
+    found = triton.backward(given, grad_y, state)
+    for got, truth, again in zip(found, want, triton.backward(given, grad_y, state), strict=True):
+        assert (got is None) == (truth is None)
+        if truth is not None:
+            assert_near(got, truth, "selective_scan_gradient")
+            assert torch.equal(got, again)
+
+
+@pytest.mark.parametrize("step", [1e-30, 20.0, 1e4])
+def test_segments_of_states_that_keep_or_forget_all(step, short_segments):
+    # Decays of a segment of 1 and of 0: products that no quotient would give back.
+    given = operands(1, 18, 4, 3, dtype=torch.float32, device=DEVICE, **CASES["raw_step"])
+    given = dataclasses.replace(given, dt=torch.full_like(given.dt, step), dt_bias=torch.zeros_like(given.dt_bias))
+    want = reference.selective_scan(cast(given, torch.float64))
+    for got, truth in zip(triton.forward(given, True), want, strict=True):
+        assert_near(got, truth, "selective_scan")
+    grad_y = torch.randn_like(given.x)
+    for got, truth in zip(triton.backward(given, grad_y, None), true_gradients(given, grad_y), strict=True):
+        if truth is not None:
+            assert_near(got, truth, "selective_scan_gradient")
+
+
+@pytest.mark.parametrize(
+    ("programs", "steps", "segments"), [(10272, 12, 1), (4, 12, 1), (1792, 512, 2), (128, 512, 32), (32, 2048, 128)]
+)
+def test_long_sequences_are_cut_where_there_are_few(programs, steps, segments):
+    count, span = triton._split(programs, steps)
+    assert count == segments
+    assert (count - 1) * span < steps <= count * span
 
 
 @pytest.mark.gpu
