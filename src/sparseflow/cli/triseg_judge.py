@@ -79,7 +79,8 @@ def bench(
     data: options.Data = None,
     checkpoints: Annotated[str | None, typer.Option(help="Folder of the checkpoints.", show_default="outputs")] = None,
     suite: Annotated[
-        list[str] | None, typer.Option(help="exact, rate, search or engine; may be repeated.", show_default="all")
+        list[str] | None,
+        typer.Option(help="exact, rate, search, engine or faults; may be repeated.", show_default="all"),
     ] = None,
     method: Annotated[
         list[str] | None, typer.Option(help="Searcher to compare; may be repeated.", show_default="all but gp")
@@ -103,7 +104,7 @@ def bench(
     device: options.Device = None,
     json_: options.Json = False,
 ) -> None:
-    """Compare the searchers at one budget, time scores, and check that everything is exact.
+    """Compare the searchers at one budget, time scores, and check that everything is exact and every error is clear.
 
     Exit status 0 only if every check holds.
 

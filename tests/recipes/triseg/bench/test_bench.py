@@ -16,7 +16,8 @@ def test_all_suites(tmp_path: Path) -> None:
     save_teacher(tmp_path, steps=10)
     given = splits()
     config = TriSegBenchConfig(
-        model="lenet5", out=str(tmp_path), device="cpu", methods=("default", "random", "ppo-original"), seeds=2,
+        model="lenet5", out=str(tmp_path), device="cpu", suites=("exact", "rate", "search", "engine"),
+        methods=("default", "random", "ppo-original"), seeds=2,
         episodes=15, original_episodes=20, batch_size=8, rate_images=8, rate_candidates=4, rounds=1, histograms=20,
         maps=20, exported=4, report=str(tmp_path / "bench" / "triseg.json"),
     )  # fmt: skip

@@ -14,6 +14,7 @@ from sparseflow.ops.triseg import tables
 from sparseflow.recipes.checks import Check, checks_body
 from sparseflow.recipes.triseg.bench.engine import engine_checks, time_engine
 from sparseflow.recipes.triseg.bench.exact import exact_checks
+from sparseflow.recipes.triseg.bench.faults import fault_checks
 from sparseflow.recipes.triseg.bench.rates import images_for, rate_checks, time_scores, time_update
 from sparseflow.recipes.triseg.bench.rivals import medians, rival_checks, run_apart, run_rivals
 from sparseflow.recipes.triseg.methods import method_named
@@ -25,7 +26,7 @@ from sparseflow.report.files import prepare_folder, write_atomic
 
 __all__ = ["SUITES", "TriSegBenchConfig", "bench"]
 
-SUITES = ("exact", "rate", "search", "engine")
+SUITES = ("exact", "rate", "search", "engine", "faults")
 RIVALS = ("default", "cmaes-dp", "cmaes", "tpe", "evolution", "nsga2", "random", "ppo", "ppo-original")
 PROTOCOL = (
     "All searchers score configurations on the same images with the same evaluator, in the ranges 'relative', the "
@@ -44,7 +45,7 @@ class TriSegBenchConfig:
         model: name of the zoo, `file.py:function`, or the path of a checkpoint.
         out: folder of the checkpoints.
         data: CIFAR-10, as `data.cifar10` takes it; None for the images that ship with sparseflow.
-        suites: any of "exact", "rate", "search", "engine"; the last is left out on CUDA.
+        suites: any of "exact", "rate", "search", "engine" and "faults"; "engine" is left out on CUDA.
         methods: searchers that are compared; "default" has to win.
         seeds: how many seeds each gets.
         episodes: evaluations of each.
@@ -162,6 +163,9 @@ def bench(config: TriSegBenchConfig, *, splits: Splits | None = None, progress: 
         checks += found
     if "engine" in config.suites and not next(problem.teacher.net.buffers()).is_cuda:
         found, more["engine"] = _engine(config, problem)
+        checks += found
+    if "faults" in config.suites:
+        found, more["faults"] = fault_checks(problem.teacher)
         checks += found
     body = checks_body(
         checks,
