@@ -1,5 +1,6 @@
 """Quantize: integer codes for weights and activations, and the places of a network where codes can be changed."""
 
+from sparseflow.compress.quantize.forecaster import ForecastBits, calibrate_forecaster
 from sparseflow.compress.quantize.integer import IntegerNet, Point, to_integer
 from sparseflow.compress.quantize.program import to_program
 from sparseflow.compress.quantize.qat import calibrate, freeze_bn, freeze_observers, prepare_qat, quantizers
@@ -7,6 +8,7 @@ from sparseflow.compress.quantize.sites import Site, Sites, find_sites
 from sparseflow.compress.quantize.spec import QuantConfig, QuantSpec, dequantize, quantize
 
 __all__ = [
+    "ForecastBits",
     "IntegerNet",
     "Point",
     "QuantConfig",
@@ -14,6 +16,7 @@ __all__ = [
     "Site",
     "Sites",
     "calibrate",
+    "calibrate_forecaster",
     "dequantize",
     "find_sites",
     "freeze_bn",

@@ -98,9 +98,20 @@ def rne(v: Ints, shift: int | Ints) -> Ints:
     if s.size and not 0 <= int(s.min()) <= int(s.max()) <= 62:
         raise DataError(f"a shift of {int(s.min())}…{int(s.max())} bits; expected 0 to 62")
     bounded("the operand of a rounding shift", v, 2**62)
+    if s.ndim == 0 and s > 0:
+        return _round(v, s)
     some = np.maximum(s, 1)
-    rounded = (v + (np.int64(1) << (some - 1)) - 1 + ((v >> some) & 1)) >> some
-    return np.where(s == 0, v, rounded)
+    return np.where(s == 0, v, _round(v, some))
+
+
+def _round(v: Ints, s: Ints) -> Ints:
+    """Return v / 2^s for s ≥ 1: half of 2^s less 1 is added, and 1 more where the floor is odd."""
+    found = v >> s
+    found &= 1
+    found += v
+    found += (np.int64(1) << (s - 1)) - 1
+    found >>= s
+    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -345,11 +356,14 @@ def scan(x: Ints, p: Ints, b: Ints, c: Ints, d: Ints, z: Ints, tables: ScanTable
     raised = b << tables.j
     states = np.zeros((*x.shape, b.shape[-1]), np.int64)
     h = np.zeros((x.shape[0], x.shape[2], b.shape[-1]), np.int64)
+    by_code = np.ascontiguousarray(tables.decay.T)
     for k in range(x.shape[1]):
-        total = np.moveaxis(tables.decay[:, index[:, k]], 0, -1) * h + w[:, k, :, None] * raised[:, k, None, :]
+        total = by_code[index[:, k]]
+        total *= h
+        total += w[:, k, :, None] * raised[:, k, None, :]
         h = sat(rne(bounded("the state of a scan", total, 2**31 - 1 - 2**14), 15), 16)
         states[:, k] = h
-    read = bounded("h·C of a scan", (states * c[:, :, None, :]).sum(-1), 2**31 - 1)
+    read = bounded("h·C of a scan", np.einsum("bken,bkn->bke", states, c), 2**31 - 1)
     y = dual(read, d * x, tables.state, tables.skip, tables.shift, 16)
     g = lookup(tables.silu, z)
     return requant(y * g, tables.out, tables.bits), {"delta": delta, "w": w, "h": states, "y": y, "z": g}

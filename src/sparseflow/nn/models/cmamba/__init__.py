@@ -1,6 +1,8 @@
 """CMamba, a state-space forecaster: its settings, its network and its weights."""
 
 from sparseflow.nn.models.cmamba.args import ModelArgs
+from sparseflow.nn.models.cmamba.int_ref import IntRef
+from sparseflow.nn.models.cmamba.lowering import lower
 from sparseflow.nn.models.cmamba.model import CMamba, build_model
 from sparseflow.nn.models.cmamba.weights import (
     LoadReport,
@@ -13,6 +15,7 @@ from sparseflow.nn.models.cmamba.weights import (
 
 __all__ = [
     "CMamba",
+    "IntRef",
     "LoadReport",
     "ModelArgs",
     "build_model",
@@ -20,5 +23,6 @@ __all__ = [
     "load_model",
     "load_npz_input",
     "load_weights",
+    "lower",
     "save_weights",
 ]
