@@ -94,6 +94,9 @@ def bench(
         typer.Option(help="Evaluations of the earlier PPO beside them; 0 leaves it out.", show_default="10000"),
     ] = None,
     batch_size: options.BatchSize = None,
+    rate_model: Annotated[
+        list[str] | None, typer.Option(help="One more network to take rates of; may be repeated.", show_default=False)
+    ] = None,
     threads: Annotated[int | None, typer.Option(callback=positive, help="Threads.", show_default="torch's own")] = None,
     jobs: Annotated[
         int | None, typer.Option(callback=positive, help="Searches that run at a time.", show_default="1")
@@ -124,7 +127,7 @@ def bench(
         TriSegBenchConfig, config, model=model, data=data, out=checkpoints, suites=tuple(suite) if suite else None,
         methods=tuple(method) if method else None, seeds=seeds, episodes=episodes,
         original_episodes=original_episodes, batch_size=batch_size, threads=threads, jobs=jobs, report=out,
-        device=device,
+        rate_models=tuple(rate_model) if rate_model else None, device=device,
     )  # fmt: skip
     body = run(settings, progress=not json_)
     if json_:

@@ -205,4 +205,6 @@ def _count(
     x = inputs_of(teacher, some)
     points = {site.name: site.node for site in sites}
     batches = [x[i : i + _BATCH] for i in range(0, len(x), _BATCH)]
-    return code_histograms(found.graph.to(device), points, batches, seed=config.split_seed)
+    # Sums of gradients that depend on the order of threads would make each start another one.
+    with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
+        return code_histograms(found.graph.to(device), points, batches, seed=config.split_seed)

@@ -19,13 +19,15 @@ def test_all_suites(tmp_path: Path) -> None:
         model="lenet5", out=str(tmp_path), device="cpu", suites=("exact", "rate", "search", "engine"),
         methods=("default", "random", "ppo-original"), seeds=2,
         episodes=15, original_episodes=20, batch_size=8, rate_images=8, rate_candidates=4, rounds=1, histograms=20,
-        maps=20, exported=4, report=str(tmp_path / "bench" / "triseg.json"),
+        rate_models=(str(tmp_path / "lenet5_qat_preconvert.safetensors"),), maps=20, exported=4,
+        report=str(tmp_path / "bench" / "triseg.json"),
     )  # fmt: skip
     body = bench(config, splits=given, progress=False)
     assert given.test.opened == ()
     assert json.loads((tmp_path / "bench" / "triseg.json").read_text())["checks"] == body["checks"]
     named = {check["name"]: check for check in body["checks"]}
-    assert len(named) == len(body["checks"]) == 2 + 4 + 9 + 2 + 3
+    assert len(named) == len(body["checks"]) - 1 == 2 + 4 + 9 + 2 + 3
+    assert body["rate_lenet5"]["batched"] > 0
     for word in ("differ", "unlike brute force", "batched score"):
         assert next(c for n, c in named.items() if word in n)["ok"], word
     assert all(check["ok"] for name, check in named.items() if "engine unlike" in name)

@@ -17,6 +17,7 @@ from sparseflow.recipes.triseg.bench.exact import exact_checks
 from sparseflow.recipes.triseg.bench.faults import fault_checks
 from sparseflow.recipes.triseg.bench.rates import images_for, rate_checks, time_scores, time_update
 from sparseflow.recipes.triseg.bench.rivals import medians, rival_checks, run_apart, run_rivals
+from sparseflow.recipes.triseg.checkpoint import network_name
 from sparseflow.recipes.triseg.methods import method_named
 from sparseflow.recipes.triseg.problem import Problem, inputs_of, pose
 from sparseflow.recipes.triseg.search_config import SearchConfig
@@ -53,6 +54,7 @@ class TriSegBenchConfig:
         batch_size: images of a score in the comparison.
         rate_images: images of a score where rates are taken; None for 64 on CPUs and 256 on CUDA.
         rate_candidates: configurations scored together there; None for 64 and 256.
+        rate_models: more networks whose rates are taken.
         rounds: rounds of rates.
         histograms: random histograms for the optimum.
         maps: random segment functions that kernels are compared on.
@@ -78,6 +80,7 @@ class TriSegBenchConfig:
     batch_size: int = 64
     rate_images: int | None = None
     rate_candidates: int | None = None
+    rate_models: tuple[str, ...] = ()
     rounds: int = 5
     histograms: int = 1000
     maps: int = 10_000
@@ -151,6 +154,9 @@ def bench(config: TriSegBenchConfig, *, splits: Splits | None = None, progress: 
     if "rate" in config.suites:
         found, more["rate"] = _rates(config, problem)
         checks += found
+        for name in config.rate_models:
+            found, more[f"rate_{network_name(name)}"] = _rates(config, pose(replace(config.search, model=name)))
+            checks += found[:-1]
     if "exact" in config.suites:
         small = replace(config.search, episodes=min(60, config.episodes), top=4, halving=2)
         found, more["exact"] = exact_checks(
