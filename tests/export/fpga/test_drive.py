@@ -32,12 +32,13 @@ def test_ten_thousand_vectors_of_a_matrix():
     vectors = calls(g, layers, 10_000)
     want = expected(layers, vectors)
     # The vectors reach what they are meant to reach.
-    sums = [layers[i].weight @ x + layers[i].bias for i, x in vectors if i == 5]
+    sums = [layers[i].weight @ x + layers[i].bias for i, x in vectors if i == 6]
     assert np.mean(np.stack(sums) % 2) > 0.3
     assert max(int(np.abs(y).max()) for y in want) == 2**26 - 1
     for pauses in PAUSES:
         run = run_matvec(layers, vectors, pauses=pauses)
-        assert mismatches(run.outputs, want) == 0
+        wrong = mismatches(run.outputs, want)
+        assert wrong == 0
 
 
 @needs_verilator
@@ -47,7 +48,8 @@ def test_arrays_of_other_sizes(array):
     layers = matrices(g)
     vectors = calls(g, layers, 300)
     run = run_matvec(layers, vectors, array=array, pauses=Pauses(inputs=20, outputs=50))
-    assert mismatches(run.outputs, expected(layers, vectors)) == 0
+    wrong = mismatches(run.outputs, expected(layers, vectors))
+    assert wrong == 0
 
 
 @needs_verilator
@@ -75,7 +77,8 @@ def test_a_step_of_256_channels(pauses):
     first = [k % 7 == 0 for k in range(steps)]
     run = run_slim_step(layer, sigmoid_table(), inputs, first, shift=8, pauses=pauses)
     want = expected_average(layer, sigmoid_table(), inputs, first, 8)
-    assert mismatches(run.outputs, want) == 0
+    wrong = mismatches(run.outputs, want)
+    assert wrong == 0
     if pauses == Pauses():
         assert run.ends[0] <= 1_040
         assert set(np.diff(run.ends)) == {1_024}
@@ -91,7 +94,8 @@ def test_ten_thousand_channels_of_a_scan():
     assert np.unique(want[:, 1]).size > 1000
     for pauses in PAUSES:
         run = run_scan(given, *arrays, pauses=pauses)
-        assert mismatches(run.outputs, want) == 0
+        wrong = mismatches(run.outputs, want)
+        assert wrong == 0
         if pauses == Pauses():
             assert run.cycles <= 7 * 12 * 128 + 20
 
@@ -101,9 +105,10 @@ def test_ten_thousand_channels_of_a_scan():
 @pytest.mark.parametrize(("t", "j"), [(0, 8), (8, 0), (4, 4)])
 def test_few_channels_and_other_shifts(channels, t, j):
     g = np.random.default_rng(6)
-    given, arrays = tables(g, 4, t=t, j=j), operands(g, 5, 9, channels, 4)
+    given, arrays = tables(g, 4, t=t, j=j, bits=8 - j // 2), operands(g, 5, 9, channels, 4)
     run = run_scan(given, *arrays, pauses=Pauses(inputs=10, outputs=10))
-    assert mismatches(run.outputs, expected_scan(*arrays, given)) == 0
+    wrong = mismatches(run.outputs, expected_scan(*arrays, given))
+    assert wrong == 0
 
 
 def test_refusals():

@@ -27,7 +27,8 @@ def matrices(g):
     full = Factor(multiplier=np.full(8, -(2**31) + 1), shift=np.arange(34, 42))
     return [
         matrix(g, 24, 40), matrix(g, 8, 8), matrix(g, 17, 3, 16), matrix(g, 30, 100, 27), matrix(g, 1, 1),
-        matrix(g, 16, 16, spread=3, shift=1), matrix(g, 16, 16, spread=3, shift=2), matrix(g, 9, 33, 16, shift=3),
+        matrix(g, 10, 20, 4), matrix(g, 16, 16, spread=3, shift=1), matrix(g, 16, 16, spread=3, shift=2),
+        matrix(g, 9, 33, 16, shift=3),
         Matrix(weight=most, bias=np.full(8, 2**31 - 1 - 127 * 127 * 512), factor=full, bits=27),
         Matrix(weight=np.zeros((3, 5), np.int64), bias=np.array([2**31 - 1, -(2**31) + 1, 0]),
                factor=factor([0.0, 2.0**-31, 1.0])),
@@ -56,7 +57,7 @@ def expected(layers, vectors):
     return found
 
 
-def tables(g, states=16, *, t=6, j=3):
+def tables(g, states=16, *, t=6, j=3, bits=8):
     """Return tables of a scan as a network would have them: softplus, decays and SiLU over their codes."""
     codes = np.arange(-128, 128)
     step = np.log1p(np.exp(codes / 20))
@@ -65,7 +66,7 @@ def tables(g, states=16, *, t=6, j=3):
         decay=np.minimum(np.rint(2**15 * np.exp(-step * g.uniform(0.01, 3, (states, 1)))), 32767).astype(np.int64),
         silu=sat(np.rint(codes / (1 + np.exp(-codes / 20))).astype(np.int64), 8), t=t, j=j,
         state=np.int64(2**30 + 12345), skip=np.int64(-(2**30) + 777), shift=np.int64(35),
-        out=factor(2.0**-12), bits=8,
+        out=factor(2.0**-12), bits=bits,
     )  # fmt: skip
 
 

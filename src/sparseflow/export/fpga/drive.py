@@ -13,7 +13,6 @@ from sparseflow.ops.fixed_point import Factor, Ints, ScanTables
 
 __all__ = ["Array", "Matrix", "Run", "run_matvec", "run_scan", "run_slim_step"]
 
-_KINDS = {8: 0, 16: 1, 27: 2}
 Changes = Sequence[tuple[str, str, str]]
 
 
@@ -45,7 +44,7 @@ class Matrix:
         weight: int8 `[M, N]`.
         bias: int32 `[M]`.
         factor: of the requantisation, `[M]`.
-        bits: of the outputs: 8, 16 or 27.
+        bits: of the outputs, 2 to 27; they saturate at ±(2^(bits - 1) - 1).
     """
 
     weight: Ints
@@ -100,8 +99,7 @@ def run_matvec(
     at_w, at_p = _starts(tiles), _starts(words)
     down = [-(-m.weight.shape[0] // r) for m in matrices]
     across = [-(-m.weight.shape[1] // c) for m in matrices]
-    kinds = [_KINDS[m.bits] for m in matrices]
-    commands = np.array([[at_w[i], at_p[i], across[i] - 1, down[i] - 1, kinds[i]] for i, _ in calls], "<u4")
+    commands = np.array([[at_w[i], at_p[i], across[i] - 1, down[i] - 1, matrices[i].bits - 1] for i, _ in calls], "<u4")
     parameters = {
         "ROWS": r, "COLS": c, "LANES": lanes, "W_DEPTH": max(8192, _power(at_w[-1])),
         "P_DEPTH": max(1024, _power(at_p[-1])), "X_DEPTH": max(256, _power(max(across))),
@@ -206,7 +204,7 @@ def run_scan(
         if np.size(value) != 1 or abs(int(np.reshape(value, ()))) >= 2**31:
             raise ConfigError(f"{name} of a scan is not one number of 32 bits; mend the scales")
     constants = [channels - 1, tables.t, tables.j, tables.state, tables.skip, tables.out.multiplier, tables.shift,
-                 tables.out.shift]  # fmt: skip
+                 tables.out.shift, tables.bits - 1]  # fmt: skip
     design = Design(
         top="sf_scan", parameters={"STATES": states, "CHANNELS": max(_power(channels), 16), "SETS": 2},
         widths={"T_BYTES": 2 * states + 2, "B_BYTES": 2 * states + 1}, changes=changes,

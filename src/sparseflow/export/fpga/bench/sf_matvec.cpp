@@ -13,9 +13,9 @@ int main(int argc, char **argv) {
     top.cmd_p = field[1];
     top.cmd_tiles = field[2];
     top.cmd_blocks = field[3];
-    top.cmd_kind = field[4];
+    top.cmd_bits = field[4];
   }});
   bench.sources.push_back({"s", top.s_valid, top.s_ready, [&](const uint8_t *b) { put(top.s_data, b, S_BYTES); }});
-  bench.take = [&](std::vector<uint8_t> &to) { get(top.m_data, to, M_BYTES); get(top.m_last, to); get(top.m_kind, to); };
+  bench.take = [&](std::vector<uint8_t> &to) { get(top.m_data, to, M_BYTES); get(top.m_last, to); get(top.m_bits, to); };
   return bench.run(argc, argv);
 }

@@ -8,7 +8,7 @@ int main(int argc, char **argv) {
   bench.memories.push_back({"t", top.t_we, [&](const uint8_t *b) { uint32_t at; put(at, b); top.t_addr = at; put(top.t_data, b, T_BYTES); }});
   bench.memories.push_back({"g", top.g_we, [&](const uint8_t *b) { uint32_t at; put(at, b); top.g_addr = at; put(top.g_data, b); }});
   bench.memories.push_back({"set", unused, [&](const uint8_t *b) {
-    int32_t field[8];
+    int32_t field[9];
     std::memcpy(field, b, sizeof field);
     top.set_table = 0;
     top.set_channels = field[0];
@@ -19,6 +19,7 @@ int main(int argc, char **argv) {
     top.set_m_o = field[5];
     top.set_s_y = field[6];
     top.set_s_o = field[7];
+    top.set_bits = field[8];
   }});
   bench.sources.push_back({"b", top.b_valid, top.b_ready, [&](const uint8_t *b) { put(top.b_data, b, B_BYTES); }});
   bench.sources.push_back({"s", top.s_valid, top.s_ready, [&](const uint8_t *b) { put(top.s_data, b); }});

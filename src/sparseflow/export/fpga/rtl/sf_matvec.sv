@@ -31,7 +31,7 @@ module sf_matvec #(
     input  logic [PA-1:0] cmd_p,       // first word of parameters
     input  logic [XA-1:0] cmd_tiles,   // tiles across, less 1
     input  logic [WA-1:0] cmd_blocks,  // row blocks, less 1
-    input  logic [1:0] cmd_kind,       // bits of the outputs, see sf_clamp
+    input  logic [4:0] cmd_bits,       // of the outputs, see sf_clamp
     // input vector, COLS codes a beat
     input  logic s_valid,
     output logic s_ready,
@@ -40,7 +40,7 @@ module sf_matvec #(
     output logic m_valid,
     input  logic m_ready,
     output logic m_last,
-    output logic [1:0] m_kind,
+    output logic [4:0] m_bits,
     output logic [32*LANES-1:0] m_data
 );
   localparam int BEATS = ROWS / LANES;
@@ -57,7 +57,7 @@ module sf_matvec #(
 
   // Issue: one tile a cycle.
   logic busy, go, fire, fresh, end_row, end_all;
-  logic [1:0] kind;
+  logic [4:0] bits;
   logic [WA-1:0] tile_at, blocks_left;
   logic [PA-1:0] block_p;
   logic [XA-1:0] tile, tiles;
@@ -76,7 +76,7 @@ module sf_matvec #(
       block_p <= cmd_p;
       tiles <= cmd_tiles;
       blocks_left <= cmd_blocks;
-      kind <= cmd_kind;
+      bits <= cmd_bits;
       tile <= '0;
       fresh <= 1'b1;
     end else if (fire) begin
@@ -96,7 +96,7 @@ module sf_matvec #(
   logic signed [SUM-1:0] sums[ROWS], sums_q[ROWS];
   logic signed [31:0] acc[ROWS], hold[ROWS];
   logic [3:1] valid, first, last, final_;
-  logic [1:0] kind_1, kind_2, kind_3, hold_kind;
+  logic [4:0] bits_1, bits_2, bits_3, hold_bits;
   logic [PA-1:0] p_1, p_2, p_3;
   logic taken, hold_valid, hold_final;
   logic [PA-1:0] hold_p;
@@ -112,9 +112,9 @@ module sf_matvec #(
       first <= {first[2:1], tile == 0};
       last <= {last[2:1], end_row};
       final_ <= {final_[2:1], end_all};
-      kind_1 <= kind;
-      kind_2 <= kind_1;
-      kind_3 <= kind_2;
+      bits_1 <= bits;
+      bits_2 <= bits_1;
+      bits_3 <= bits_2;
       p_1 <= block_p;
       p_2 <= p_1;
       p_3 <= p_2;
@@ -161,7 +161,7 @@ module sf_matvec #(
   always_ff @(posedge clk)
     if (go && valid[3] && last[3]) begin
       hold_p <= p_3;
-      hold_kind <= kind_3;
+      hold_bits <= bits_3;
       hold_final <= final_[3];
     end
 
@@ -170,7 +170,7 @@ module sf_matvec #(
   logic [37:0] scale_q[LANES];
   logic signed [31:0] a_q[LANES], sum_q[LANES];
   logic [5:1] out_valid, out_last;
-  logic [1:0] out_kind[1:5];
+  logic [4:0] out_bits[1:5];
 
   always_ff @(posedge clk)
     if (rst) out_valid <= '0;
@@ -179,8 +179,8 @@ module sf_matvec #(
   always_ff @(posedge clk)
     if (en) begin
       out_last <= {out_last[4:1], hold_final && beat == FINAL};
-      out_kind[1] <= hold_kind;
-      for (int k = 2; k <= 5; k++) out_kind[k] <= out_kind[k-1];
+      out_bits[1] <= hold_bits;
+      for (int k = 2; k <= 5; k++) out_bits[k] <= out_bits[k-1];
       p_q <= parameters[hold_p+{{(PA - BA) {1'b0}}, beat}];
       for (int i = 0; i < LANES; i++) begin
         a_q[i] <= hold[32'(beat)*LANES+i];
@@ -195,12 +195,12 @@ module sf_matvec #(
       logic signed [26:0] y;
       sf_requant requant (
           .clk(clk), .en(en), .sum(sum_q[i]), .multiplier(scale_q[i][31:0]), .shift(scale_q[i][37:32]),
-          .kind(out_kind[2]), .y(y)
+          .bits(out_bits[2]), .y(y)
       );
       assign m_data[32*i+:32] = 32'(y);
     end
   endgenerate
   assign m_valid = out_valid[5];
   assign m_last = out_last[5];
-  assign m_kind = out_kind[5];
+  assign m_bits = out_bits[5];
 endmodule

@@ -29,6 +29,7 @@ module sf_scan #(
     input  logic [3:0] set_t, set_j,
     input  logic signed [31:0] set_m_h, set_m_d, set_m_o,
     input  logic [5:0] set_s_y, set_s_o,
+    input  logic [4:0] set_bits,  // of what comes out, see sf_clamp
     // steps and channels
     input  logic b_valid,
     output logic b_ready,
@@ -114,11 +115,11 @@ module sf_scan #(
   assign step_3 = steps[step[3]];
   assign step_5 = steps[step[5]];
   sf_rne #(.WIDTH(32), .SHIFT(4)) rne_w (.p(32'(dx_2)), .s(set_t), .y(scaled));
-  sf_clamp #(.WIDTH(32)) clamp_w (.p(scaled), .kind(2'd1), .y(w_clamped));
+  sf_clamp #(.WIDTH(32)) clamp_w (.p(scaled), .bits(5'd15), .y(w_clamped));
   sf_rne #(.WIDTH(64), .SHIFT(6)) rne_y (.p(y_9), .s(set_s_y), .y(y_rounded));
-  sf_clamp #(.WIDTH(64)) clamp_y (.p(y_rounded), .kind(2'd1), .y(y_clamped));
+  sf_clamp #(.WIDTH(64)) clamp_y (.p(y_rounded), .bits(5'd15), .y(y_clamped));
   sf_requant requant (
-      .clk(clk), .en(en), .sum(gated_11), .multiplier(set_m_o), .shift(set_s_o), .kind(2'd0), .y(out_y)
+      .clk(clk), .en(en), .sum(gated_11), .multiplier(set_m_o), .shift(set_s_o), .bits(set_bits), .y(out_y)
   );
 
   always_ff @(posedge clk)
@@ -158,7 +159,7 @@ module sf_scan #(
       logic signed [26:0] clamped;
       assign h = first_1 ? 16'sd0 : $signed(h_1[16*n+:16]);
       sf_rne #(.WIDTH(32), .SHIFT(4)) rne (.p(kept_4 + input_4), .s(4'd15), .y(rounded));
-      sf_clamp #(.WIDTH(32)) clamp (.p(rounded), .kind(2'd1), .y(clamped));
+      sf_clamp #(.WIDTH(32)) clamp (.p(rounded), .bits(5'd15), .y(clamped));
       assign h_next[16*n+:16] = clamped[15:0];
       always_ff @(posedge clk)
         if (en) begin

@@ -45,7 +45,7 @@ module sf_slim_step #(
 
   // The matrix.
   logic v_valid, v_ready, v_last;
-  logic [1:0] v_kind;
+  logic [4:0] v_bits;
   logic [32*LANES-1:0] v_data;
   sf_matvec #(
       .ROWS(ROWS), .COLS(COLS), .LANES(LANES), .W_DEPTH(W_DEPTH), .P_DEPTH(P_DEPTH), .X_DEPTH(TILES)
@@ -53,9 +53,9 @@ module sf_slim_step #(
       .clk(clk), .rst(rst),
       .w_we(w_we), .w_addr(w_addr), .w_data(w_data), .p_we(p_we), .p_addr(p_addr), .p_data(p_data),
       .cmd_valid(cmd_valid), .cmd_ready(cmd_ready), .cmd_w('0), .cmd_p('0), .cmd_tiles(TOP[XA-1:0]),
-      .cmd_blocks(ROW_BLOCKS[WA-1:0]), .cmd_kind(2'd0),
+      .cmd_blocks(ROW_BLOCKS[WA-1:0]), .cmd_bits(5'd7),
       .s_valid(s_valid), .s_ready(s_ready), .s_data(s_data),
-      .m_valid(v_valid), .m_ready(v_ready), .m_last(v_last), .m_kind(v_kind), .m_data(v_data)
+      .m_valid(v_valid), .m_ready(v_ready), .m_last(v_last), .m_bits(v_bits), .m_data(v_data)
   );
 
   // Inputs and the mark of a first step, in two banks.
@@ -135,7 +135,7 @@ module sf_slim_step #(
       assign rest = 17'sd32768 - rate;
       assign state = first_1 ? 16'sd0 : $signed(s_q[16*i+:16]);
       sf_rne #(.WIDTH(34), .SHIFT(5)) rne (.p(kept + added), .s(5'd15), .y(rounded));
-      sf_clamp #(.WIDTH(34)) clamp (.p(rounded), .kind(2'd1), .y(clamped));
+      sf_clamp #(.WIDTH(34)) clamp (.p(rounded), .bits(5'd15), .y(clamped));
       assign next[16*i+:16] = clamped[15:0];
       always_ff @(posedge clk)
         if (en) begin
