@@ -2,6 +2,7 @@
 
 from sparseflow.compress.quantize.forecaster import ForecastBits, calibrate_forecaster
 from sparseflow.compress.quantize.integer import IntegerNet, Point, to_integer
+from sparseflow.compress.quantize.lsq import LsqConfig, lsq_layers, prepare_lsq
 from sparseflow.compress.quantize.program import to_program
 from sparseflow.compress.quantize.qat import calibrate, freeze_bn, freeze_observers, prepare_qat, quantizers
 from sparseflow.compress.quantize.sites import Site, Sites, find_sites
@@ -10,6 +11,7 @@ from sparseflow.compress.quantize.spec import QuantConfig, QuantSpec, dequantize
 __all__ = [
     "ForecastBits",
     "IntegerNet",
+    "LsqConfig",
     "Point",
     "QuantConfig",
     "QuantSpec",
@@ -21,6 +23,8 @@ __all__ = [
     "find_sites",
     "freeze_bn",
     "freeze_observers",
+    "lsq_layers",
+    "prepare_lsq",
     "prepare_qat",
     "quantize",
     "quantizers",
