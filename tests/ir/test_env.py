@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 import sparseflow.ir.env
-from sparseflow.ir.env import cache_folder, cxx, inherited, records_url
+from sparseflow.ir.env import cache_folder, cxx, inherited, processes, records_url
 
 
 @pytest.fixture(autouse=True)
@@ -33,6 +33,15 @@ def test_the_compiler_is_the_one_that_cxx_names(monkeypatch: pytest.MonkeyPatch)
     assert cxx() == "clang++-19"
     monkeypatch.delenv("CXX")
     assert cxx() == ""
+
+
+def test_processes_are_those_of_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    assert processes() == (1, 1)
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    assert processes() == (8, 4)
 
 
 def test_no_other_file_reads_the_environment() -> None:

@@ -94,18 +94,20 @@ def train(
     """Train a forecaster until the loss on val stops falling; writes `forecaster.safetensors` and a page.
 
     The defaults are the published ones for ETTh1. The state is saved after every epoch: the same command goes on after
-    Ctrl-C or a kill.
+    Ctrl-C or a kill. Several processes of `torchrun` share the windows of each step.
 
     **Examples**
 
     - `sparseflow forecast train` — ETTh1, 96 readings ahead
     - `sparseflow forecast train configs/cmamba_ettm1_336.yaml --data ~/ETT-small --device cuda`
     - `sparseflow forecast train --csv load.csv --target OT --forecast-len 24`
+    - `torchrun --nproc-per-node 2 --no-python sparseflow forecast train`
     """
     import json
 
     from sparseflow.errors import ConfigError
     from sparseflow.recipes.forecast import ForecastConfig, train_forecaster
+    from sparseflow.recipes.forecast.ranks import is_first
     from sparseflow.recipes.settings import read_settings
 
     if file is not None and config is not None:
@@ -128,6 +130,8 @@ def train(
     if sizes := {k: v for k, v in network.items() if v is not None}:
         settings = ForecastConfig.from_dict(settings.to_dict(all=True) | {"model_args": settings.model_args | sizes})
     record = train_forecaster(settings, progress=not json_)
+    if not is_first():
+        return
     if page:
         from sparseflow.recipes.forecast.page import forecast_page
 

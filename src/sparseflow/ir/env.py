@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-__all__ = ["cache_folder", "cxx", "inherited", "records_url"]
+__all__ = ["cache_folder", "cxx", "inherited", "processes", "records_url"]
 
 
 def cache_folder() -> Path:
@@ -27,6 +27,14 @@ def cxx() -> str:
 def inherited(**more: str) -> dict[str, str]:
     """Return this process's environment with some variables set, for a child process."""
     return {**os.environ, **more}
+
+
+def processes() -> tuple[int, int]:
+    """Return how many processes `torchrun` started for one run, in all and on this machine; one without it.
+
+    `WORLD_SIZE` and `LOCAL_WORLD_SIZE`.
+    """
+    return int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def records_url() -> str:

@@ -15,6 +15,7 @@ from sparseflow.errors import DataError, MeasurementError
 from sparseflow.recipes.device import multiply_as
 from sparseflow.recipes.forecast.config import ForecastConfig
 from sparseflow.recipes.forecast.dataset import Pool, Task
+from sparseflow.recipes.forecast.ranks import ALONE, Ranks
 from sparseflow.recipes.forecast.step import Step, make_adam
 from sparseflow.recipes.train_state import resume, save_state
 
@@ -43,22 +44,24 @@ def has_stopped(losses: list[float], patience: int) -> bool:
 
 
 @torch.no_grad()
-def val_loss(model: nn.Module, pool: Pool, targets: tuple[int, ...], batch_size: int) -> float:
-    """Return the mean absolute error over all windows, in eval mode."""
+def val_loss(model: nn.Module, pool: Pool, targets: tuple[int, ...], batch_size: int, ranks: Ranks = ALONE) -> float:
+    """Return the mean absolute error over all windows, in eval mode; each process takes its share of them."""
     training = model.training
     model.eval()
     device = next(model.parameters()).device
     chosen = torch.tensor(targets, device=device)
     total = torch.zeros((), dtype=torch.float64, device=device)
-    for index in torch.split(torch.arange(len(pool), device=device), batch_size):
+    for index in torch.split(torch.arange(ranks.rank, len(pool), ranks.count, device=device), batch_size):
         x, y = pool.take(index)
         forecast: Tensor = model(x)
         total += F.l1_loss(forecast.float()[:, chosen], y[:, chosen], reduction="sum").double() / y[0, chosen].numel()
     model.train(training)
-    return float(total) / len(pool)
+    return float(ranks.sum(total)) / len(pool)
 
 
-def fit(model: nn.Module, config: ForecastConfig, task: Task, *, progress: bool = True) -> list[dict[str, Any]]:
+def fit(
+    model: nn.Module, config: ForecastConfig, task: Task, *, progress: bool = True, ranks: Ranks = ALONE
+) -> list[dict[str, Any]]:
     """Train a model and leave it, in eval mode, with the weights that did best on val.
 
     The state is saved after every epoch in `config.folder`, whole or not at all. A run with the same settings goes on
@@ -69,12 +72,13 @@ def fit(model: nn.Module, config: ForecastConfig, task: Task, *, progress: bool 
         config: how.
         task: what is learned.
         progress: show a progress bar.
+        ranks: the processes that share each step; the first one saves, in a folder that all see.
 
     Returns:
         One line an epoch: rate, losses, seconds.
 
     Raises:
-        ConfigError: the run in the folder has other settings.
+        ConfigError: the run in the folder has other settings, or the processes cannot divide a step.
         DataError: fewer windows than a step takes, or a damaged state.
         MeasurementError: the loss is no longer finite.
     """
@@ -86,33 +90,36 @@ def fit(model: nn.Module, config: ForecastConfig, task: Task, *, progress: bool 
     config.folder.mkdir(parents=True, exist_ok=True)
     metrics = config.folder / "metrics.jsonl"
     run = _Run(model)
-    optimizer = make_adam(model, config.lr, graph=config.graph)
+    optimizer = make_adam(model, config.lr, graph=config.graph and ranks.count == 1)
     identity = json.dumps(config.to_dict(), sort_keys=True)
-    epoch = resume(config.folder, identity, run, optimizer)
+    epoch = 0
+    for rank in range(ranks.count):
+        # One after the other, as each one cuts the lines to those of the state.
+        epoch = resume(config.folder, identity, run, optimizer) if rank == ranks.rank else epoch
+        ranks.wait()
     lines = [json.loads(text) for text in metrics.read_text(encoding="utf-8").splitlines()] if epoch else []
     steps = windows // config.batch_size
     bar = tqdm(
-        total=config.epochs * steps, initial=epoch * steps, disable=None if progress else True, unit="step",
-        desc=config.name,
+        total=config.epochs * steps, initial=epoch * steps, unit="step",
+        disable=None if progress and ranks.rank == 0 else True, desc=config.name,
     )  # fmt: skip
     forked = [device] if device.type == "cuda" else []
     with bar, multiply_as(config.precision, device) as cast, torch.random.fork_rng(devices=forked):
         step = Step(
             model, train, optimizer, size=config.batch_size, sigma=config.sigma, targets=task.targets, cast=cast,
-            graph=config.graph,
+            graph=config.graph, ranks=ranks,
         )  # fmt: skip
         while epoch < config.epochs and not has_stopped([line["val"] for line in lines], config.patience):
             tick = time.perf_counter()
             # Each epoch draws from a seed of its own, so that one that is taken up again draws the same.
-            torch.manual_seed(config.seed * 1_000_003 + epoch)
+            step.restart(config.seed * 1_000_003 + epoch)
             model.train()
-            step.restart()
             for index in step.order(windows):
                 step(index, config.rate(epoch))
                 bar.update()
-            loss = float(step.loss) / step.steps
+            loss = float(ranks.sum(step.loss)) / ranks.count / step.steps
             with cast():
-                chosen = val_loss(model, val, task.targets, config.eval_batch)
+                chosen = val_loss(model, val, task.targets, config.eval_batch, ranks)
             if not (math.isfinite(loss) and math.isfinite(chosen)):
                 raise MeasurementError(f"the loss is {loss} in epoch {epoch}, on val {chosen}; lower lr={config.lr}")
             kept = chosen <= min((line["val"] for line in lines), default=math.inf)
@@ -128,10 +135,12 @@ def fit(model: nn.Module, config: ForecastConfig, task: Task, *, progress: bool 
                     "seconds": time.perf_counter() - tick,
                 }
             )
-            with metrics.open("a" if epoch else "w", encoding="utf-8") as f:
-                f.write(json.dumps(lines[-1]) + "\n")
+            if ranks.rank == 0:
+                with metrics.open("a" if epoch else "w", encoding="utf-8") as f:
+                    f.write(json.dumps(lines[-1]) + "\n")
             epoch += 1
-            save_state(config.folder, identity, run, optimizer, epoch)
+            if ranks.rank == 0:
+                save_state(config.folder, identity, run, optimizer, epoch)
             bar.set_postfix(loss=f"{loss:.4f}", val=f"{chosen:.4f}")
     model.load_state_dict(run.best.state_dict())
     model.eval()

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from sparseflow.recipes.forecast.dataset import Pool
 from sparseflow.recipes.forecast.mixup import channel_mixup
+from sparseflow.recipes.forecast.ranks import ALONE, Ranks
 from sparseflow.recipes.graphed import Graphed
 
 __all__ = ["Step", "make_adam"]
@@ -40,7 +41,9 @@ class Step:
         sigma: of Channel Mixup.
         targets: variates that are learned.
         cast: what calls of the network are wrapped in.
-        graph: replay steps, on CUDA.
+        graph: replay steps, on CUDA, of a process alone.
+        ranks: the processes that share each step; all draw the same order and mix the same windows, then each learns
+            its own of them.
 
     Attributes:
         loss: sum of the losses since `restart`, on the device.
@@ -58,18 +61,35 @@ class Step:
         targets: tuple[int, ...],
         cast: Callable[[], Any],
         graph: bool = False,
+        ranks: Ranks = ALONE,
     ) -> None:
         device = next(model.parameters()).device
-        self.model, self.pool, self.optimizer, self.cast, self.sigma = model, pool, optimizer, cast, sigma
+        self.pool, self.optimizer, self.cast, self.sigma, self.ranks = pool, optimizer, cast, sigma, ranks
+        self.model = ranks.wrap(model)
+        self.mine = ranks.share(size)
         self.index = torch.zeros(size, dtype=torch.int64, device=device)
         self.targets = None if targets == tuple(range(pool.variates)) else torch.tensor(targets, device=device)
         self.loss, self.steps = torch.zeros((), device=device), 0
-        self._go: Callable[[], None] = Graphed(self.run) if graph and device.type == "cuda" else self.run
+        # What all processes draw alike; a process alone draws all from the default generator, which graphs go on with.
+        self.drawn = torch.Generator(device) if ranks.count > 1 else None
+        recorded = graph and device.type == "cuda" and ranks.count == 1
+        self._go: Callable[[], None] = Graphed(self.run) if recorded else self.run
 
-    def restart(self) -> None:
-        """Set the sum of the losses to zero."""
+    def restart(self, seed: int | None = None) -> None:
+        """Set the sum of the losses to zero.
+
+        Args:
+            seed: of all random numbers from here on; None goes on with those of before.
+        """
         self.loss.zero_()
         self.steps = 0
+        if seed is None:
+            return
+        if self.drawn is None:
+            torch.manual_seed(seed)
+        else:
+            self.drawn.manual_seed(seed)
+            torch.manual_seed(seed * self.ranks.count + self.ranks.rank)
 
     def order(self, windows: int) -> list[Tensor]:
         """Return the windows of each step of an epoch, in a new order; a smaller rest is left out.
@@ -78,7 +98,7 @@ class Step:
             windows: the first so many of the pool are used.
         """
         size = len(self.index)
-        drawn = torch.randperm(windows, device=self.index.device)
+        drawn = torch.randperm(windows, device=self.index.device, generator=self.drawn)
         return list(torch.split(drawn[: len(drawn) - len(drawn) % size], size))
 
     def __call__(self, index: Tensor, rate: float) -> None:
@@ -99,13 +119,14 @@ class Step:
     def run(self) -> None:
         """Take the step in `index` now."""
         with torch.no_grad():
-            x, y = channel_mixup(*self.pool.take(self.index), self.sigma)
+            x, y = channel_mixup(*self.pool.take(self.index), self.sigma, self.drawn)
+            x, y = x[self.mine], y[self.mine]
         with self.cast():
             forecast = self.model(x)
         if self.targets is not None:
             forecast, y = forecast[:, self.targets], y[:, self.targets]
         loss = F.l1_loss(forecast.float(), y)
-        torch.autograd.backward(loss)
+        self.ranks.backward(loss)
         self.optimizer.step()
         # At the end, so that a recording starts without gradients of the step before it.
         self.optimizer.zero_grad(set_to_none=True)
