@@ -30,6 +30,10 @@ RELATIVE: dict[tuple[str, torch.dtype], tuple[float, str]] = {
     ),
     ("triseg_reward", torch.float64): (1e-5, "what is asked; 100 times the attention's, and found below 1e-7"),
     ("selective_scan", torch.float32): (1e-5, "sums over the memory of a state, a few hundred roundings of 6e-8"),
+    ("cmamba", torch.float32): (
+        1e-5,
+        "what is asked; sums of up to 1536 terms through several layers, found below 4e-6",
+    ),
     ("selective_scan", torch.float64): (1e-12, "the same sums in float64"),
     ("selective_scan_gradient", torch.float32): (1e-4, "sums over sequences and steps too; found below 1e-5"),
     ("selective_scan_gradient", torch.float64): (1e-11, "the same sums in float64"),

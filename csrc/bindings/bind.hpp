@@ -14,6 +14,7 @@ void bind_arena(nb::module_& m);
 void bind_triseg(nb::module_& m);
 void bind_engine(nb::module_& m);
 void bind_scan(nb::module_& m);
+void bind_cmamba(nb::module_& m);
 
 // Tensors cross the boundary as addresses, which costs nanoseconds instead of a DLPack exchange.
 template <class T>

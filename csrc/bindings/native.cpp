@@ -11,4 +11,5 @@ NB_MODULE(_native, m) {
   bind_triseg(m);
   bind_engine(m);
   bind_scan(m);
+  bind_cmamba(m);
 }

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["ABSENT", "dense_layout", "empty", "native", "pointer", "run"]
+__all__ = ["ABSENT", "dense_layout", "empty", "native", "pointer", "run", "watched"]
 
 native: Any
 ABSENT: str | None
@@ -75,14 +75,12 @@ def empty(like: Tensor, shape: tuple[int, ...], dtype: torch.dtype | None = None
     return native.arena_empty(count).view(shape)  # type: ignore[no-any-return]
 
 
-def run(op: Any, first: Tensor, *rest: Any) -> Any:
-    """Run a registered operator, by its body alone where nobody watches or differentiates.
+def watched(first: Tensor) -> bool:
+    """Tell whether anybody but the caller sees an operation on `first`.
 
-    torch's dispatcher takes 20 to 30 microseconds for an operator written in
-    Python, as long as a small layer itself. It is passed by in plain inference
-    only: no gradient, no compilation or trace, no mode, no profiler, no tensor subclass.
+    That is with gradients, a compilation or trace, a mode, a profiler or a tensor subclass.
     """
-    watched = (
+    return (
         torch.is_grad_enabled()
         or torch.compiler.is_compiling()
         or type(first) is not Tensor
@@ -92,4 +90,12 @@ def run(op: Any, first: Tensor, *rest: Any) -> Any:
         or torch._C._functorch.peek_interpreter_stack() is not None
         or torch.autograd.profiler._is_profiler_enabled
     )
-    return op(first, *rest) if watched else op._init_fn(first, *rest)
+
+
+def run(op: Any, first: Tensor, *rest: Any) -> Any:
+    """Run a registered operator, by its body alone where nobody watches or differentiates.
+
+    torch's dispatcher takes 20 to 30 microseconds for an operator written in
+    Python, as long as a small layer itself. It is passed by in plain inference only; see `watched`.
+    """
+    return op(first, *rest) if watched(first) else op._init_fn(first, *rest)

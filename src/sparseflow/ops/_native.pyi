@@ -460,3 +460,71 @@ def scan_backward(
         threads: OpenMP threads.
         isa: instruction set, see above.
     """
+
+class CMambaSizes:
+    """Sizes of a forecaster of `sparseflow.nn.models.cmamba`.
+
+    `taps` is 0 in the published network, `hidden` in the other, and where there are fewer series than the reduction.
+    """
+
+    def __init__(
+        self,
+        official: bool,
+        series: int,
+        length: int,
+        padding: int,
+        patch: int,
+        stride: int,
+        patches: int,
+        width: int,
+        layers: int,
+        inner: int,
+        states: int,
+        rank: int,
+        taps: int,
+        hidden: int,
+        forecast: int,
+    ) -> None: ...
+
+def cmamba(
+    sizes: CMambaSizes,
+    weights: list[int],
+    epsilons: list[float],
+    x: int,
+    y: int,
+    batch: int,
+    threads: int,
+    isa: str = "auto",
+) -> None:
+    """Compute the forecast of a CMamba in float32.
+
+    Results do not depend on threads or on the rest of a batch, bit for bit; instruction sets differ in the last bits.
+
+    Args:
+        sizes: of the network.
+        weights: addresses of dense float32 arrays as torch keeps them, 0 for what the variant lacks: embedding, its
+            bias, positions; of each layer norm, in_proj and its bias, conv1d and its bias, D, x_proj, dt_proj and its
+            bias, A_log, out_proj and its bias, both matrices of the MLP of scales and of that of shifts; norm_f, head
+            and its bias.
+        epsilons: of the norm of each layer, then of the instance norm or of norm_f.
+        x: `[batch, series, length]`.
+        y: `[batch, series, forecast]` output.
+        batch: samples, 0 or more.
+        threads: OpenMP threads, at most.
+        isa: instruction set, see above.
+
+    Raises:
+        ValueError: not as many addresses or epsilons as the layers ask for, or no such instruction set.
+    """
+
+def changed(attributes: list[dict[str, object]], children: list[tuple[object, ...]]) -> int:
+    """Tell what was done to torch modules since their children were noted, in a few microseconds.
+
+    Args:
+        attributes: `__dict__` of each module. Only children are asked for of the first.
+        children: values of its `_modules` when they were noted.
+
+    Returns:
+        3 if a module has other children, else 2 if one has a forward of its own, else 1 if one has forward hooks or
+        pre-hooks, else 0; of 1 and 2 what the last such module has.
+    """

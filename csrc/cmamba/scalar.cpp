@@ -1,0 +1,4 @@
+#include "scan/math_scalar.hpp"
+//
+#define SF_CMAMBA scalar_cmamba
+#include "cmamba/kernels.hpp"
