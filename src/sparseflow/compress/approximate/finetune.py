@@ -62,17 +62,23 @@ class SegmentedNet(nn.Module):
         self.qat, self.mode, self.window, self.points = qat, mode, window, dict(points)
         device = next(qat.parameters()).device
         self.real = nn.Parameter(codes[:, :4].float().to(device))
+        self._rows: tuple[Tensor, ...] = ()
         self.register_buffer("whole", codes.clone().to(device))
         for at, point in enumerate(self.points.values()):
             known[point].replace = partial(self._round, at, known[point])
 
     def forward(self, x: Tensor) -> Any:
         """Return the outputs of the network with approximated activations."""
-        return self.qat(x)
+        # As one operation, so that their gradients come back as one too.
+        self._rows = self.real.unbind(0)
+        try:
+            return self.qat(x)
+        finally:
+            self._rows = ()
 
     def _round(self, at: int, quantiser: FakeQuantize, x: Tensor) -> Tensor:
         return round_segment(
-            x, self.real[at], self.whole[at], quantiser.scale,
+            x, (self._rows or self.real)[at], self.whole[at], quantiser.scale,
             mode=self.mode, qmax=quantiser.qmax, window=self.window,
         )  # fmt: skip
 

@@ -160,8 +160,9 @@ def slopes(sums: Tensor, whole: Tensor, window: int) -> Tensor:
         whole: int64 `[5]`.
         window: half width in codes of the sums around thresholds.
     """
-    out = torch.zeros(4, device=sums.device)
-    if len(sums):
-        with torch.cuda.device_of(sums):
-            _slopes[(1,)](sums, whole, out, len(sums), float(window), BLOCK=1024)
+    if not len(sums):
+        return torch.zeros(4, device=sums.device)
+    out = torch.empty(4, device=sums.device)
+    with torch.cuda.device_of(sums):
+        _slopes[(1,)](sums, whole, out, len(sums), float(window), BLOCK=1024)
     return out

@@ -227,7 +227,7 @@ class FinetuneConfig(TrainConfig):
         tmax: how tmax is chosen in mode "pass" without a search: the default lets at most 4 % of all codes pass.
         result_file: name of the result below `tri_ppo_int_codes/` of `out`; None names network, mode and seed.
         hint: weight in the loss of how far the maps of the sites are from those of the network before the change: the
-            mean over the sites of |a − b|² / |b|². 0 for none; needs `teacher` None.
+            mean over the sites of |a − b|² / |b|², over a quarter of each batch. 0 for none.
         code_lr: rate of values and thresholds at its peak, about codes a step with "adamw".
         code_share: share of the run in which those are trained; then they stay, and the weights settle.
         window: half width in codes over which the gradient of a threshold is taken.
@@ -270,8 +270,6 @@ class FinetuneConfig(TrainConfig):
         for name in ("code_lr", "hint"):
             if not getattr(self, name) >= 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected 0 or more")
-        if self.hint and self.teacher is not None:
-            raise ConfigError(f"hint is {self.hint}, which compares with the network's own maps; leave teacher out")
         for name in ("window", "calib_batches"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected at least 1")

@@ -36,6 +36,8 @@ __all__ = ["FINETUNED", "finetune_seeds", "finetune_triseg", "start_codes", "stu
 FINETUNED = "{model}_finetuned_{mode}_seed{seed}.safetensors"
 # Histograms of more images find the same codes.
 _CALIB_BATCH = 32
+_HINT_SHARE = 4
+_TINY = 1e-12
 
 
 def finetune_triseg(config: FinetuneConfig, *, progress: bool = True) -> dict[str, Any]:
@@ -73,8 +75,12 @@ def finetune_triseg(config: FinetuneConfig, *, progress: bool = True) -> dict[st
     acc_teacher = accuracy(teacher, splits.val, device)
     acc_frozen = student_accuracy(teacher, points, codes, mode, splits.val, device)
     other = config.teacher
-    plain = _unrounded(graph if other is None else _read(other, find_qat(other, config.out)).graph, device)
+    plain = _unrounded(graph, device)
     hint = _Hint(graph, plain, list(points.values()), config.hint) if config.hint else None
+    guide = _guide(plain)
+    if other is not None:
+        tells = _guide(_unrounded(_read(other, find_qat(other, config.out)).graph, device))
+        guide = tells if hint is None else _after(guide, tells)
     net = SegmentedNet(graph, points, codes, mode=mode, window=config.window)
     start = {key: value.detach().clone() for key, value in net.state_dict().items()}
     tuned = _Tuned(net, in_half=config.precision in ("auto", "bfloat16") and device.type == "cuda")
@@ -118,8 +124,7 @@ def finetune_triseg(config: FinetuneConfig, *, progress: bool = True) -> dict[st
         write(line["val"])
 
     lines = fit(
-        tuned, config, train, splits.val, codes=[net.real], code_lr=config.code_lr, guide=_guide(plain),
-        extra=hint,
+        tuned, config, train, splits.val, codes=[net.real], code_lr=config.code_lr, guide=guide, extra=hint,
         before_epoch=before_epoch, after_step=net.settle, judge_start=True, kept=keep, progress=progress,
     )  # fmt: skip
     if hint is not None:
@@ -257,8 +262,19 @@ def _guide(plain: fx.GraphModule) -> Guide:
     return guide
 
 
+def _after(first: Guide, then: Guide) -> Guide:
+    def guide(x: Tensor) -> Tensor | None:
+        first(x)
+        return then(x)
+
+    return guide
+
+
 class _Hint:
-    """How far the maps of some points of a network are from those of another that saw the same batch."""
+    """How far the maps of some points of a network are from those of another that saw the same batch.
+
+    Of a batch the first quarter is compared: less noise is not worth the memory traffic of the rest.
+    """
 
     def __init__(self, tuned: nn.Module, plain: nn.Module, points: Sequence[str], weight: float) -> None:
         self.weight = weight / len(points)
@@ -275,10 +291,12 @@ class _Hint:
 
     def __call__(self) -> Tensor:
         mine, theirs = self.maps
-        parts = [
-            (mine[point] - other).square().sum(dtype=torch.float32) / other.square().sum(dtype=torch.float32)
-            for point, other in theirs.items()
-        ]
+        parts = []
+        for point, whole in theirs.items():
+            some = max(1, len(whole) // _HINT_SHARE)
+            other = whole[:some]
+            apart = (mine[point][:some] - other).square().sum(dtype=torch.float32)
+            parts.append(apart / other.square().sum(dtype=torch.float32).clamp(min=_TINY))
         for maps in self.maps:
             maps.clear()
         return self.weight * torch.stack(parts).sum()
