@@ -12,7 +12,7 @@ from sparseflow.compress.quantize.ranges import STREAM, Range, observe
 from sparseflow.errors import ConfigError
 from sparseflow.ir.qspec import QSpec, QTensor
 from sparseflow.nn.models.cmamba import CMamba, ModelArgs
-from sparseflow.nn.models.cmamba.lowering import BLOCK
+from sparseflow.nn.models.cmamba.lowering import BLOCK, layers_of
 
 __all__ = ["ForecastBits", "best_scale", "calibrate_forecaster", "complete", "weight_scales"]
 
@@ -155,23 +155,6 @@ def _scans(
     return found
 
 
-def _inputs(args: ModelArgs) -> dict[str, tuple[str, tuple[str, ...]]]:
-    """Return, for each layer with weights, the tensor that it reads and those that it makes."""
-    found: dict[str, tuple[str, tuple[str, ...]]] = {"patch_embedding.value_embedding": ("standardize", (STREAM,))}
-    for i in range(args.n_layer):
-        b = BLOCK.format(i)
-        found[f"{b}mixer.in_proj"] = (f"{b}norm", (f"{b}mixer.in_proj.x", f"{b}mixer.in_proj.z"))
-        parts = tuple(f"{b}mixer.x_proj.{n}" for n in ("delta", "b", "c", "d"))
-        found[f"{b}mixer.x_proj"] = (f"{b}mixer.act", parts)
-        found[f"{b}mixer.dt_proj"] = (f"{b}mixer.x_proj.delta", (f"{b}mixer.dt_proj",))
-        found[f"{b}mixer.out_proj"] = (f"{b}mixer.scan", (STREAM,))
-        for fc, add in (("fc_sc", "add_scale"), ("fc_sf", "add_shift")):
-            found[f"{b}GDDMLP.{fc}.0"] = (f"{b}GDDMLP.pool.mean", (f"{b}GDDMLP.{fc}.0",))
-            found[f"{b}GDDMLP.{fc}.2"] = (f"{b}GDDMLP.{fc}.1", (f"{b}GDDMLP.{add}",))
-    found["head.linear"] = ("encoder.act", ("head.linear",))
-    return found
-
-
 def weight_scales(
     args: ModelArgs, tensors: Mapping[str, QTensor], weights: Mapping[str, Reals], bits: ForecastBits, stream: float
 ) -> dict[str, QTensor]:
@@ -187,7 +170,7 @@ def weight_scales(
     del stream
     found = {}
     limit = 2 ** (bits.weights - 1) - 1
-    for path, (source, results) in _inputs(args).items():
+    for path, (source, results) in layers_of(args).items():
         columns = weights[f"{path}.weight"]
         scales = np.abs(columns).max(1, initial=0.0) / limit
         if bits.rule == "least_error" or bits.weights < 8:
@@ -223,7 +206,7 @@ def complete(
             found[b + name] = residual
         found[f"{b}mixer.scan.decay"] = QTensor(bits=15, scale=2.0**-15, signed=False)
         found[f"{b}GDDMLP.gate.scale"] = QTensor(bits=15, scale=2.0**-15, signed=False)
-    for path, (source, _) in _inputs(args).items():
+    for path, (source, _) in layers_of(args).items():
         if not path.endswith((".0", ".2")):
             scales = (found[source].step * s for s in found[f"{path}.weight"].scales)
             found[f"{path}.bias"] = QTensor(bits=32, scale=tuple(scales))

@@ -12,7 +12,7 @@ from sparseflow.nn.models.cmamba.args import ModelArgs
 from sparseflow.nn.models.cmamba.primitives import sincos
 from sparseflow.ops.fixed_point import RSQRT, Factor, Ints, clamp, factor, integers
 
-__all__ = ["BLOCK", "Arrays", "lower", "parts_of", "shifts_of", "table_inputs"]
+__all__ = ["BLOCK", "Arrays", "layers_of", "lower", "parts_of", "shifts_of", "table_inputs"]
 
 Arrays = dict[str, NDArray[np.integer]]
 Reals = NDArray[np.float64]
@@ -43,6 +43,24 @@ def lower(args: ModelArgs, weights: Mapping[str, NDArray[np.floating]], spec: QS
             "train the official one for integers"
         )
     return _Lowering(args, {k: np.asarray(v, np.float64) for k, v in weights.items()}, spec).run()
+
+
+def layers_of(args: ModelArgs) -> dict[str, tuple[str, tuple[str, ...]]]:
+    """Return, for each layer with weights, the tensor that it reads and those that it makes, side by side."""
+    embedded = "patch_embedding.value_embedding"
+    found: dict[str, tuple[str, tuple[str, ...]]] = {embedded: ("standardize", (embedded,))}
+    for i in range(args.n_layer):
+        b = BLOCK.format(i)
+        found[f"{b}mixer.in_proj"] = (f"{b}norm", (f"{b}mixer.in_proj.x", f"{b}mixer.in_proj.z"))
+        parts = tuple(f"{b}mixer.x_proj.{n}" for n in ("delta", "b", "c", "d"))
+        found[f"{b}mixer.x_proj"] = (f"{b}mixer.act", parts)
+        found[f"{b}mixer.dt_proj"] = (f"{b}mixer.x_proj.delta", (f"{b}mixer.dt_proj",))
+        found[f"{b}mixer.out_proj"] = (f"{b}mixer.scan", (f"{b}mixer.out_proj",))
+        for fc, add in (("fc_sc", "add_scale"), ("fc_sf", "add_shift")):
+            found[f"{b}GDDMLP.{fc}.0"] = (f"{b}GDDMLP.pool.mean", (f"{b}GDDMLP.{fc}.0",))
+            found[f"{b}GDDMLP.{fc}.2"] = (f"{b}GDDMLP.{fc}.1", (f"{b}GDDMLP.{add}",))
+    found["head.linear"] = ("encoder.act", ("head.linear",))
+    return found
 
 
 def parts_of(args: ModelArgs, name: str) -> tuple[tuple[str, int], ...]:

@@ -9,12 +9,13 @@ from sparseflow.errors import DataError, UnsupportedError
 from sparseflow.nn.models.cmamba import compiled
 from sparseflow.nn.models.cmamba.args import ModelArgs
 from sparseflow.nn.models.cmamba.blocks import Embedding, Encoder, Head, MambaBlock
+from sparseflow.nn.models.cmamba.fake import FakeQuant
 from sparseflow.nn.models.cmamba.integers import Integers
 from sparseflow.nn.models.cmamba.primitives import Float, Primitives
 
 __all__ = ["MODES", "CMamba", "build_model"]
 
-MODES: Mapping[str, Callable[[], Primitives]] = MappingProxyType({"fp32": Float, "int8": Integers})
+MODES: Mapping[str, Callable[[], Primitives]] = MappingProxyType({"fp32": Float, "fakeq": FakeQuant, "int8": Integers})
 
 
 class CMamba(nn.Module):
