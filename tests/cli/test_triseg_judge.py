@@ -5,9 +5,11 @@ from typer.testing import CliRunner
 
 from sparseflow.cli import app
 from sparseflow.cli.triseg_judge import told_line
+from sparseflow.nn import models
 from sparseflow.recipes.triseg import accuracy, dump, evaluate
 from sparseflow.recipes.triseg import bench as triseg_bench
 from sparseflow.recipes.triseg import export as exporting
+from sparseflow.recipes.triseg import zoo as networks
 
 
 def call(*arguments):
@@ -54,6 +56,25 @@ def test_bench_is_ok_only_if_every_check_holds(monkeypatch):
     )
     assert seen[0] == (wanted, True)
     assert seen[1] == (triseg_bench.TriSegBenchConfig(), False)
+
+
+def test_zoo_takes_all_networks_and_ones_own(monkeypatch):
+    seen = []
+    row = {
+        "name": "lenet5", "sites": ["conv1"], "acc_teacher": 60.0, "drop": 0.5, "bits": 2.25, "avoided": 0.9,
+    }  # fmt: skip
+    body = {"rows": [row, {"name": "mine", "error": "DataError: no file"}], "checks": [], "ok": False}
+    monkeypatch.setattr(networks, "zoo", lambda config, progress: seen.append((config, progress)) or body)
+    result = call("zoo", "all", "mine.py:build", "--minutes", "0.5", "--jobs", "2", "--graph", "--out", "z.json")
+    assert result.exit_code == 1
+    assert "INT8 60.00 %, drop  0.50, 2.25 bits, 90.0 % of multiplies saved" in result.stdout
+    assert "DataError: no file" in result.stdout
+    assert json.loads(call("zoo", "lenet5", "lenet5", "--json").stdout) == body
+    call("zoo")
+    whole = tuple(models.names("convnets"))
+    assert [config.networks for config, _ in seen] == [(*whole, "mine.py:build"), ("lenet5",), whole]
+    config, progress = seen[0]
+    assert (config.minutes, config.jobs, config.graph, config.report, progress) == (0.5, 2, True, "z.json", True)
 
 
 def test_accuracy_shows_rows_and_checks(monkeypatch):

@@ -280,6 +280,7 @@ for _look in (
     triseg_judge.export,
     triseg_judge.accuracy,
     triseg_judge.bench,
+    triseg_judge.zoo,
     triseg_look.variance,
     triseg_look.percentiles,
     triseg_look.coverage,

@@ -8,7 +8,7 @@ import typer
 from sparseflow.cli import _triseg_options as options
 from sparseflow.cli._group import positive, show_checks
 
-__all__ = ["accuracy", "bench", "evaluate", "export", "told_line"]
+__all__ = ["accuracy", "bench", "evaluate", "export", "told_line", "zoo"]
 
 
 def evaluate(
@@ -180,6 +180,81 @@ def accuracy(
             typer.echo(
                 f"{row['result']:40} {row['kind']:10} {row['accuracy']:6.2f} %, drop {row['drop']:5.2f}, "
                 f"{row['bits']:.2f} bits, {100 * row['avoided']:.1f} % of multiplies saved"
+            )
+        show_checks(body["checks"])
+    if not body["ok"]:
+        raise typer.Exit(1)
+
+
+def zoo(
+    networks: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[NETWORK...]",
+            help="Names, or your own as file.py:function; `all` is the whole zoo.",
+            show_default="all",
+        ),
+    ] = None,
+    data: options.Data = None,
+    checkpoints: Annotated[
+        str | None,
+        typer.Option(help="Folder of the checkpoints; what lies there is not trained.", show_default="outputs"),
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(callback=positive, help="Passes of each training.", show_default="2")
+    ] = None,
+    minutes: options.Minutes = None,
+    lr: Annotated[float | None, typer.Option(help="Peak rate in float32.", show_default="0.02")] = None,
+    episodes: Annotated[
+        int | None, typer.Option(callback=positive, help="Configurations to score.", show_default="100")
+    ] = None,
+    max_acc_drop: Annotated[
+        float | None, typer.Option(help="Points of accuracy that may be lost.", show_default="2.0")
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="val or test.", show_default="val")] = None,
+    jobs: Annotated[int | None, typer.Option(callback=positive, help="Networks at a time.", show_default="1")] = None,
+    graph: Annotated[bool | None, typer.Option("--graph", help="Replay training steps on CUDA.")] = None,
+    out: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Also write the JSON there.", show_default=False)
+    ] = None,
+    device: options.Device = None,
+    seed: options.Seed = None,
+    json_: options.Json = False,
+) -> None:
+    """Take many networks from nothing to an exported result, by the same calls: train, search, measure, export.
+
+    Residual and depthwise ones are among the zoo, and your own go the same way. Exit status 0 only if every activation
+    found was approximated in each, within --max-acc-drop, and every export computes what Python computes.
+
+    **Examples**
+
+    - `sparseflow triseg zoo all mynet.py:build --data ~/cifar10 --minutes 5`
+    - `sparseflow triseg zoo lenet5 resnet18 --epochs 1 --json`
+    """
+    import json
+
+    from sparseflow.nn import models
+    from sparseflow.recipes.settings import read_settings
+    from sparseflow.recipes.triseg.zoo import ZooConfig
+    from sparseflow.recipes.triseg.zoo import zoo as run
+
+    whole = models.names("convnets")
+    chosen = [name for given in networks or ["all"] for name in (whole if given == "all" else [given])]
+    settings = read_settings(
+        ZooConfig, None, networks=tuple(dict.fromkeys(chosen)), data=data, out=checkpoints, epochs=epochs,
+        minutes=minutes, lr=lr, episodes=episodes, max_acc_drop=max_acc_drop, split=split, jobs=jobs, graph=graph,
+        report=out, device=device, seed=seed,
+    )  # fmt: skip
+    body = run(settings, progress=not json_)
+    if json_:
+        typer.echo(json.dumps(body, indent=2, ensure_ascii=False))
+    else:
+        for row in body["rows"]:
+            typer.echo(
+                f"{row['name']:14} {row['error']}"
+                if "error" in row
+                else f"{row['name']:14} {len(row['sites']):2} layers, INT8 {row['acc_teacher']:.2f} %, drop "
+                f"{row['drop']:5.2f}, {row['bits']:.2f} bits, {100 * row['avoided']:.1f} % of multiplies saved"
             )
         show_checks(body["checks"])
     if not body["ok"]:
