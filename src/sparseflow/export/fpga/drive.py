@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparseflow.errors import ConfigError
+from sparseflow.export.fpga.child import Limits
 from sparseflow.export.fpga.layout import factor_words, pad, tile
-from sparseflow.export.fpga.simulate import Design, Limits, Pauses, Simulation, simulate
+from sparseflow.export.fpga.simulate import Design, Pauses, Simulation, simulate
 from sparseflow.ops.fixed_point import Factor, Ints, ScanTables
 
 __all__ = ["Array", "Matrix", "Run", "run_matvec", "run_scan", "run_slim_step"]

@@ -21,7 +21,7 @@ from sparseflow.export.plan import make_folder
 from sparseflow.ir.files import write_atomic
 from sparseflow.ir.qspec import ARITHMETIC, QSpec
 
-__all__ = ["ALIGNMENT", "GOLDEN", "MANIFEST", "MIRROR", "WEIGHTS", "Pack", "read_pack", "write_pack"]
+__all__ = ["ALIGNMENT", "GOLDEN", "MANIFEST", "MIRROR", "WEIGHTS", "Pack", "offsets", "read_pack", "write_pack"]
 
 Array = NDArray[np.integer]
 
@@ -98,6 +98,15 @@ def write_pack(
     return [write_atomic(place / name, data) for name, data in contents.items()]
 
 
+def offsets(arrays: Mapping[str, Array]) -> dict[str, int]:
+    """Return where each array begins in `weights.bin`, in bytes."""
+    found, end = {}, 0
+    for name, values in arrays.items():
+        found[name] = -(-end // ALIGNMENT) * ALIGNMENT
+        end = found[name] + len(_data(name, np.asarray(values)))
+    return found
+
+
 def read_pack(folder: str | Path, *, files: bool = True) -> Pack:
     """Read a pack, strictly.
 
@@ -147,19 +156,27 @@ def read_pack(folder: str | Path, *, files: bool = True) -> Pack:
 def _stored(name: str, file: str, values: Array, spec: QSpec, blob: bytearray) -> dict[str, Any]:
     if values.dtype.name not in _TYPES:
         raise ConfigError(f"array {name!r} is of type {values.dtype}; expected one of {', '.join(_TYPES)}")
-    tiled = name.endswith(".weight") and values.ndim == 2 and values.dtype == np.int8
-    data = (tile(values.astype(np.int64)) if tiled else values).astype(values.dtype.newbyteorder("<")).tobytes()
+    data = _data(name, values)
     blob += bytes(-len(blob) % ALIGNMENT)
     tensor = spec.tensors.get(name.removeprefix(_PREFIX))
     entry = {
         "name": name, "file": file, "dtype": values.dtype.name, "shape": list(values.shape),
-        "layout": "tiles_8x8" if tiled else "rows",
+        "layout": "tiles_8x8" if _tiled(name, values) else "rows",
         "scale": None if tensor is None else tensor.to_dict()["scale"],
         "zero": None if tensor is None else tensor.offset,
         "offset": len(blob), "bytes": len(data), "sha256": _hash(data),
     }  # fmt: skip
     blob += data
     return entry
+
+
+def _tiled(name: str, values: Array) -> bool:
+    return name.endswith(".weight") and values.ndim == 2 and values.dtype == np.int8
+
+
+def _data(name: str, values: Array) -> bytes:
+    stored = tile(values.astype(np.int64)) if _tiled(name, values) else values
+    return stored.astype(values.dtype.newbyteorder("<")).tobytes()
 
 
 def _loaded(entry: Mapping[str, Any], data: bytes) -> Array:

@@ -2,10 +2,8 @@
 
 import hashlib
 import os
-import re
 import shutil
 import struct
-import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,33 +12,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sparseflow.errors import ConfigError, MeasurementError, UnsupportedError
-from sparseflow.ir.env import cache_folder, cxx
+from sparseflow.errors import ConfigError, UnsupportedError
+from sparseflow.export.fpga.child import FLAGS, Limits, compiled, compiler, run, sections
+from sparseflow.ir.env import cache_folder
 
-__all__ = ["RTL", "Design", "Limits", "Pauses", "Simulation", "build", "simulate", "sources", "verilator"]
+__all__ = ["RTL", "Design", "Pauses", "Simulation", "build", "simulate", "sources", "verilator"]
 
 RTL = Path(__file__).parent / "rtl"
 _BENCH = Path(__file__).parent / "bench"
-_FLAGS = ("-std=c++17", "-O1", "-faligned-new", "-DVM_COVERAGE=0", "-DVM_SC=0", "-DVM_TRACE=0", "-w")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """What a child process may take.
-
-    Args:
-        seconds: of processor time, and on the clock.
-        memory_bytes: of addresses.
-        cycles: of a simulation, after which it counts as stuck.
-    """
-
-    seconds: int = 300
-    memory_bytes: int = 4 * 2**30
-    cycles: int = 100_000_000
-
-    def __post_init__(self) -> None:
-        if min(self.seconds, self.memory_bytes, self.cycles) < 1:
-            raise ConfigError("a limit of a simulation is below 1; give positive ones")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,15 +113,12 @@ def build(design: Design, limits: Limits | None = None) -> Path:
         MeasurementError: the Verilog or the bench does not compile; has the messages.
     """
     limits, tool = limits or Limits(), verilator()
-    compiler = cxx() or shutil.which("g++") or shutil.which("c++")
-    if not compiler:
-        raise UnsupportedError("no C++ compiler; install g++, or name one in CXX")
     texts = sources(design.changes)
-    bench = {name: (_BENCH / name).read_bytes() for name in ("harness.hpp", f"{design.top}.cpp")}
-    root = _run([tool, "--getenv", "VERILATOR_ROOT"], limits).strip()
+    bench = {name: (_BENCH / name).read_bytes() for name in ("harness.hpp", "sections.hpp", f"{design.top}.cpp")}
+    root = run([tool, "--getenv", "VERILATOR_ROOT"], limits).strip()
     key = hashlib.sha256(
-        repr((texts, bench, sorted(design.parameters.items()), sorted(design.widths.items()), root, _FLAGS)).encode()
-        + _run([tool, "--version"], limits).encode()
+        repr((texts, bench, sorted(design.parameters.items()), sorted(design.widths.items()), root, FLAGS)).encode()
+        + run([tool, "--version"], limits).encode()
     ).hexdigest()[:24]
     folder = cache_folder() / "verilated"
     program = folder / key
@@ -151,7 +127,7 @@ def build(design: Design, limits: Limits | None = None) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     include = [f"-I{root}/include", f"-I{root}/include/vltstd", f"-I{_BENCH}"]
     runtime = [
-        _object(compiler, Path(root) / "include" / f"{name}.cpp", b"", folder, include, limits)
+        compiled(Path(root) / "include" / f"{name}.cpp", b"", folder, include, limits)
         for name in ("verilated", "verilated_threads")
     ]
     with tempfile.TemporaryDirectory(dir=folder) as place:
@@ -163,24 +139,22 @@ def build(design: Design, limits: Limits | None = None) -> Path:
         warnings = ["-Wno-fatal", "-Wno-lint"] if design.changes else ["-Wall", "-Wno-UNUSEDSIGNAL"]
         command = [tool, "--cc", "-O3", "--x-assign", "unique", "--x-initial", "unique", *warnings]
         command += ["--Mdir", place, "-y", place, "--top-module", design.top, *settings, str(work / f"{design.top}.sv")]
-        _run(command, limits)
+        run(command, limits)
         model = "".join(f'#include "{path.name}"\n' for path in sorted(work.glob("V*.cpp")))
         (work / "model.cpp").write_text(model, encoding="utf-8")
         defines = [f"-D{name}={value}" for name, value in design.widths.items()]
         # The bench sees nothing of the model but its header, which the faults of a test leave as it is.
-        header = (work / f"V{design.top}.h").read_bytes() + bench["harness.hpp"]
-        driver = _object(
-            compiler, _BENCH / f"{design.top}.cpp", header, folder, [*defines, f"-I{place}", *include], limits
-        )
-        output, model_flags = work / "program", [*_FLAGS, f"-I{place}", *include, str(work / "model.cpp")]
-        _run([compiler, *model_flags, driver, *runtime, "-pthread", "-o", str(output)], limits)
+        header = (work / f"V{design.top}.h").read_bytes() + bench["harness.hpp"] + bench["sections.hpp"]
+        driver = compiled(_BENCH / f"{design.top}.cpp", header, folder, [*defines, f"-I{place}", *include], limits)
+        output, model_flags = work / "program", [*FLAGS, f"-I{place}", *include, str(work / "model.cpp")]
+        run([compiler(), *model_flags, driver, *runtime, "-pthread", "-o", str(output)], limits)
         os.replace(output, program)
     return program
 
 
 def simulate(
     design: Design,
-    sections: Mapping[str, NDArray[np.uint8]],
+    given: Mapping[str, NDArray[np.uint8]],
     expect: int,
     *,
     pauses: Pauses | None = None,
@@ -190,7 +164,7 @@ def simulate(
 
     Args:
         design: what runs.
-        sections: by the name of a memory or stream, its words or beats, `[n, bytes]`.
+        given: by the name of a memory or stream, its words or beats, `[n, bytes]`.
         expect: beats that come out.
         pauses: none if None.
         limits: of the child process.
@@ -204,44 +178,10 @@ def simulate(
     program = build(design, limits)
     with tempfile.TemporaryDirectory() as place:
         stimuli, results = Path(place) / "stimuli", Path(place) / "results"
-        with stimuli.open("wb") as file:
-            for name, beats in {**sections, "expect": np.array([[expect]], "<u4").view(np.uint8)}.items():
-                file.write(struct.pack("<8sII", name.encode(), len(beats), beats.shape[1]))
-                file.write(np.ascontiguousarray(beats, np.uint8).tobytes())
+        stimuli.write_bytes(sections({**given, "expect": np.array([[expect]], "<u4").view(np.uint8)}))
         shares = [str(pauses.inputs), str(pauses.outputs), str(pauses.seed), str(limits.cycles)]
-        _run([str(program), str(stimuli), str(results), *shares], limits)
+        run([str(program), str(stimuli), str(results), *shares], limits)
         data = results.read_bytes()
     _, first, count, width = struct.unpack_from("<QQII", data)
     beats = np.frombuffer(data, np.uint8, count * width, 24).reshape(count, width)
     return Simulation(beats=beats, at=np.frombuffer(data, "<u8", count, 24 + count * width), first=first)
-
-
-def _object(compiler: str, source: Path, more: bytes, folder: Path, flags: list[str], limits: Limits) -> str:
-    """Compile a source once for equal texts; `more` is what it depends on besides."""
-    named = [flag for flag in flags if flag.startswith("-D")]
-    stamp = hashlib.sha256(source.read_bytes() + more + repr((compiler, _FLAGS, named)).encode()).hexdigest()[:24]
-    target = folder / f"{source.stem}-{stamp}.o"
-    if not target.is_file():
-        with tempfile.TemporaryDirectory(dir=folder) as place:
-            part = str(Path(place) / "part.o")
-            _run([compiler, *_FLAGS, *flags, "-c", str(source), "-o", part], limits)
-            os.replace(part, target)
-    return str(target)
-
-
-def _run(command: Sequence[str], limits: Limits) -> str:
-    """Run a child process with limits of time and memory; return what it printed."""
-    shell = 'ulimit -t "$1"; ulimit -v "$2"; shift 2; exec "$@"'
-    bounds = [str(limits.seconds), str(limits.memory_bytes // 1024)]
-    name = Path(command[0]).name
-    try:
-        done = subprocess.run(
-            ["/bin/sh", "-c", shell, "sh", *bounds, *command],
-            capture_output=True, text=True, timeout=limits.seconds, check=False,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired as e:
-        raise MeasurementError(f"{name} took more than {limits.seconds} s; raise the limit") from e
-    if done.returncode:
-        last = "\n".join(re.split(r"\n", (done.stderr or done.stdout).strip())[-12:])
-        raise MeasurementError(f"{name} ended with {done.returncode}: {last or 'no message; a limit may be too low'}")
-    return done.stdout
