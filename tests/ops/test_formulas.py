@@ -21,6 +21,7 @@ from sparseflow.ops import flops, has_flops, known_ops
         ("batch_norm", {"output": (1, 2, 4, 4)}, {}, 64),
         ("lif", {"output": (4, 2)}, {}, 48),
         ("add", {"output": (4, 2)}, {}, 8),
+        ("addcmul", {"output": (4, 2)}, {}, 16),
         ("flatten", {}, {}, 0),
         ("conv_transpose2d", {"input": (1, 2, 4, 4), "weight": (2, 3, 2, 2), "output": (1, 3, 8, 8)}, {}, 768),
     ],

@@ -198,7 +198,7 @@ def test_feedback_is_noted_and_the_order_stays_valid() -> None:
 
 @pytest.mark.parametrize("name", models.names())
 def test_workloads_of_the_zoo_survive_json(name: str) -> None:
-    shape = (1, 1, 28, 28) if name == "csnn" else (1, 3, 32, 32)
+    shape = {"csnn": (1, 1, 28, 28), "cmamba": (1, 7, 96)}.get(name, (1, 3, 32, 32))
     found = trace(models.build(name), torch.rand(shape))
     assert Workload.from_json(found.to_json()) == found
     assert Workload.from_json(found.to_json()).hash == found.hash

@@ -106,6 +106,8 @@ _TABLE: dict[str, Callable[[Shapes, Attrs], Any]] = {
     **dict.fromkeys(("adaptive_pool", "adaptive_avg_pool2d", "adaptive_max_pool2d"), _per_input(1.0)),
     **dict.fromkeys(("mean", "sum", "max", "min", "var"), _per_input(1.0)),
     **dict.fromkeys(("add", "sub", "mul", "div", "relu", "compare", "clamp", "neg", "abs"), _per_output(1.0)),
+    # x + y·z.
+    "addcmul": _per_output(2.0),
     **dict.fromkeys(("sigmoid", "tanh", "exp", "log", "sqrt", "silu", "gelu", "hardswish"), _per_output(4.0)),
     "softmax": _per_output(_SOFTMAX),
     "lif": _per_output(_LIF),

@@ -19,6 +19,8 @@ from torch import Tensor, nn
 from sparseflow.data import cifar10_subset
 from sparseflow.errors import ConfigError
 from sparseflow.nn import models
+from sparseflow.nn.models.cmamba import CMamba
+from sparseflow.recipes.forecast.checkpoint import load_forecaster, shipped
 
 __all__ = ["Picked", "pick", "spikingjelly_builders"]
 
@@ -59,7 +61,7 @@ def pick(name: str, *, shape: Sequence[int] | None = None, batch: int = 1, seed:
     """Return the model that a name stands for, and a sample for it.
 
     Tried in this order: a shipped checkpoint or the path of one
-    (`.safetensors`); a network of `sparseflow.nn.models`; `module:factory` or
+    (`.safetensors`); a forecaster that ships; a network of `sparseflow.nn.models`; `module:factory` or
     `file.py:factory`, called without arguments; a builder of SpikingJelly 2.0.
     Write `spikingjelly.NAME` for a builder whose name is ours too.
 
@@ -86,6 +88,8 @@ def pick(name: str, *, shape: Sequence[int] | None = None, batch: int = 1, seed:
         if name.endswith(".safetensors") or name in models.checkpoints():
             model, _ = models.load_checkpoint(name)
             return _ours(Path(name).stem, model, shape, batch, "a trained checkpoint")
+        if name in shipped():
+            return _ours(name, load_forecaster(name).model, shape, batch, "a trained forecaster")
         if name in models.names():
             return _ours(name, models.build(name).eval(), shape, batch, "the zoo, with fresh weights")
         if ":" in name:
@@ -110,6 +114,9 @@ def spikingjelly_builders() -> dict[str, Callable[..., nn.Module]]:
 
 
 def _ours(name: str, model: nn.Module, shape: Sequence[int] | None, batch: int, origin: str) -> Picked:
+    if isinstance(model, CMamba):
+        sample = torch.randn(*(shape or (batch, model.args.num_channels, model.args.seq_len)))
+        return Picked(name=name, model=model, sample=sample, origin=f"{origin}; noise for series")
     first = next(m for m in model.modules() if isinstance(m, nn.Conv2d))
     if shape is None and first.in_channels == 3:
         images = cifar10_subset().take(batch)
@@ -197,7 +204,7 @@ def _jelly(name: str, shape: Sequence[int] | None, batch: int) -> Picked:
 def _unknown(name: str, builders: dict[str, Callable[..., nn.Module]]) -> str:
     import difflib
 
-    ours = [*models.checkpoints(), *models.names()]
+    ours = [*models.checkpoints(), *shipped(), *models.names()]
     near = difflib.get_close_matches(name, [*ours, *builders], n=3)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     jelly = f"{len(builders)} builders of SpikingJelly" if builders else "SpikingJelly's builders, once it is installed"

@@ -20,6 +20,7 @@ from sparseflow.nn.models.convnets import (
     vgg16,
     vgg19,
 )
+from sparseflow.nn.models.forecasters import cmamba as _cmamba
 from sparseflow.nn.models.spiking import (
     CSNN,
     SpikingResNet,
@@ -66,6 +67,8 @@ Builder = Callable[..., nn.Module]
 
 _FAMILIES: dict[str, tuple[Builder, ...]] = {
     "convnets": (alexnet, lenet5, mobilenetv1, nin, resnet18, squeezenet, vgg16, vgg19),
+    # Not exported by its name, which is that of its folder.
+    "forecasters": (_cmamba,),
     "spiking": (csnn, sew_resnet18, spiking_resnet18, spiking_resnet50, spiking_vgg9, spiking_vgg11),
 }
 _BUILDERS: dict[str, Builder] = {f.__name__: f for family in _FAMILIES.values() for f in family}
@@ -75,7 +78,7 @@ def names(family: str | None = None) -> tuple[str, ...]:
     """Return the names that `build` knows, sorted.
 
     Args:
-        family: "spiking" or "convnets"; None for all.
+        family: "spiking", "convnets" or "forecasters"; None for all.
 
     Raises:
         ConfigError: unknown family.

@@ -136,7 +136,8 @@ def test_bad_arguments(name, arguments, message):
 
 
 def test_families():
-    assert set(models.names("convnets")) | set(models.names("spiking")) == set(models.names())
+    families = ("convnets", "forecasters", "spiking")
+    assert {name for family in families for name in models.names(family)} == set(models.names())
     with pytest.raises(ConfigError, match="no family"):
         models.names("transformers")
 
