@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from sparseflow.compress.quantize.forecaster import ForecastBits, best_scale, calibrate_forecaster
+from sparseflow.compress.quantize.forecaster import ForecastBits, best_scale, calibrate_forecaster, learned_spec
 from sparseflow.errors import ConfigError
 from sparseflow.ir.qspec import QSpec
-from sparseflow.nn.models.cmamba import CMamba
+from sparseflow.nn.models.cmamba import CMamba, build_model
+from sparseflow.nn.models.cmamba.fake import bind_scales
 from sparseflow.nn.models.cmamba.int_ref import IntRef
 from sparseflow.nn.models.cmamba.lowering import lower, shifts_of
 from tests.nn.models.cmamba.small import SMALL, arrays, network, readings, spec, weights
@@ -112,3 +113,34 @@ def test_best_scale_clips_what_is_rare() -> None:
 def test_wrong_settings_are_refused(wrong: Any) -> None:
     with pytest.raises(ConfigError):
         ForecastBits(**wrong)
+
+
+def test_learned_scales_become_integers() -> None:
+    """After a few steps of training, the integers are those that the training computed on."""
+    model = build_model(SMALL, "fakeq").train()
+    model.load_state_dict(network().state_dict())
+    bind_scales(model, spec(ForecastBits(weights=4)))
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    for _ in range(3):
+        optimizer.zero_grad()
+        (model(readings(8)) - readings(8)[..., :8]).abs().mean().backward()
+        optimizer.step()
+    found = learned_spec(model)
+    before = spec(ForecastBits(weights=4))
+    assert found["encoder.layers.0.norm"].step != before["encoder.layers.0.norm"].step
+    assert found["encoder.layers.0.residual"] == before["encoder.layers.0.residual"]
+    values: Any = {k: v.detach().numpy() for k, v in model.named_parameters() if not k.startswith("scales.")}
+    taps = IntRef(SMALL, lower(SMALL, values, found), batch=8).taps(readings(8))
+    exact = build_model(SMALL, "fakeq").double().eval()
+    exact.load_state_dict({k: torch.from_numpy(v).double() for k, v in values.items()})
+    seen: dict[str, Any] = {}
+    bind_scales(exact, found, seen.__setitem__)
+    with torch.no_grad():
+        exact(readings(8))
+    for name, codes in seen.items():
+        assert float(np.abs(codes.numpy() - taps[name]).max()) <= 1, name
+
+
+def test_a_network_without_scales_has_learned_none() -> None:
+    with pytest.raises(ConfigError, match="no scales"):
+        learned_spec(network())

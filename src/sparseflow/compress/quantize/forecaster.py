@@ -12,9 +12,10 @@ from sparseflow.compress.quantize.ranges import STREAM, Range, observe
 from sparseflow.errors import ConfigError
 from sparseflow.ir.qspec import QSpec, QTensor
 from sparseflow.nn.models.cmamba import CMamba, ModelArgs
-from sparseflow.nn.models.cmamba.lowering import BLOCK, layers_of
+from sparseflow.nn.models.cmamba.fake import Scales
+from sparseflow.nn.models.cmamba.lowering import BLOCK, layers_of, shifts_of
 
-__all__ = ["ForecastBits", "best_scale", "calibrate_forecaster", "complete", "weight_scales"]
+__all__ = ["ForecastBits", "best_scale", "calibrate_forecaster", "complete", "learned_spec", "weight_scales"]
 
 Reals = NDArray[np.float64]
 
@@ -111,6 +112,28 @@ def calibrate_forecaster(model: CMamba, batches: Iterable[Tensor], bits: Forecas
     return complete(args, tensors, stream, note={"bits": asdict(bits)})
 
 
+def learned_spec(model: CMamba) -> QSpec:
+    """Return the specification with the scales that a training on codes has found.
+
+    Args:
+        model: a network with `quant_mode="fakeq"` and scales.
+
+    Raises:
+        ConfigError: a network without scales.
+    """
+    scales = getattr(model, "scales", None)
+    if not isinstance(scales, Scales):
+        raise ConfigError("the network has no scales; train one of quant_mode 'fakeq' after bind_scales")
+    args, before = model.args, scales.spec
+    tensors = {**before.tensors, **scales.chosen()}
+    for i in range(args.n_layer):
+        mixer = f"{BLOCK.format(i)}mixer."
+        t, j = shifts_of(before, BLOCK.format(i))
+        p, x, b = (tensors[mixer + n] for n in ("dt_proj", "act", "x_proj.b"))
+        tensors |= _tied(mixer, p, x.step, b.step, t, j)
+    return complete(args, tensors, scales.stream, note={**before.note, "learned": True})
+
+
 def best_scale(values: Reals, limit: int, largest: float) -> float:
     """Return the scale of symmetric codes with the least mean squared error, of 80 up to the one that covers all.
 
@@ -141,7 +164,7 @@ def _scans(
     for i in range(args.n_layer):
         mixer = f"{BLOCK.format(i)}mixer."
         p, x, b = (tensors[mixer + n] for n in ("dt_proj", "act", "x_proj.b"))
-        delta = float(np.logaddexp(0, p.limit * p.step + p.offset)) / (2**16 - 1)
+        delta = _largest_step(p) / (2**16 - 1)
         t = min(max(math.ceil(math.log2(max(pushed[i], _LEAST) / ((2**15 - 1) * delta * x.step))), 0), 8)
         w = delta * x.step * 2.0**t
         need = max(states[i], _LEAST) / (2**15 - 1)
@@ -149,10 +172,23 @@ def _scans(
             b = QTensor(bits=b.bits, scale=need / (w * 2.0**15))
             found[f"{mixer}x_proj.b"] = b
         j = min(math.floor(15 - math.log2(need / (w * b.step)) + 1e-9), 8)
-        found[f"{mixer}scan.delta"] = QTensor(bits=16, scale=delta, signed=False)
-        found[f"{mixer}scan.w"] = QTensor(bits=16, scale=w)
-        found[f"{mixer}scan.h"] = QTensor(bits=16, scale=w * b.step * 2.0 ** (15 - j))
+        found |= _tied(mixer, p, x.step, b.step, t, j)
     return found
+
+
+def _tied(mixer: str, p: QTensor, x: float, b: float, t: int, j: int) -> dict[str, QTensor]:
+    """Return Δ, w and h of a scan, whose scales follow from p, x, B and the two shifts."""
+    delta = _largest_step(p) / (2**16 - 1)
+    w = delta * x * 2.0**t
+    return {
+        f"{mixer}scan.delta": QTensor(bits=16, scale=delta, signed=False),
+        f"{mixer}scan.w": QTensor(bits=16, scale=w),
+        f"{mixer}scan.h": QTensor(bits=16, scale=w * b * 2.0 ** (15 - j)),
+    }
+
+
+def _largest_step(p: QTensor) -> float:
+    return float(np.logaddexp(0, p.limit * p.step + p.offset))
 
 
 def weight_scales(

@@ -7,6 +7,7 @@ the scan runs in real numbers: its own roundings, of 15 and 16 bits, are left ou
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sparseflow.errors import ConfigError, UnsupportedError
-from sparseflow.ir.qspec import QSpec
+from sparseflow.ir.qspec import QSpec, QTensor
 from sparseflow.nn.lsq import round_through, scale_gradient
 from sparseflow.nn.models.cmamba.args import ModelArgs
 from sparseflow.nn.models.cmamba.lowering import layers_of, parts_of, shifts_of
@@ -27,13 +28,17 @@ __all__ = ["FakeQuant", "Scales", "bind_scales"]
 
 Record = Callable[[str, Tensor], None]
 
-_SMALLEST = 1e-12
-_FIXED = ("input", "head.linear", "restore", "scan.delta", "scan.w", "scan.h", "scan.decay", "gate.scale", ".bias")
+_SMALLEST = 1e-3
+_FIXED = (
+    "input", "head.linear", "restore", "scan.delta", "scan.w", "scan.h", "scan.y", "scan.decay", "gate.scale", ".bias",
+)  # fmt: skip
 _STREAM = "patch_embedding.position_embedding"
 
 
 class Scales(nn.Module):
-    """The scales of a specification: those that can be chosen are parameters.
+    """The scales of a specification; those that can be chosen have a parameter, their share of the first one.
+
+    The parameters start at 1, so that one learning rate suits scales of all sizes.
 
     Args:
         spec: of the network.
@@ -46,20 +51,32 @@ class Scales(nn.Module):
         self.spec, self.args = spec, args
         stream = spec[_STREAM].scale
         self.learnt = nn.ParameterDict()
+        self.first: dict[str, Tensor] = {}
         self.fixed: dict[str, float] = {}
         for name, tensor in spec.tensors.items():
             # What shares the residual path's scale keeps it: adding needs no multiplier.
             if tensor.scale == stream or name.endswith(_FIXED):
                 self.fixed[name] = tensor.scales[0]
             else:
-                self.learnt[name.replace(".", "|")] = nn.Parameter(torch.tensor(tensor.scale, dtype=dtype))
+                self.first[name] = torch.tensor(tensor.scale, dtype=dtype)
+                self.learnt[name.replace(".", "|")] = nn.Parameter(torch.ones_like(self.first[name]))
 
     def step(self, name: str, numbers: int = 0) -> Tensor:
         """Return a scale; its gradient gets the share 1/√(n · q_max) if told of how many numbers it is one."""
         if name in self.fixed:
             return torch.tensor(self.fixed[name], dtype=self.dtype)
-        scale: Tensor = self.learnt[name.replace(".", "|")].abs().clamp(min=_SMALLEST)
+        share: Tensor = self.learnt[name.replace(".", "|")].abs().clamp(min=_SMALLEST)
+        scale = self.first[name] * share
         return scale_gradient(scale, 1.0 / math.sqrt(numbers * self.limit(name))) if numbers else scale
+
+    @torch.no_grad()
+    def chosen(self) -> dict[str, QTensor]:
+        """Return how each tensor with a learnt scale is stored now."""
+        found = {}
+        for name in self.first:
+            scale = self.step(name).double().tolist()
+            found[name] = replace(self.spec[name], scale=tuple(scale) if isinstance(scale, list) else scale)
+        return found
 
     @property
     def dtype(self) -> torch.dtype:
