@@ -113,6 +113,10 @@ def test_segments(case, channels, states, short_segments):
         if truth is not None:
             assert_near(got, truth, "selective_scan_gradient")
             assert torch.equal(got, again)
+    # What an operator returns may share memory neither with another result nor with what it read.
+    tensors = [t for t in (*found, *given.tensors(), grad_y, state) if t is not None]
+    assert len({t.untyped_storage().data_ptr() for t in tensors}) == len(tensors)
+    assert all(t is None or t.is_contiguous() for t in found)
 
 
 @pytest.mark.parametrize("step", [1e-30, 20.0, 1e4])

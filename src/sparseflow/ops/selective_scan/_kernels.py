@@ -270,9 +270,9 @@ def _fold(rows, lane, HALF: tl.constexpr, ROWS: tl.constexpr):
 
 
 @triton.jit(do_not_specialize=PLAIN)
-def backward_steps(grad_y, last, x, dt, log, b, c, direct, gate, bias, start, dx, ddt, dlog, narrow, ddirect, dgate,
-                   dbias, dstart, starts, steps, channels, states, blocks, segments, span, partial, gb, gk, xb, xk, tb,
-                   tk, bb, bk, cb, ck, db, dk, zb, zk, skew, DIRECT: tl.constexpr, GATE: tl.constexpr,
+def backward_steps(grad_y, last, x, dt, log, b, c, direct, gate, bias, start, dx, ddt, dlog, grad_b, grad_c, ddirect,
+                   dgate, dbias, dstart, starts, steps, channels, states, blocks, segments, span, partial, gb, gk, xb,
+                   xk, tb, tk, bb, bk, cb, ck, db, dk, zb, zk, skew, DIRECT: tl.constexpr, GATE: tl.constexpr,
                    BIAS: tl.constexpr, START: tl.constexpr, FIRST: tl.constexpr, LAST: tl.constexpr,
                    SOFTPLUS: tl.constexpr, SHARED: tl.constexpr, N: tl.constexpr, BLOCK: tl.constexpr,
                    CHUNK: tl.constexpr, FOLD: tl.constexpr):  # fmt: skip
@@ -300,7 +300,8 @@ def backward_steps(grad_y, last, x, dt, log, b, c, direct, gate, bias, start, dx
     grad_y += sequence * gb + _far(first, gk)
     to = sequence * steps + first
     # Sums over the channels of a block; those over blocks follow outside, in a fixed order.
-    narrow += _far(part, partial) + to * (2 * states)
+    grad_b += _far(part, partial) + to * states
+    grad_c += _far(part, partial) + to * states
     to *= channels
     if GATE:
         gate += sequence * zb + _far(first, zk)
@@ -371,21 +372,20 @@ def backward_steps(grad_y, last, x, dt, log, b, c, direct, gate, bias, start, dx
                 gy *= z * s
             gh = gy[None, :] * read + carry
             to_b, to_c = gh * (delta * given)[None, :], gy[None, :] * after
-            spot = narrow + _far(k, 2 * states)
+            spot = _far(k, states)
             if FOLD:
                 lane = tl.arange(0, BLOCK)
                 rows = _halve(to_b, to_c, lane, 16)
-                if N == 16:
-                    rows = _fold(rows, lane, 8, 16)
-                    rows = _fold(rows, lane, 4, 8)
-                    rows = _fold(rows, lane, 2, 4)
-                    rows = _fold(rows, lane, 1, 2)
-                line = tl.reshape(rows, (32,))
+                rows = _fold(rows, lane, 8, 16)
+                rows = _fold(rows, lane, 4, 8)
+                rows = _fold(rows, lane, 2, 4)
+                line = tl.reshape(_fold(rows, lane, 1, 2), (BLOCK,))
                 of = lane & 15
-                tl.store(spot + tl.where(lane < 16, of, states + of), line, mask=inside & (of < states))
+                to_which = tl.where(lane < 16, grad_b + (spot + of), grad_c + (spot + of))
+                tl.store(to_which, line, mask=inside & (of < states))
             else:
-                tl.store(spot + n, tl.sum(to_b, axis=1), mask=good & inside)
-                tl.store(spot + states + n, tl.sum(to_c, axis=1), mask=good & inside)
+                tl.store(grad_b + spot + n, tl.sum(to_b, axis=1), mask=good & inside)
+                tl.store(grad_c + spot + n, tl.sum(to_c, axis=1), mask=good & inside)
             carry = gh * tl.exp2(delta[None, :] * rates)
             decayed = carry * hs[CHUNK - 1 - j]
             sum_rate += decayed * delta[None, :]

@@ -1,5 +1,7 @@
 """The scan and its gradient as Triton kernels: one program a sequence, segment of steps and block of channels."""
 
+from typing import Any
+
 import torch
 import triton
 from torch import Tensor
@@ -41,10 +43,10 @@ def forward(given: Operands, want_state: bool) -> tuple[Tensor, Tensor | None]:
         start, how = plan.start, plan.START
         if plan.segments > 1:
             (start, _), how = plan.carry(None, None), 2
-        _kernels.forward_steps[(plan.programs,)](
-            *plan.reads, start, y, state, *plan.sizes, *plan.strides, 1, DIRECT=plan.DIRECT,
-            GATE=plan.GATE, BIAS=plan.BIAS, START=how, STATE=want_state, SOFTPLUS=plan.SOFTPLUS, SHARED=plan.SHARED,
-            N=plan.N, BLOCK=BLOCK, AHEAD=AHEAD, num_warps=1,
+        _launch(
+            _kernels.forward_steps, (plan.programs, 1), (*plan.reads, start, y, state),
+            (*plan.sizes, *plan.strides, 1),
+            (plan.DIRECT, plan.GATE, plan.BIAS, how, want_state, plan.SOFTPLUS, plan.SHARED, plan.N, BLOCK, AHEAD),
         )  # fmt: skip
     return y, None if state is None else state.transpose(1, 2).contiguous()
 
@@ -68,7 +70,7 @@ def backward(given: Operands, grad_y: Tensor, grad_state: Tensor | None) -> tupl
     dx, ddt = given.x.new_empty(given.x.shape), given.dt.new_empty(given.x.shape)
     dz = None if given.z is None else given.z.new_empty(given.x.shape)
     dD = None if given.D is None else given.D.new_empty(given.D.shape) if whole else plan.real(rows, channels)
-    narrow = plan.real(plan.blocks, batch, steps, 2, states)
+    dB, dC = (plan.real(plan.blocks, batch, steps, states) for _ in range(2))
     dlog = plan.real(programs, states) if plan.SHARED else plan.real(rows, states, channels)
     dbias = None if given.dt_bias is None else plan.real(rows, channels)
     dstart = None if given.initial_state is None else plan.real(batch, states, channels)
@@ -79,20 +81,50 @@ def backward(given: Operands, grad_y: Tensor, grad_state: Tensor | None) -> tupl
         if plan.segments > 1:
             start, last = plan.carry(grad_y, last)
             first = back = 2
-        _kernels.backward_steps[(programs,)](
-            grad_y, last, *plan.reads, start, dx, ddt, dlog, narrow, dD, dz, dbias, dstart, starts, *plan.sizes,
-            batch * steps * 2 * states, *grad_y.stride()[:2], *plan.strides, 1, DIRECT=plan.DIRECT, GATE=plan.GATE,
-            BIAS=plan.BIAS, START=first, FIRST=dstart is not None, LAST=back, SOFTPLUS=plan.SOFTPLUS,
-            SHARED=plan.SHARED, N=plan.N, BLOCK=BLOCK, CHUNK=CHUNK, FOLD=plan.N == 16, num_warps=1,
+        _launch(
+            _kernels.backward_steps, (programs, 1),
+            (grad_y, last, *plan.reads, start, dx, ddt, dlog, dB, dC, dD, dz, dbias, dstart, starts),
+            (*plan.sizes, batch * steps * states, *grad_y.stride()[:2], *plan.strides, 1),
+            (plan.DIRECT, plan.GATE, plan.BIAS, first, dstart is not None, back, plan.SOFTPLUS, plan.SHARED, plan.N,
+             BLOCK, CHUNK, plan.N == 16),
         )  # fmt: skip
-    both = narrow.sum(0) if plan.blocks > 1 else narrow[0]
     total = dlog.sum(0)
-    dA = total[None] if plan.SHARED else total.t()
+    dA = total[None] if plan.SHARED else total.t().contiguous()
     dD = dD if dD is None or whole else dD.sum(0)
     dstart = None if dstart is None else dstart.transpose(1, 2).contiguous()
     bias = None if dbias is None else dbias.sum(0)
-    grads = (dx, ddt, dA, both[:, :, 0], both[:, :, 1], dD, dz, bias, dstart)
+    grads = (dx, ddt, dA, dB.sum(0), dC.sum(0), dD, dz, bias, dstart)
     return tuple(None if t is None or g is None else g.to(t.dtype) for t, g in zip(given.tensors(), grads, strict=True))
+
+
+_COMPILED: dict[Any, Any] = {}
+_MOST = 256
+
+
+def _launch(
+    kernel: Any, grid: tuple[int, int], tensors: tuple[Tensor | None, ...], numbers: tuple[int, ...],
+    switches: tuple[Any, ...], warps: int = 1,
+) -> None:  # fmt: skip
+    """Run a kernel, past what Triton asks itself at every launch where it ran with operands of these kinds before.
+
+    The arguments of a kernel are its tensors, the numbers and the switches, in this order.
+    """
+    first = next(t for t in tensors if t is not None)
+    key = (
+        kernel, first.device, numbers, switches,
+        *[None if t is None else (t.dtype, t.data_ptr() & 15 == 0) for t in tensors],
+    )  # fmt: skip
+    whole = (*grid, 1)
+    compiled = _COMPILED.get(key)
+    if compiled is not None:
+        compiled[whole](*tensors, *numbers, *switches)
+        return
+    if len(_COMPILED) >= _MOST:
+        _COMPILED.clear()
+    compiled = kernel[whole](*tensors, *numbers, *switches, num_warps=warps)
+    # The interpreter returns nothing.
+    if compiled is not None:
+        _COMPILED[key] = compiled
 
 
 def _dense(t: Tensor) -> Tensor:
@@ -144,13 +176,15 @@ class _Plan:
         sums = self.real(self.programs, BLOCK)
         strides = (0, 0) if grad_y is None else grad_y.stride()[:2]
         _, channels, states, blocks, segments, _ = self.sizes
-        _kernels.local_ends[(self.programs,)](
-            grad_y, x, dt, log, b, c, z, bias, ends, backs, sums, *self.sizes, *strides, *self.strides[:8],
-            *self.strides[10:], 1, GATE=self.GATE, BIAS=self.BIAS, SOFTPLUS=self.SOFTPLUS, SHARED=self.SHARED,
-            BACK=back, N=self.N, BLOCK=BLOCK, AHEAD=AHEAD, num_warps=1,
+        _launch(
+            _kernels.local_ends, (self.programs, 1), (grad_y, x, dt, log, b, c, z, bias, ends, backs, sums),
+            (*self.sizes, *strides, *self.strides[:8], *self.strides[10:], 1),
+            (self.GATE, self.BIAS, self.SOFTPLUS, self.SHARED, back, self.N, BLOCK, AHEAD),
         )  # fmt: skip
-        _kernels.carry_over[(self.programs // segments, 1 + back)](
-            log, self.start, last, ends, backs, sums, channels, states, blocks, segments, 1, START=self.START,
-            LAST=int(last is not None), SHARED=self.SHARED, N=self.N, BLOCK=BLOCK, AHEAD=FAR, num_warps=4,
+        _launch(
+            _kernels.carry_over, (self.programs // segments, 1 + back),
+            (log, self.start, last, ends, ends if backs is None else backs, sums),
+            (channels, states, blocks, segments, 1),
+            (self.START, int(last is not None), self.SHARED, self.N, BLOCK, FAR), 4,
         )  # fmt: skip
         return ends, backs
