@@ -4,9 +4,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from sparseflow.errors import ConfigError, UnsupportedError
-from sparseflow.ops._library import run
+from sparseflow.ops._library import run, watched
 from sparseflow.ops.lif import on_triton
 from sparseflow.ops.selective_scan import cpp, vectorised
 from sparseflow.ops.selective_scan.reference import Operands
@@ -71,7 +72,13 @@ def selective_scan(
     )
     _check(given)
     _check_kernel(given, kernel)
-    y, state = run(_scan, x, *given.tensors()[1:], softplus, return_state, kernel)
+    values = (*given.tensors()[1:], softplus, return_state, kernel)
+    with torch.no_grad():
+        seen = watched(x)
+    # torch's dispatcher and its derivative of an operator in Python take longer than the kernels of a short scan.
+    direct = not seen and torch.is_grad_enabled()
+    apply: Any = _Direct.apply
+    y, state = apply(x, *values) if direct else run(_scan, x, *values)
     return (y, state) if return_state else y
 
 
@@ -194,13 +201,32 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     ctx.save_for_backward(*tensors)
 
 
-def _differentiate(ctx: Any, grad_y: Tensor, grad_state: Tensor) -> tuple[Any, ...]:
+def _differentiate(ctx: Any, grad_y: Tensor, grad_state: Tensor, backward: Any = _backward) -> tuple[Any, ...]:
     tensors = ctx.saved_tensors
-    grads = _backward(grad_y, grad_state if ctx.want_state else None, *tensors, ctx.softplus, ctx.kernel)
+    grads = backward(grad_y, grad_state if ctx.want_state else None, *tensors, ctx.softplus, ctx.kernel)
     return *(None if t is None else g for t, g in zip(tensors, grads, strict=True)), None, None, None
 
 
 _scan.register_autograd(_differentiate, setup_context=_save)
+
+
+class _Direct(torch.autograd.Function):
+    """The operator and its gradient without the dispatcher, where nobody else watches."""
+
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> Any:
+        """Return y and the state."""
+        y, state = _scan._init_fn(*inputs)
+        _save(ctx, inputs, None)
+        if not ctx.want_state:
+            ctx.mark_non_differentiable(state)
+        return y, state
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_y: Tensor, grad_state: Tensor) -> Any:
+        """Return the gradients of the inputs."""
+        return _differentiate(ctx, grad_y, grad_state, _backward._init_fn)
 
 
 def _operands(*values: Any) -> Operands:
