@@ -6,8 +6,8 @@ from the checks in `benchmarks/results/NAME.json`, which a benchmark wrote;
 `NAME.forms` is the table of its layers by form, `NAME.traffic` that of what their
 floats cost to move, `NAME.horizons` that of forecasts, and `NAME.blocks`, `.seed`, `.network`, `.memory` and
 `.coverage` are stages of a GPU record; `.searchers` and `.networks` are tables of
-tri-segment search. A name that ends in `?` may have no result yet. So no figure in the prose is typed by hand. `--check` changes
-nothing and returns 1 if a table is out of date.
+tri-segment search. A name that ends in `?` may have no result yet. So no figure in the prose
+is typed by hand. `--check` changes nothing and returns 1 if a table is out of date.
 """
 
 import argparse
