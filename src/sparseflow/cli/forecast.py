@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from sparseflow.cli import forecast_integers
 from sparseflow.cli._group import make_app, positive, show_checks
 
 __all__ = ["app"]
@@ -401,3 +402,6 @@ def _tell(body: dict[str, Any], check: bool, json_: bool) -> None:
 def _errors(row: dict[str, Any]) -> str:
     spread = {k: f" ± {row[f'{k}_stdev']:.4f}" if f"{k}_stdev" in row else "" for k in ("mse", "mae")}
     return f"MSE {row['mse']:.4f}{spread['mse']}, MAE {row['mae']:.4f}{spread['mae']}"
+
+
+app.command()(forecast_integers.quantize)
