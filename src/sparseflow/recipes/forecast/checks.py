@@ -150,15 +150,15 @@ def refusals(folder: Path, device: str = "cpu") -> tuple[list[Check], list[dict[
             {"fault": name, "refused": bool(said), "key": key in said, "mend": mend, "same": same, "said": said}
         )
     wants = {
-        "refused": "files refused",
-        "key": "that name the key",
-        "mend": "that name the mend",
-        "same": "that leave the network as it was",
+        "refused": "refused",
+        "key": "key named",
+        "mend": "mend named",
+        "same": "network left as it was",
     }
     checks = [
         Check(
             show="5",
-            name=f"of {len(rows)} damaged {what}",
+            name=f"of {len(rows)} damaged files, {what}",
             value=sum(bool(row[k]) for row in rows),
             unit="",
             rule="==",
