@@ -75,6 +75,9 @@ WAYS = {
     "global, eights": (False, (("NB", 1), ("UNROLL", 1))),
     "held": (True, ()),
     "held, eights": (True, (("NB", 1), ("WARPS", 2))),
+    "held, few at once": (True, (("FEW", 12), ("CALM", 1), ("AHEAD", 1))),
+    "held, few at once, eights": (True, (("FEW", 12), ("CALM", 1), ("NB", 1), ("UNROLL", 1))),
+    "held, plain": (True, (("FEW", 0), ("CALM", 0), ("AHEAD", 0))),
 }
 CASES = (
     (4, 2, 3, 5, 40, 70, LIFParams(), "fp16"),
@@ -123,6 +126,24 @@ def test_the_kernel_takes_potentials_and_counts(way, machine, monkeypatch):
     packed = pack_layer([weight], None, LIFParams(v_threshold=0.25), kernel="event")
     expected, v = reference.spike_layer([source], [weight], None, packed.params, steps=2, v0=v0, add=add, out_planes=3)
     found, last, _ = run(machine, source, packed, monkeypatch, steps=2, tune=tune, v0=v0, add=add)
+    assert torch.equal(found, expected)
+    assert torch.allclose(last, v, rtol=0, atol=1e-6)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None or platform.machine() != "x86_64", reason="needs g++ on x86-64")
+@pytest.mark.parametrize(("channels", "few"), [(128, 12), (64, 12), (128, 0)])
+def test_short_lists_made_at_once_are_right(channels, few, machine, monkeypatch):
+    """Several words a read, of which a lane sees one spike or, now and then, two in one word or in two."""
+    monkeypatch.setattr(event3, "holds", lambda *_: True)
+    torch.manual_seed(0)
+    x = (torch.rand(8, channels, 3, 7) < 0.002).float()
+    x[2, :, 1, 3], x[5, [0, 32, 33, 63], 0, 6], x[6, [5, channels - 27], 2, 0] = 0, 1, 1
+    source = Source(pack_counts(x, 1), channels, 1, (3, 3), (1, 1), (1, 1))
+    weight, bias = torch.randint(-8, 9, (64, channels, 3, 3)) / 16.0, torch.randint(-8, 9, (64,)) / 16.0
+    packed = pack_layer([weight], bias, LIFParams(v_threshold=0.5), kernel="event")
+    expected, v = reference.spike_layer([source], [weight], bias, packed.params, steps=8)
+    found, last, known = run(machine, source, packed, monkeypatch, steps=8, tune=(("FEW", few),))
+    assert known["VW"] == channels // 32
     assert torch.equal(found, expected)
     assert torch.allclose(last, v, rtol=0, atol=1e-6)
 
@@ -224,7 +245,7 @@ def test_a_launch_says_what_the_kernel_reads(monkeypatch):
     launched, params = seen[0]
     assert launched == (2 * 2, 1, 1, 128, 1, 1, 0)
     values = [getattr(params, name) for name, _ in event3.Params._fields_]
-    assert values == [*range(1, 9), 9, 5, 10, 4, 400, 100, 3, 70, 3 * 128, 2]
+    assert values == [*range(1, 9), 9, 5, 10, 400, 100, 3, 70, 3 * 128]
     # Held: a block for each multiprocessor at most, and every row of the slice.
     known = made(1000, 70, 4, 4, tune=(("WARPS", 5),), held=True)
     event3.launch(0, 0, known, dataclasses.replace(call, pixels=1000))

@@ -15,10 +15,11 @@ from sparseflow.ops.spike_layer import _build, event3
 BODIES = {
     "row": "return loaded<uint4>((u64)at);",
     "mma": "mma_m16n8k8(d, a0, a1, b);",
-    "read": "for (int i = 0; i < VW; ++i) x[i] = at == 0xffffffffu ? 0 : words[at + i];",
+    "read": "if (at != 0xffffffffu) for (int i = 0; i < VW; ++i) x[i] = words[at + i];",
     "write": "if (go) *at = (u8)x;",
     "put": "if (go) memcpy((void*)(u64)at, &x, 8);",
     "take": "return loaded<uint4>(at);",
+    "highest": "return 31 - __builtin_clz(x | 1);",
     "take_two": "return loaded<uint2>(at);",
     "take_one": "return loaded<u32>(at);",
     "hold": "memcpy((void*)(u64)to, from, bytes); *(u64*)(u64)arrived = 1;",

@@ -25,8 +25,9 @@ SHARED = 226 * 1024  # bytes of shared memory that a block may have for weights 
 ENTRY = 8
 HELD_WARPS = 24  # of a block that holds its weights, at most; 16 with two halves
 LEAST = 64  # spikes of a list, at least
+FEW = 12  # spikes of a list that is made at once, at most
 ROW, HELD_ROW = 384, 416  # bytes; held ones are padded so that four rows meet in few banks
-TUNED = ("NB", "HELD", "WARPS", "BLOCKS", "CAP", "UNROLL")
+TUNED = ("NB", "HELD", "WARPS", "BLOCKS", "CAP", "UNROLL", "FEW", "CALM", "AHEAD")
 
 
 class Params(ctypes.Structure):
@@ -35,8 +36,8 @@ class Params(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_void_p) for name in ("words", "weights", "constants", "v0", "v")),
         *((name, ctypes.c_void_p) for name in ("out", "add", "gate")),
-        *((name, ctypes.c_int) for name in ("open", "height", "width", "count", "step")),
-        *((name, ctypes.c_int) for name in ("pixels", "steps", "channels", "rows", "slices")),
+        *((name, ctypes.c_int) for name in ("open", "height", "width", "step")),
+        *((name, ctypes.c_int) for name in ("pixels", "steps", "channels", "rows")),
     )
 
 
@@ -167,12 +168,17 @@ def configure(
             warps, blocks = 8, 4
         elif 2 < count <= 8 and not exact and -(-pixels // (eights * EIGHT)) * slices >= MANY:
             warps, blocks = 24, 1
+    # Measured on an H200, as is what follows.
+    four = count <= 2 if held else count > 8 or (count > 4 and steps > 8)
     chosen = {
         "NB": eights,
         "HELD": int(held),
         "WARPS": warps,
         "BLOCKS": blocks,
-        "UNROLL": 1 if exact else 2,
+        "UNROLL": 1 if exact else 4 if four else 2,
+        "FEW": FEW if count > 2 and held and not exact else 0,
+        "CALM": int(not exact),
+        "AHEAD": int(not exact),
     }
     chosen = chosen | dict(tune)
     eights = chosen["NB"]
@@ -182,6 +188,8 @@ def configure(
     chosen.setdefault("CAP", cap)
     made = {
         **{name: chosen[name] for name in TUNED},
+        "WHOLE": int(pixels % (EIGHT * eights) == 0 and channels % COLUMNS == 0),
+        "COUNT": count,
         "VW": wide,
         "SLOTS": -(-3 * (EIGHT * eights + 2) * (count // wide) // WORD),
         "HALVES": halves,
@@ -245,13 +253,11 @@ def launch(device: int, stream: int, made: tuple[tuple[str, int], ...], call: Ca
         call.open,
         call.height,
         call.width,
-        call.count,
         call.pixels * call.count,
         call.pixels,
         call.steps,
         call.channels,
         rows,
-        slices,
     )
     arguments = (ctypes.c_void_p * 1)(ctypes.addressof(params))
     blocks, held = math.ceil(call.pixels / (EIGHT * known["NB"] * known["WARPS"])), 0

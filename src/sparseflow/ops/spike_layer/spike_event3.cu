@@ -11,12 +11,17 @@
 //   NB          eights of pixels of a warp: 1, 2
 //   HELD        1: the block holds all its rows of weights in shared memory; 0: eight lanes read a row together from
 //               global memory, and turn it
+//   AHEAD       1: words of the next step are asked for before products, not after
 //   WARPS       warps of a block
 //   BLOCKS      blocks that a multiprocessor should hold
 //   VW          words that a lane reads at once: 1, 2, 4
 //   SLOTS       reads of a lane in one step
 //   UNROLL      fours of spikes that are read together
 //   CAP         spikes that a list holds; longer ones are multiplied in parts
+//   FEW         the list is first tried to be made at once where the one before had no more spikes; 0: never
+//   CALM        1: looks whether any neuron fires before it makes spikes
+//   WHOLE       1: the pixels are whole groups, and the channels whole slices
+//   COUNT       words of an input pixel
 //   HALVES      1, or 2 for weights of a high and a low half
 //   ADD, OUTP   planes added to the spikes, planes written
 //   OUTW        words of a plane of an output pixel
@@ -36,8 +41,8 @@ struct Params {
   u8* out;
   const u8* add;
   const int* gate;  // null, or where `open` must stand for the kernel to run
-  int open, height, width, count, step;  // count: words of a pixel; step: words of one time step
-  int pixels, steps, channels, rows, slices;  // pixels: N * height * width; rows: 3 * 32 * count
+  int open, height, width, step;  // step: words of one time step
+  int pixels, steps, channels, rows;  // pixels: N * height * width; rows: 3 * 32 * COUNT
 };
 
 __device__ __forceinline__ uint4 row(const u8* at) {
@@ -52,23 +57,20 @@ __device__ __forceinline__ void mma(float (&d)[4], u32 a0, u32 a1, u32 b) {
       : "r"(a0), "r"(a1), "r"(b));
 }
 
-// Zeros where `at` is NOWHERE. By a predicate made here, since predicates that live on cost more.
+// Leaves `x` where `at` is NOWHERE. By a predicate made here, since predicates that live on cost more.
 __device__ __forceinline__ void read(u32 (&x)[VW], const u32* words, u32 at) {
 #if VW == 4
   asm volatile(
-      "{\n.reg .pred p;\nsetp.ne.u32 p, %5, 0xffffffff;\nmov.u32 %0, 0;\nmov.u32 %1, 0;\nmov.u32 %2, 0;\nmov.u32 %3, 0;\n"
-      "@p ld.global.nc.v4.u32 {%0, %1, %2, %3}, [%4];\n}\n"
-      : "=&r"(x[0]), "=&r"(x[1]), "=&r"(x[2]), "=&r"(x[3])
+      "{\n.reg .pred p;\nsetp.ne.u32 p, %5, 0xffffffff;\n@p ld.global.nc.v4.u32 {%0, %1, %2, %3}, [%4];\n}\n"
+      : "+r"(x[0]), "+r"(x[1]), "+r"(x[2]), "+r"(x[3])
       : "l"(words + at), "r"(at));
 #elif VW == 2
-  asm volatile(
-      "{\n.reg .pred p;\nsetp.ne.u32 p, %3, 0xffffffff;\nmov.u32 %0, 0;\nmov.u32 %1, 0;\n"
-      "@p ld.global.nc.v2.u32 {%0, %1}, [%2];\n}\n"
-      : "=&r"(x[0]), "=&r"(x[1])
-      : "l"(words + at), "r"(at));
+  asm volatile("{\n.reg .pred p;\nsetp.ne.u32 p, %3, 0xffffffff;\n@p ld.global.nc.v2.u32 {%0, %1}, [%2];\n}\n"
+               : "+r"(x[0]), "+r"(x[1])
+               : "l"(words + at), "r"(at));
 #else
-  asm volatile("{\n.reg .pred p;\nsetp.ne.u32 p, %2, 0xffffffff;\nmov.u32 %0, 0;\n@p ld.global.nc.u32 %0, [%1];\n}\n"
-               : "=&r"(x[0])
+  asm volatile("{\n.reg .pred p;\nsetp.ne.u32 p, %2, 0xffffffff;\n@p ld.global.nc.u32 %0, [%1];\n}\n"
+               : "+r"(x[0])
                : "l"(words + at), "r"(at));
 #endif
 }
@@ -124,6 +126,15 @@ __device__ __forceinline__ u32 turned(u32 x) {
   return y;
 }
 
+// The place of the highest bit.
+__device__ __forceinline__ u32 highest(u32 x) {
+  u32 y;
+  asm("bfind.u32 %0, %1;" : "=r"(y) : "r"(x));
+  return y;
+}
+
+__device__ __forceinline__ int larger(int x, int y) { return x > y ? x : y; }
+
 // 1 where x >= y, else 0.
 __device__ __forceinline__ float reaches(float x, float y) {
   float s;
@@ -141,12 +152,13 @@ struct Reads {
 
   __device__ __forceinline__ void find(const Params& p, int start, int lane) {
     // Of the pixels, those that have a neighbour on each side.
-    const int pixel = start + lane, line = pixel / p.width, column = pixel - line * p.width, y = line % p.height;
+    const int pixel = start + lane, line = (u32)pixel / (u32)p.width, column = pixel - line * p.width;
+    const int y = (u32)line % (u32)p.height;
     const bool ok = lane < PIXELS && pixel < p.pixels;
     const u32 here = __ballot_sync(ALL, ok);
     const u32 left = __ballot_sync(ALL, ok && column > 0), right = __ballot_sync(ALL, ok && column + 1 < p.width);
     const u32 above = __ballot_sync(ALL, ok && y > 0), under = __ballot_sync(ALL, ok && y + 1 < p.height);
-    const int reads = p.count / VW;
+    constexpr int reads = COUNT / VW;
 #pragma unroll
     for (int s = 0; s < SLOTS; ++s) {
       const int which = 32 * s + lane, place = which / reads, part = which - place * reads;
@@ -156,7 +168,9 @@ struct Reads {
       // Wherever a pixel sees this input, the input is in the image.
       at[s] = m0 | m1 | m2 ? (u32)(((start - 1 + j + (ky - 1) * p.width) * reads + part) * VW) : NOWHERE;
       two[s] = m0 | m1 << 16;
-      last[s] = m2 | (u32)(32 * (ky * p.count + part * VW)) << 16;
+#pragma unroll
+      for (int w = 0; w < VW; ++w) x[s][w] = 0;
+      last[s] = m2 | (u32)(32 * (ky * COUNT + part * VW)) << 16;
     }
   }
 
@@ -179,6 +193,31 @@ struct Reads {
 #pragma unroll
     for (int w = 0; w < VW; ++w) any |= x[s][w];
     return __ballot_sync(ALL, any != 0);
+  }
+
+  // Puts all spikes where no lane has two in one read; tells whether it did.
+  template <class Put>
+  __device__ __forceinline__ bool few(int& n, u32 below, Put put) const {
+    u32 any[SLOTS], odd = 0;
+#pragma unroll
+    for (int s = 0; s < SLOTS; ++s) {
+      u32 sum = any[s] = x[s][0];
+#pragma unroll
+      for (int w = 1; w < VW; ++w) any[s] |= x[s][w], sum += x[s][w];
+      // One bit in one word, or none: then the sum is the bit.
+      odd |= sum & sum - 1 | sum ^ any[s];
+    }
+    if (__any_sync(ALL, odd != 0)) return false;
+#pragma unroll
+    for (int s = 0; s < SLOTS; ++s) {
+      const u32 lanes = __ballot_sync(ALL, any[s] != 0);
+      u32 row = last[s] + (highest(any[s]) << 16);
+      if (VW == 2 ? x[s][1 % VW] : VW == 4 ? x[s][1 % VW] | x[s][3 % VW] : 0) row += 32 << 16;
+      if (VW == 4 ? x[s][2 % VW] | x[s][3 % VW] : 0) row += 64 << 16;
+      put(n + __popc(lanes & below), make_uint2(two[s], row), any[s] != 0);
+      n += __popc(lanes);
+    }
+    return true;
   }
 
   // Puts spikes at places n and behind while n <= most; tells whether some are left.
@@ -244,23 +283,38 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS, BLOCKS) spike_event3(co
   const int lane = threadIdx.x % 32, g = lane / 4, c = lane % 4;
   // By a shuffle, which shows the compiler that all lanes agree.
   const int warp = __shfl_sync(ALL, threadIdx.x / 32, 0);
-  const int block = blockIdx.x / p.slices, slice = blockIdx.x - block * p.slices;
+  constexpr int SLICES = (OUTW + 1) / 2;
+  const int block = blockIdx.x / SLICES, slice = blockIdx.x - block * SLICES;
   const u32 list = (u32)__cvta_generic_to_shared(lists[warp]);
   const u32 base = HELD ? (u32)__cvta_generic_to_shared(held) : 0, arrived = (u32)__cvta_generic_to_shared(&arrived_at);
   const u32 far = p.rows * ROW;
   const u8* weights = p.weights + (u64)slice * HALVES * far;
-  for (int i = threadIdx.x; i < 64; i += 32 * WARPS) means[i] = p.constants[8 + 64 * slice + i];
-  if (HELD) {
-    if (threadIdx.x == 0) {
-      asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(arrived) : "memory");
-      asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
-    }
+  if (HELD && threadIdx.x == 0) {
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(arrived) : "memory");
+    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+    hold(base, weights, HALVES * far, arrived);
   }
-  __syncthreads();
-  if (HELD && threadIdx.x == 0) hold(base, weights, HALVES * far, arrived);
-  if (!HELD) weights += lane % 8 * 16;
   const float keep = p.constants[0], threshold = p.constants[1];
   [[maybe_unused]] const float reset = p.constants[2], scale = p.constants[3], unscale = p.constants[4];
+#pragma unroll 1
+  for (int i = threadIdx.x; i < 64; i += 32 * WARPS) means[i] = p.constants[8 + 64 * slice + i];
+  // The first words come while the others of the block are awaited.
+  int start = (block * WARPS + warp) * PIXELS;
+  Reads reads;
+  const u32* words = p.words;
+  auto load = [&] {
+    reads.load(words);
+    words += p.step;
+  };
+  auto begin = [&] {
+    words = p.words;
+    reads.find(p, start, lane);
+    load();
+  };
+  if (start < p.pixels) begin();
+  __syncthreads();
+  if (!HELD) weights += lane % 8 * 16;
   // A lane holds OWN neighbouring channels, of pixels 2c and 2c + 1 of each eight.
   const int channel = 64 * slice + OWN * g;
   u32 below = (1u << lane) - 1, list_at = list + 8 * c, part_at = base + 16 * g;
@@ -271,6 +325,9 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS, BLOCKS) spike_event3(co
 
   u32 mean_at = (u32)__cvta_generic_to_shared(means + OWN * g);
   asm volatile("" : "+r"(mean_at));
+  // The least potential that may fire, as a whole number: floats above 0 have the same order as whole numbers.
+  int least = threshold > 0 ? (int)__float_as_uint(threshold) : (int)0x80000000;
+  asm volatile("" : "+r"(least));
   auto biases = [&](float (&mean)[OWN]) {
     const uint4 x = take(mean_at), y = take(mean_at + 16);
     const u32 bits[OWN] = {x.x, x.y, x.z, x.w, y.x, y.y, y.z, y.w};
@@ -283,18 +340,9 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS, BLOCKS) spike_event3(co
     sum = __fmaf_rn(s, (float)(1 << i), sum);
     x = RESET == 0 ? __fmaf_rn(-s, threshold, h) : RESET == 1 ? __fmaf_rn(-s, h, h) : s != 0 ? reset : h;
   };
-  const int step = gridDim.x / p.slices * (WARPS * PIXELS);
+  const int step = gridDim.x / SLICES * (WARPS * PIXELS);
 #pragma unroll 1
-  for (int start = (block * WARPS + warp) * PIXELS; start < p.pixels; start += step) {
-    Reads reads;
-    reads.find(p, start, lane);
-    const u32* words = p.words;
-    auto load = [&] {
-      reads.load(words);
-      words += p.step;
-    };
-    load();
-
+  while (start < p.pixels) {
     // Block b, eight n, place e + 2r: channel 2b + r of the lane's, of pixel 8n + 2c + e.
     float v[4][NB][4];
     each(v, [&](float& x, int b, int n, int k) {
@@ -324,7 +372,7 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS, BLOCKS) spike_event3(co
           carry &= a;
         }
       };
-      if (whole) {
+      if (WHOLE || whole) {
 #pragma unroll
         for (int i = 0; i < ITEMS; ++i) item(i, true);
       } else {
@@ -369,6 +417,8 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS, BLOCKS) spike_event3(co
     // A bit reads as the subnormal float16 2^-24, which the constants know. Tensor cores do not normalise it, and cut
     // off ten places more: with two halves it is a one.
     constexpr u32 ONE = HALVES == 2 ? 0x3c00 : 1;
+    int n = 0;
+    bool calm = true;
 #pragma unroll 1
     for (; t < p.steps; ++t) {
       bool more;
@@ -377,12 +427,17 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS, BLOCKS) spike_event3(co
       if (HALVES == 2) each(gathered, [](float& x, int, int, int) { x = 0; });
 #pragma unroll 1
       do {
-        int n = 0;
         {
-          auto here = [&](int at, uint2 x, bool go) { put(list + 8 * at, x, go); };
-          more = reads.list(n, CAP - 32 * PAIR, below, here);
+          auto at_list = [&](int at, uint2 x, bool go) { put(list + 8 * at, x, go); };
+          const bool tried = FEW && CAP > 32 * SLOTS && n <= FEW;
+          n = 0;
+          if (tried && reads.few(n, below, at_list))
+            more = false;
+          else
+            more = reads.list(n, CAP - 32 * PAIR, below, at_list);
+          if (AHEAD && !more && t + 1 < p.steps) load();
           // Up to whole fours: the first row, seen by no pixel.
-          here(n + lane, make_uint2(0, 0), lane < (-n & 3));
+          at_list(n + lane, make_uint2(0, 0), lane < (-n & 3));
         }
         __syncwarp();
         // Tensor cores cut off what does not fit below the largest number of a sum: each half has sums of its own.
@@ -435,15 +490,35 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS, BLOCKS) spike_event3(co
       if (HALVES == 2)
         each(v, [&](float& x, int b, int n, int k) { x = __fmaf_rn(gathered[b][n][k], 0x1p-24f, x); });
       // The next step's words come while the neurons are at work.
-      if (t + 1 < p.steps) load();
+      if (!AHEAD && t + 1 < p.steps) load();
 
       u32 bytes[ITEMS];
+      // After a step in which some neuron fired, every fourth one asks again.
+      calm = CALM && (calm || t % 4 == 0);
+      if (calm) {
+        int most[ITEMS];
 #pragma unroll
-      for (int i = 0; i < ITEMS; ++i) {
-        float sum = 8388608.0f;
+        for (int i = 0; i < ITEMS; ++i) {
+          auto bits = [&](int j) { return (int)__float_as_uint(v[j / 2][i / 2][i % 2 + 2 * (j % 2)]); };
+          most[i] = larger(larger(bits(0), bits(1)), bits(2));
+          most[i] = larger(larger(most[i], bits(3)), bits(4));
+          most[i] = larger(larger(most[i], bits(5)), larger(bits(6), bits(7)));
+        }
+        int all = larger(most[0], most[1]);
+        if (NB == 2) all = larger(larger(all, most[ITEMS - 2]), most[ITEMS - 1]);
+        calm = !__any_sync(ALL, all >= least);
+      }
+      if (calm) {
 #pragma unroll
-        for (int j = 0; j < OWN; ++j) fire(v[j / 2][i / 2][i % 2 + 2 * (j % 2)], sum, j);
-        bytes[i] = __float_as_uint(sum);
+        for (int i = 0; i < ITEMS; ++i) bytes[i] = 0;
+      } else {
+#pragma unroll
+        for (int i = 0; i < ITEMS; ++i) {
+          float sum = 8388608.0f;
+#pragma unroll
+          for (int j = 0; j < OWN; ++j) fire(v[j / 2][i / 2][i % 2 + 2 * (j % 2)], sum, j);
+          bytes[i] = __float_as_uint(sum);
+        }
       }
       emit(bytes);
       if (t + 1 < p.steps) decay();
@@ -454,6 +529,8 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS, BLOCKS) spike_event3(co
         if (pixel < p.pixels && which < p.channels) p.v[(u64)pixel * p.channels + which] = x * unscale;
       });
     }
+    start += step;
+    if (HELD && start < p.pixels) begin();
   }
   // Copies must have come before the block ends.
   if (HELD && threadIdx.x == 0) wait(arrived);
