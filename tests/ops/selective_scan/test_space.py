@@ -127,3 +127,32 @@ def test_faulty_operands_are_named(name, value, says):
     with pytest.raises(ConfigError) as e:
         call(dataclasses.replace(given, **{name: value}))
     assert says in str(e.value)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_gradients_with_and_without_the_dispatcher_are_the_same(case):
+    given = with_gradients(operands(2, 5, 20, 4, dtype=torch.float32, **CASES[case]))
+    leaves = [t for t in given.tensors() if t is not None]
+
+    def gradients():
+        y, state = selective_scan(*given.tensors()[:7], **_rest(given), return_state=True)
+        assert y.grad_fn is not None
+        return type(y.grad_fn).__name__, torch.autograd.grad([y, state], leaves, [torch.ones_like(y), state.detach()])
+
+    name, direct = gradients()
+    with torch.autograd.profiler.profile():
+        other, dispatched = gradients()
+    assert name != other
+    assert all(torch.equal(a, b) for a, b in zip(direct, dispatched, strict=True))
+
+
+def test_second_derivatives_are_refused():
+    given = with_gradients(operands(1, 3, 2, 2))
+    y = selective_scan(*given.tensors()[:7], **_rest(given))
+    (grad,) = torch.autograd.grad(y.sum(), given.x, create_graph=True)
+    with pytest.raises(RuntimeError, match="no autograd formula"):
+        torch.autograd.grad(grad.sum(), given.x)
+
+
+def _rest(given):
+    return {"dt_bias": given.dt_bias, "initial_state": given.initial_state, "softplus": given.softplus}

@@ -4,7 +4,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from sparseflow.errors import ConfigError, UnsupportedError
 from sparseflow.ops._library import run, watched
@@ -223,10 +222,10 @@ class _Direct(torch.autograd.Function):
         return y, state
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad_y: Tensor, grad_state: Tensor) -> Any:
         """Return the gradients of the inputs."""
-        return _differentiate(ctx, grad_y, grad_state, _backward._init_fn)
+        # Where they are to be differentiated again, the operator knows that it has no gradient, and says so.
+        return _differentiate(ctx, grad_y, grad_state, _backward if torch.is_grad_enabled() else _backward._init_fn)
 
 
 def _operands(*values: Any) -> Operands:
