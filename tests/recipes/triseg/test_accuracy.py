@@ -64,14 +64,16 @@ def test_means_are_held_against_the_claims(out, monkeypatch, tmp_path):
     path = tmp_path / "new" / "r.json"
     monkeypatch.setitem(room.CLAIMS, "lenet5", Claim(teacher=0.0, frozen=100.0, bits=9.0, avoided=-9.0))
     body = accuracy_bench(config(out, results=("a", "b"), report=str(path)), splits=splits())
-    assert body["ok"]
+    assert not body["ok"]
+    assert [check["ok"] for check in body["checks"]] == [True] * 4 + [False] * 2
     assert json.loads(path.read_text())["checks"] == body["checks"]
     drops = [row["drop"] for row in body["rows"]]
     assert body["means"]["frozen"]["drop"]["mean"] == pytest.approx(sum(drops) / 2)
     names = [check["name"] for check in body["checks"]]
     assert names == [
         "lenet5: INT8 accuracy", "lenet5: mean drop over 2 seeds, frozen", "lenet5: bits an activation, frozen",
-        "lenet5: multiplies saved, frozen",
+        "lenet5: multiplies saved, frozen", "lenet5: drop, fine-tuned: no result given",
+        "lenet5: drop, fine-tuned, 2 bits: no result given",
     ]  # fmt: skip
     monkeypatch.setitem(room.CLAIMS, "lenet5", Claim(frozen=-100.0))
     body = accuracy_bench(config(out, results=("a",)), splits=splits())
