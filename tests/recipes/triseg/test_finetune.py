@@ -251,3 +251,23 @@ def test_a_checkpoint_by_its_path_is_tuned_into_the_folder_of_results(tmp_path):
     assert Path(record["file"]) == out / "lenet5_finetuned_pass_seed0.safetensors"
     assert Path(record["result"]).is_relative_to(out)
     assert sorted(p.name for p in (tmp_path / "in").iterdir()) == ["lenet5_qat_preconvert.safetensors"]
+
+
+def test_networks_are_judged_without_tf32():
+    seen = []
+
+    class Net(nn.Module):
+        def forward(self, x):
+            seen.append((torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32))
+            return x
+
+    net = finetune._Tuned(Net(), in_half=False)
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    try:
+        net.train()(torch.ones(1))
+        net.eval()(torch.ones(1))
+        assert torch.backends.cudnn.allow_tf32
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+    assert seen == [(True, True), (False, False)]

@@ -4,6 +4,7 @@ import copy
 import statistics
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -23,7 +24,7 @@ from sparseflow.compress.quantize.qat import QuantLayer, set_enabled
 from sparseflow.data import ImageSet
 from sparseflow.errors import ConfigError
 from sparseflow.ops.triseg import tables
-from sparseflow.recipes.device import device_of
+from sparseflow.recipes.device import device_of, multiply_as
 from sparseflow.recipes.triseg.checkpoint import QatNet, build_network, read_qat, save_qat
 from sparseflow.recipes.triseg.config import FinetuneConfig
 from sparseflow.recipes.triseg.fit import accuracy, fit
@@ -307,14 +308,15 @@ class _Hint:
 
 
 class _Tuned(nn.Module):
-    """Trains in bfloat16 while `in_half`; evaluates without."""
+    """Trains in bfloat16 while `in_half`; is judged in float32: TF32 takes other codes between two."""
 
     def __init__(self, net: SegmentedNet, *, in_half: bool) -> None:
         super().__init__()
         self.net, self.in_half = net, in_half
 
     def forward(self, x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.in_half and self.training):
+        exact = nullcontext() if self.training else multiply_as("float32", x.device)
+        with exact, torch.autocast(x.device.type, torch.bfloat16, enabled=self.in_half and self.training):
             logits: Tensor = self.net(x)
             return logits
 
