@@ -19,9 +19,9 @@ def quantize(
     rule: Annotated[str, typer.Option(help="Scales by the largest value, or by least_error.")] = "largest",
     windows: Annotated[int, typer.Option(callback=positive, help="Windows to see ranges on.")] = 256,
     epochs: Annotated[int, typer.Option(help="Passes of training on codes, scales included (LSQ).")] = 0,
-    lr: Annotated[float, typer.Option(help="Learning rate of that training.")] = 1e-4,
+    lr: Annotated[float, typer.Option(help="Learning rate of that training.")] = 5e-5,
     train_limit: Annotated[
-        int | None, typer.Option(callback=positive, help="Windows of that training.", show_default="all")
+        int | None, typer.Option(callback=positive, help="Windows of that training, evenly spread.", show_default="all")
     ] = None,
     split: Annotated[str, typer.Option(help="Part to score on: test or val.")] = "test",
     limit: Annotated[int | None, typer.Option(callback=positive, help="Windows to score.", show_default="all")] = None,

@@ -63,10 +63,21 @@ def test_training_on_codes_mends_few_bits(trained, tmp_path):
     plain = quantize(config(trained, tmp_path / "plain", weights=2, split="val"), progress=False)
     taught = quantize(config(trained, tmp_path / "taught", weights=2, split="val", epochs=4, lr=3e-3), progress=False)
     assert taught["integers"]["mae"] < plain["integers"]["mae"]
-    assert len(taught["epochs"]) == 4
+    assert [line["epoch"] for line in taught["epochs"]] == [-1, 0, 1, 2, 3]
+    assert not taught["epochs"][0]["kept"]
     back = load_integers(taught["files"][0])
     assert back.spec["head.linear.weight"].limit == 1
     assert not torch.equal(back.forecaster.model.head.linear.weight, load_forecaster(trained).model.head.linear.weight)
+
+
+def test_a_training_that_does_harm_is_dropped(trained, tmp_path):
+    plain = quantize(config(trained, tmp_path / "plain", split="val"), progress=False)
+    harmed = quantize(
+        config(trained, tmp_path / "harmed", split="val", epochs=1, lr=10.0, train_limit=20), progress=False
+    )
+    assert harmed["epochs"][0]["kept"]
+    assert harmed["integers"] == plain["integers"]
+    assert harmed["qspec"] == plain["qspec"]
 
 
 def test_some_windows_are_spread(trained, tmp_path):

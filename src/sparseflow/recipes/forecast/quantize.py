@@ -19,13 +19,14 @@ from sparseflow.nn.models.cmamba.lowering import Arrays
 from sparseflow.recipes.checks import Check, checks_body
 from sparseflow.recipes.forecast.checkpoint import Forecaster, load_forecaster, save_forecaster
 from sparseflow.recipes.forecast.dataset import Pool, Task, open_task
-from sparseflow.recipes.forecast.fit import fit
+from sparseflow.recipes.forecast.fit import fit, val_loss
 from sparseflow.recipes.forecast.score import Scores, score
 
 __all__ = ["IntegerForecaster", "QuantizeConfig", "load_integers", "quantize", "score_integers"]
 
 # Asked of the integers over float32, by the bits of the weights: INT8 and W4A8.
 _ALLOWED = {8: 1.005, 4: 1.02}
+_VAL = 512
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +42,7 @@ class QuantizeConfig:
         windows: of the training part, evenly spread, to see the ranges on.
         epochs: of training on codes, weights and scales together (LSQ); 0 for none.
         lr: learning rate of that training.
-        train_limit: use only the first so many windows for it.
+        train_limit: use only so many windows for it, evenly spread.
         split: part to score on: "test" or "val".
         limit: score on so many windows, evenly spread; None for all.
         out: folder of `forecaster.safetensors` and `qspec.json`.
@@ -57,7 +58,7 @@ class QuantizeConfig:
     rule: str = "largest"
     windows: int = 256
     epochs: int = 0
-    lr: float = 1e-4
+    lr: float = 5e-5
     train_limit: int | None = None
     split: str = "test"
     limit: int | None = None
@@ -205,19 +206,48 @@ def _lowered(model: CMamba, spec: QSpec) -> Arrays:
     return lower(model.args, {name: p.detach().numpy() for name, p in model.named_parameters()}, spec)
 
 
+class _Some:
+    """Some windows of a pool, evenly spread; see `dataset.Pool`."""
+
+    def __init__(self, pool: Pool, windows: int) -> None:
+        self.pool = pool
+        self.index = torch.linspace(0, len(pool) - 1, min(windows, len(pool))).round().long()
+
+    @property
+    def variates(self) -> int:
+        return self.pool.variates
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def to(self, device: torch.device | str) -> "_Some":
+        del device
+        return self
+
+    def take(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        return self.pool.take(self.index[index])
+
+
 def _learn(
     model: CMamba, spec: QSpec, config: QuantizeConfig, found: Forecaster, task: Task, progress: bool
 ) -> tuple[CMamba, QSpec, list[dict[str, Any]]]:
-    """Train weights and scales on codes; return the float weights and the specification that did best on val."""
-    student = build_model(model.args, "fakeq")
+    """Train weights and scales on codes; return what did best on val, the start among it, and the losses there."""
+    student = build_model(model.args, "fakeq").eval()
     student.load_state_dict(model.state_dict())
     bind_scales(student, spec)
+    train = task.part("train") if config.train_limit is None else _Some(task.part("train"), config.train_limit)
+    val = _Some(task.part("val"), _VAL)
     settings = replace(
-        found.config, lr=config.lr, epochs=config.epochs, patience=config.epochs, steady=1, decay=0.5, sigma=0.0,
-        train_limit=config.train_limit, device="cpu", precision="float32", eval_batch=64,
+        found.config, lr=config.lr, epochs=config.epochs, patience=config.epochs, steady=1, decay=0.5,
+        train_limit=None, device="cpu", precision="float32", eval_batch=64,
         out=str(Path(config.out) / f"w{config.weights}a{config.activations}"),
     )  # fmt: skip
-    lines = fit(student, settings, task, progress=progress)
+    before = val_loss(student, val, found.targets, settings.eval_batch)
+    parts: dict[str, Pool] = {"train": train, "val": val}
+    lines = fit(student, settings, replace(task, parts=parts), progress=progress)
+    lines.insert(0, {"epoch": -1, "val": before, "kept": before <= min(line["val"] for line in lines)})
+    if lines[0]["kept"]:
+        return model, spec, lines
     learned = build_model(model.args).eval()
     learned.load_state_dict({k: v for k, v in student.state_dict().items() if not k.startswith("scales.")})
     return learned, learned_spec(student), lines

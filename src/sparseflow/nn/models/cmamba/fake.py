@@ -214,7 +214,9 @@ class FakeRestore(Leaf):
     def forward(self, t: Tensor, mean: Tensor, std: Tensor) -> Tensor:
         """Return the forecast."""
         like = t * (std.to(t.dtype) * 2.0**-41) + mean.to(t.dtype) * 2.0**-16
-        codes = torch.from_numpy(fp.restore(_ints(t), mean.numpy(), std.numpy()))
+        # float32 has no 2^26 − 1, where the head saturates.
+        exact = fp.clamp(_ints(t), self.scales.limit("head.linear"))
+        codes = torch.from_numpy(fp.restore(exact, mean.numpy(), std.numpy()))
         self.made(codes)
         return _instead(like, codes.to(t.dtype) * 2.0**-16)
 
