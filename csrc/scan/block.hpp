@@ -100,16 +100,24 @@ inline F advance(const Block& block, int64_t k, F delta, F x, const float* from,
 // All steps of one block: y [batch, steps, channels], and the last state unless null. `h` is memory of 16 states.
 inline void run_block(const Block& block, float* h, float* y, float* state) {
   const ScanArgs& a = block.a;
+  // Step sizes and gates first: the recurrence would wait for their long chains.
+  constexpr int64_t kAhead = 16;
+  alignas(64) float deltas[kAhead * 16], gates[kAhead * 16];
   block.load_state(a.start, h);
-  for (int64_t k = 0; k < a.steps; ++k) {
-    const F x = block.wide(a.x, k);
-    F out = advance<false>(block, k, block.step(k), x, h, h, nullptr);
-    if (a.direct.at) out = f_fma(block.direct(k), x, out);
-    if (a.gate.at) {
+  for (int64_t first = 0; first < a.steps; first += kAhead) {
+    const int64_t last = least(first + kAhead, a.steps);
+    for (int64_t k = first; k < last; ++k) f_store(deltas + (k - first) * 16, block.step(k));
+    for (int64_t k = first; k < last && a.gate.at; ++k) {
       const F z = block.wide(a.gate, k);
-      out = f_mul(out, f_mul(z, f_sigmoid(z)));
+      f_store(gates + (k - first) * 16, f_mul(z, f_sigmoid(z)));
     }
-    store_lanes(y + (block.sequence * a.steps + k) * a.channels + block.e, out, block.n);
+    for (int64_t k = first; k < last; ++k) {
+      const F x = block.wide(a.x, k);
+      F out = advance<false>(block, k, f_load(deltas + (k - first) * 16), x, h, h, nullptr);
+      if (a.direct.at) out = f_fma(block.direct(k), x, out);
+      if (a.gate.at) out = f_mul(out, f_load(gates + (k - first) * 16));
+      store_lanes(y + (block.sequence * a.steps + k) * a.channels + block.e, out, block.n);
+    }
   }
   if (state) block.store_state(h, state);
 }
