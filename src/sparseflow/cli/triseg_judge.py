@@ -274,20 +274,23 @@ def export(
     name: Annotated[
         str | None, typer.Option(help="Prefix of the C files and symbols.", show_default="the network")
     ] = None,
-    format: Annotated[list[str] | None, typer.Option(help="plan or c; may be repeated.", show_default="both")] = None,
+    format: Annotated[
+        list[str] | None, typer.Option(help="plan, c or onnx; may be repeated.", show_default="plan and c")
+    ] = None,
     images: Annotated[
         int | None, typer.Option(help="Images that all must answer alike; 0 for none.", show_default="1000")
     ] = None,
     json_: options.Json = False,
 ) -> None:
-    """Write a network with its codes as files that need no Python: a plan for the C++ engine, and C99 sources.
+    """Write a network with its codes as files that need no Python: a plan for the C++ engine, C99 sources, ONNX.
 
-    Both are run on real images, and every output must equal Python's to the bit.
+    All are run on real images, and every output must equal Python's to the bit.
 
     **Examples**
 
     - `sparseflow triseg export --model alexnet --config-path outputs/tri_ppo_int_codes/alexnet_exp1.json`
     - `sparseflow triseg export --model alexnet --plain --format c --folder firmware`
+    - `sparseflow triseg export --model alexnet --format onnx` — for ONNX Runtime, with `pip install sparseflow[onnx]`
     """
     from sparseflow.recipes.settings import read_settings
     from sparseflow.recipes.triseg.export import ExportConfig

@@ -51,6 +51,18 @@ def test_files_compute_what_the_network_computes(out: Path) -> None:
     assert not torch.equal(reference.run(program, x), teacher.net(x))
 
 
+def test_an_onnx_file_is_compared_too(out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    result().write(out / "tri_ppo_int_codes" / "result.json")
+    config = ExportConfig(model="lenet5", out=str(out), folder=str(tmp_path), formats=("onnx",), images=20)
+    body = export(config, splits=splits())
+    assert list(body["files"]) == [str(tmp_path / "lenet5.onnx")]
+    assert body["checks"]["onnx"] == {"images": 20, "unequal": 0}
+    monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
+    assert "pip install onnxruntime" in export(config, splits=splits())["checks"]["onnx"]
+
+
 def test_the_plain_network_and_one_format(out: Path, tmp_path: Path) -> None:
     config = ExportConfig(model="lenet5", out=str(out), plain=True, folder=str(tmp_path), formats=("plan",), images=0)
     body = export(config)
@@ -71,8 +83,8 @@ def test_what_does_not_fit_is_named(out: Path, tmp_path: Path) -> None:
         export(with_result(result(("conv1", "conv9"))))
     with pytest.raises(DataError, match="cannot read"):
         export(ExportConfig(model="lenet5", out=str(out), config_path=str(tmp_path / "nowhere.json")))
-    with pytest.raises(ConfigError, match="expected one or both of plan, c"):
-        ExportConfig(formats=("onnx",))
+    with pytest.raises(ConfigError, match="expected some of plan, c, onnx"):
+        ExportConfig(formats=("tflite",))
     with pytest.raises(ConfigError, match="images is -1"):
         ExportConfig(images=-1)
     with pytest.raises(ConfigError, match="leave config_path out"):

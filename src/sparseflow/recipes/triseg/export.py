@@ -16,8 +16,9 @@ from sparseflow.compress.approximate import TriSegResult
 from sparseflow.compress.approximate.result import FOLDER
 from sparseflow.compress.quantize import to_program
 from sparseflow.data.splits import Splits, open_splits
-from sparseflow.errors import ConfigError, DataError, MeasurementError
-from sparseflow.export import export_c, write_plan
+from sparseflow.errors import ConfigError, DataError, MeasurementError, UnsupportedError
+from sparseflow.export import export_c, export_onnx, write_plan
+from sparseflow.export.onnx import run_onnx
 from sparseflow.ops.int8_net import Engine, Program, reference
 from sparseflow.ops.int8_net.cpp import ABSENT
 from sparseflow.ops.int8_net.space import plan_bytes
@@ -28,7 +29,7 @@ from sparseflow.recipes.triseg.weights import result_of, weights_of
 
 __all__ = ["ExportConfig", "chosen_tables", "export"]
 
-_FORMATS = ("plan", "c")
+_FORMATS = ("plan", "c", "onnx")
 _AT_ONCE = 100
 _MEAN_ERROR = 1e-6
 
@@ -44,7 +45,7 @@ class ExportConfig:
         plain: leave the codes as they are: the network that the search starts from.
         folder: where the files go; None for `export/<model>` below `out`.
         name: prefix of C files and symbols; None for the name of the network.
-        formats: "plan", "c", or both.
+        formats: any of "plan", "c" and "onnx".
         images: on how many images the files must give what Python gives; 0 checks nothing.
         data: CIFAR-10, as `data.cifar10` takes it; None for the images that ship with sparseflow.
 
@@ -58,14 +59,14 @@ class ExportConfig:
     plain: bool = False
     folder: str | None = None
     name: str | None = None
-    formats: tuple[str, ...] = _FORMATS
+    formats: tuple[str, ...] = ("plan", "c")
     images: int = 1000
     data: str | None = None
 
     def __post_init__(self) -> None:
         """Check the fields."""
         if not self.formats or any(f not in _FORMATS for f in self.formats):
-            raise ConfigError(f"formats is {self.formats}; expected one or both of {', '.join(_FORMATS)}")
+            raise ConfigError(f"formats is {self.formats}; expected some of {', '.join(_FORMATS)}")
         if self.images < 0:
             raise ConfigError(f"images is {self.images}; expected 0 or more")
         if self.plain and self.config_path is not None:
@@ -78,10 +79,11 @@ class ExportConfig:
 
 
 def export(config: ExportConfig, *, splits: Splits | None = None) -> dict[str, Any]:
-    """Write a network's plan and C sources, and check that they compute what it computes.
+    """Write a network's plan, C sources and ONNX file, and check that they compute what it computes.
 
-    The engine runs the plan, and where there is a C compiler the built sources run too, on `images` images (never those
-    for testing); every output must equal Python's to the bit (behind a mean of logits, to 1e-6).
+    The engine runs the plan, a C compiler where there is one builds the sources, and ONNX Runtime where it is installed
+    runs that file, on `images` images (never those for testing); every output must equal Python's to the bit (behind a
+    mean of logits, to 1e-6).
 
     Args:
         config: what is exported.
@@ -111,7 +113,9 @@ def export(config: ExportConfig, *, splits: Splits | None = None) -> dict[str, A
     name = teacher.name.lower().replace("-", "_") if config.name is None else config.name
     if "c" in config.formats:
         files += export_c(program, folder / "c", name)
-    sources = [path for path in files if path.suffix == ".c"]
+    if "onnx" in config.formats:
+        files.append(export_onnx(program, folder / f"{teacher.name}.onnx"))
+    sources, nets = ([path for path in files if path.suffix == end] for end in (".c", ".onnx"))
     body: dict[str, Any] = {
         "model": teacher.name,
         "config_path": None if result is None else str(config.result_path),
@@ -123,7 +127,7 @@ def export(config: ExportConfig, *, splits: Splits | None = None) -> dict[str, A
         parts = open_splits(config.data) if splits is None else splits
         x = _images(teacher, parts, config.images)
         want = torch.cat([teacher.net(b, tables=chosen or None) for b in torch.split(x, _AT_ONCE)])
-        body["checks"] = _checks(program, x, want.reshape(len(x), -1), sources)
+        body["checks"] = _checks(program, x, want.reshape(len(x), -1), sources, nets)
     return body
 
 
@@ -163,7 +167,9 @@ def _notes(teacher: Teacher, result: TriSegResult | None) -> dict[str, str]:
     return found if result is None else found | {"result": json.dumps(json.loads(result.to_json()))}
 
 
-def _checks(program: Program, x: Tensor, want: Tensor, sources: Sequence[Path]) -> dict[str, dict[str, int] | str]:
+def _checks(
+    program: Program, x: Tensor, want: Tensor, sources: Sequence[Path], nets: Sequence[Path]
+) -> dict[str, dict[str, int] | str]:
     allowed = _MEAN_ERROR if any(step.op == "real_mean" for step in program.steps) else 0.0
     found: dict[str, dict[str, int] | str] = {}
     got: Mapping[str, Tensor | str] = {
@@ -172,6 +178,8 @@ def _checks(program: Program, x: Tensor, want: Tensor, sources: Sequence[Path]) 
     }
     if sources:
         got = {**got, "c": _run_c(sources, x)}
+    for path in nets:
+        got = {**got, "onnx": _run_onnx(path, x)}
     for kind, outputs in got.items():
         if isinstance(outputs, str):
             found[kind] = outputs
@@ -186,6 +194,13 @@ def _checks(program: Program, x: Tensor, want: Tensor, sources: Sequence[Path]) 
                 f" {float(difference.max()):.3g}; do not use the exported files, and report this network"
             )
     return found
+
+
+def _run_onnx(path: Path, x: Tensor) -> Tensor | str:
+    try:
+        return torch.cat([run_onnx(path, b) for b in torch.split(x, _AT_ONCE)])
+    except UnsupportedError as e:
+        return str(e)
 
 
 def _run_c(sources: Sequence[Path], x: Tensor) -> Tensor | str:
