@@ -12,7 +12,7 @@ from sparseflow.export.fpga.layout import factor_words, pad, tile
 from sparseflow.export.fpga.simulate import Design, Pauses, Simulation, simulate
 from sparseflow.ops.fixed_point import Factor, Ints, ScanTables
 
-__all__ = ["Array", "Matrix", "Run", "run_matvec", "run_scan", "run_slim_step"]
+__all__ = ["Array", "Matrix", "Run", "commands_of", "run_matvec", "run_scan", "run_slim_step"]
 
 Changes = Sequence[tuple[str, str, str]]
 
@@ -74,6 +74,21 @@ class Run:
         return self.simulation.cycles
 
 
+def commands_of(matrices: Sequence[Matrix], array: Array | None = None) -> list[tuple[int, int, int, int, int]]:
+    """Return the command of each matrix where all lie one behind the other in the memories of `sf_matvec`.
+
+    Returns:
+        Of each its first tile, its first word of factors, tiles across and row blocks, each less 1, and bits less 1.
+    """
+    array = array or Array()
+    found, w, p = [], 0, 0
+    for m in matrices:
+        down, across = -(-m.weight.shape[0] // array.rows), -(-m.weight.shape[1] // array.columns)
+        found.append((w, p, across - 1, down - 1, m.bits - 1))
+        w, p = w + down * across, p + down * array.rows // array.lanes
+    return found
+
+
 def run_matvec(
     matrices: Sequence[Matrix],
     calls: Sequence[tuple[int, Ints]],
@@ -97,13 +112,13 @@ def run_matvec(
     r, c, lanes = array.rows, array.columns, array.lanes
     tiles = [tile(m.weight, r, c) for m in matrices]
     words = [factor_words(m.bias, m.factor, r, lanes) for m in matrices]
-    at_w, at_p = _starts(tiles), _starts(words)
-    down = [-(-m.weight.shape[0] // r) for m in matrices]
-    across = [-(-m.weight.shape[1] // c) for m in matrices]
-    commands = np.array([[at_w[i], at_p[i], across[i] - 1, down[i] - 1, matrices[i].bits - 1] for i, _ in calls], "<u4")
+    placed = commands_of(matrices, array)
+    at_w, at_p = [p[0] for p in placed], [p[1] for p in placed]
+    across, down = [p[2] + 1 for p in placed], [p[3] + 1 for p in placed]
+    commands = np.array([placed[i] for i, _ in calls], "<u4")
     parameters = {
-        "ROWS": r, "COLS": c, "LANES": lanes, "W_DEPTH": max(8192, _power(at_w[-1])),
-        "P_DEPTH": max(1024, _power(at_p[-1])), "X_DEPTH": max(256, _power(max(across))),
+        "ROWS": r, "COLS": c, "LANES": lanes, "W_DEPTH": max(8192, _power(at_w[-1] + len(tiles[-1]))),
+        "P_DEPTH": max(1024, _power(at_p[-1] + len(words[-1]))), "X_DEPTH": max(256, _power(max(across))),
     }  # fmt: skip
     widths = {"W_BYTES": r * c, "P_BYTES": 9 * lanes, "S_BYTES": c, "M_BYTES": 4 * lanes}
     vectors = np.concatenate([pad(x, c) for _, x in calls]).astype(np.int8).view(np.uint8).reshape(-1, c)
@@ -231,10 +246,6 @@ def _split(simulation: Simulation, numbers: Ints, beats: list[int], last: int) -
     if not np.array_equal(marks, ends - 1):
         raise ConfigError("the marks of last beats stand elsewhere than the commands say")
     return np.split(numbers, ends[:-1]), simulation.at[ends - 1].astype(np.int64) - simulation.first + 1
-
-
-def _starts(parts: Sequence[NDArray[np.generic]]) -> list[int]:
-    return [sum(len(part) for part in parts[:i]) for i in range(len(parts) + 1)]
 
 
 def _power(n: int) -> int:

@@ -12,13 +12,14 @@ from sparseflow.errors import ConfigError
 from sparseflow.export.fpga.child import Limits, compiler, run, sections
 from sparseflow.export.fpga.drive import Matrix
 from sparseflow.export.fpga.layout import tile
+from sparseflow.export.fpga.simulate import BENCH
 from sparseflow.ir.env import cache_folder
 from sparseflow.ops.fixed_point import Ints, ScanTables
 
 __all__ = ["HLS", "build_network", "hls_matvec", "hls_scan", "predict"]
 
 HLS = Path(__file__).parent / "hls"
-_BENCH = Path(__file__).parent / "bench"
+
 _FLAGS = ("-std=c++17", "-O2", "-Wall", "-Wextra", "-Werror", "-pedantic", "-Wno-unknown-pragmas")
 
 
@@ -106,7 +107,7 @@ def predict(folder: str | Path, readings: Ints, limits: Limits | None = None) ->
 
 def _kernel(kind: str, given: dict[str, NDArray[np.uint8]], limits: Limits | None) -> Ints:
     limits = limits or Limits()
-    program = _program([HLS / "kernels.cpp"], [HLS, _BENCH], limits)
+    program = _program([HLS / "kernels.cpp"], [HLS, BENCH], limits)
     with tempfile.TemporaryDirectory() as place:
         stimuli, results = Path(place) / "stimuli", Path(place) / "results"
         stimuli.write_bytes(sections(given))

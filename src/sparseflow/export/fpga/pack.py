@@ -21,7 +21,18 @@ from sparseflow.export.plan import make_folder
 from sparseflow.ir.files import write_atomic
 from sparseflow.ir.qspec import ARITHMETIC, QSpec
 
-__all__ = ["ALIGNMENT", "GOLDEN", "MANIFEST", "MIRROR", "WEIGHTS", "Pack", "offsets", "read_pack", "write_pack"]
+__all__ = [
+    "ALIGNMENT",
+    "GOLDEN",
+    "MANIFEST",
+    "MIRROR",
+    "WEIGHTS",
+    "Pack",
+    "entries",
+    "offsets",
+    "read_pack",
+    "write_pack",
+]
 
 Array = NDArray[np.integer]
 
@@ -77,18 +88,15 @@ def write_pack(
         DataError: a file cannot be written.
     """
     place = Path(folder)
-    blobs, entries = {WEIGHTS: bytearray(), GOLDEN: bytearray()}, []
+    listed, blobs = entries(spec, arrays, golden)
     vectors = {_PREFIX + name: np.asarray(codes) for name, codes in golden.items()}
-    for file, group in ((WEIGHTS, arrays), (GOLDEN, vectors)):
-        for name, values in group.items():
-            entries.append(_stored(name, file, np.asarray(values), spec, blobs[file]))
     mirror = io.BytesIO()
     np.savez(mirror, allow_pickle=False, **{name: np.asarray(v) for name, v in {**arrays, **vectors}.items()})
-    contents: dict[str, bytes] = {file: bytes(blob) for file, blob in blobs.items()}
+    contents = dict(blobs)
     rest = {MIRROR: mirror.getvalue(), **{name: text.encode() for name, text in (others or {}).items()}}
     manifest = {
         "kind": _KIND, "schema": _SCHEMA, "arithmetic": ARITHMETIC, "qspec": json.loads(spec.to_json()),
-        "names": [entry["name"] for entry in entries], "arrays": entries,
+        "names": [entry["name"] for entry in listed], "arrays": listed,
         "files": {name: _hash(data) for name, data in sorted(rest.items())},
     }  # fmt: skip
     contents |= rest
@@ -96,6 +104,22 @@ def write_pack(
     for name in contents:
         make_folder((place / name).parent)
     return [write_atomic(place / name, data) for name, data in contents.items()]
+
+
+def entries(
+    spec: QSpec, arrays: Mapping[str, Array], golden: Mapping[str, Array]
+) -> tuple[list[dict[str, Any]], dict[str, bytes]]:
+    """Return the arrays of a manifest, and the contents of the files in which they lie.
+
+    Raises:
+        ConfigError: an array is not of whole numbers of at most 64 bits.
+    """
+    blobs, listed = {WEIGHTS: bytearray(), GOLDEN: bytearray()}, []
+    vectors = {_PREFIX + name: codes for name, codes in golden.items()}
+    for file, group in ((WEIGHTS, arrays), (GOLDEN, vectors)):
+        for name, values in group.items():
+            listed.append(_stored(name, file, np.asarray(values), spec, blobs[file]))
+    return listed, {file: bytes(blob) for file, blob in blobs.items()}
 
 
 def offsets(arrays: Mapping[str, Array]) -> dict[str, int]:

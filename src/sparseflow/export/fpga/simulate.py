@@ -16,10 +16,10 @@ from sparseflow.errors import ConfigError, UnsupportedError
 from sparseflow.export.fpga.child import FLAGS, Limits, compiled, compiler, run, sections
 from sparseflow.ir.env import cache_folder
 
-__all__ = ["RTL", "Design", "Pauses", "Simulation", "build", "simulate", "sources", "verilator"]
+__all__ = ["BENCH", "RTL", "Design", "Pauses", "Simulation", "build", "simulate", "sources", "verilator"]
 
 RTL = Path(__file__).parent / "rtl"
-_BENCH = Path(__file__).parent / "bench"
+BENCH = Path(__file__).parent / "bench"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +114,7 @@ def build(design: Design, limits: Limits | None = None) -> Path:
     """
     limits, tool = limits or Limits(), verilator()
     texts = sources(design.changes)
-    bench = {name: (_BENCH / name).read_bytes() for name in ("harness.hpp", "sections.hpp", f"{design.top}.cpp")}
+    bench = {name: (BENCH / name).read_bytes() for name in ("harness.hpp", "sections.hpp", f"{design.top}.cpp")}
     root = run([tool, "--getenv", "VERILATOR_ROOT"], limits).strip()
     key = hashlib.sha256(
         repr((texts, bench, sorted(design.parameters.items()), sorted(design.widths.items()), root, FLAGS)).encode()
@@ -125,7 +125,7 @@ def build(design: Design, limits: Limits | None = None) -> Path:
     if program.is_file():
         return program
     folder.mkdir(parents=True, exist_ok=True)
-    include = [f"-I{root}/include", f"-I{root}/include/vltstd", f"-I{_BENCH}"]
+    include = [f"-I{root}/include", f"-I{root}/include/vltstd", f"-I{BENCH}"]
     runtime = [
         compiled(Path(root) / "include" / f"{name}.cpp", b"", folder, include, limits)
         for name in ("verilated", "verilated_threads")
@@ -145,7 +145,7 @@ def build(design: Design, limits: Limits | None = None) -> Path:
         defines = [f"-D{name}={value}" for name, value in design.widths.items()]
         # The bench sees nothing of the model but its header, which the faults of a test leave as it is.
         header = (work / f"V{design.top}.h").read_bytes() + bench["harness.hpp"] + bench["sections.hpp"]
-        driver = compiled(_BENCH / f"{design.top}.cpp", header, folder, [*defines, f"-I{place}", *include], limits)
+        driver = compiled(BENCH / f"{design.top}.cpp", header, folder, [*defines, f"-I{place}", *include], limits)
         output, model_flags = work / "program", [*FLAGS, f"-I{place}", *include, str(work / "model.cpp")]
         run([compiler(), *model_flags, driver, *runtime, "-pthread", "-o", str(output)], limits)
         os.replace(output, program)
