@@ -181,3 +181,26 @@ def test_promises_are_checked_and_a_broken_one_fails(monkeypatch):
     result = call("check")
     assert result.exit_code == 1
     assert "0 of 1 checks hold" in result.stdout
+
+
+def test_the_bench_takes_its_options_and_ends_with_the_checks(monkeypatch, tmp_path):
+    configs = []
+
+    def run(config, progress):
+        configs.append(config)
+        ok = len(configs) == 1
+        row = {"show": "3", "name": "n", "value": 1.0, "unit": "x", "target": ">= 10", "ok": ok}
+        return {"checks": [row], "ok": ok}
+
+    monkeypatch.setattr("sparseflow.recipes.forecast.bench.bench", run)
+    options = ("--suite", "errors", "--form", "graph", "--threads", 1, "--threads", 2, "--no-compile")
+    done = call("bench", "--json", *options, "--out", tmp_path / "b.json")
+    assert done.exit_code == 0
+    assert json.loads(done.stdout)["ok"] is True
+    config = configs[0]
+    assert (config.suites, config.forms, config.threads, config.compile) == (("errors",), ("graph",), (1, 2), False)
+    assert config.out == str(tmp_path / "b.json")
+    done = call("bench")
+    assert done.exit_code == 1
+    assert "0 of 1 checks hold" in done.stdout
+    assert call("bench", "--suite", "none").exit_code == 2

@@ -405,3 +405,52 @@ def _errors(row: dict[str, Any]) -> str:
 
 
 app.command()(forecast_integers.quantize)
+
+
+@app.command()
+def bench(
+    device: Device = "auto",
+    suite: Annotated[
+        list[str] | None,
+        typer.Option(help="errors, speed (GPU) or network (CPU); may be repeated.", show_default="all of the device"),
+    ] = None,
+    form: Annotated[
+        list[str] | None,
+        typer.Option(help="How scans are called on a GPU: eager, graph or compiled.", show_default="all"),
+    ] = None,
+    threads: Annotated[
+        list[int] | None, typer.Option(min=1, help="Threads on a CPU.", show_default="2, then 1")
+    ] = None,
+    repeats: Annotated[int, typer.Option(callback=positive, help="Rounds of a measurement.")] = 20,
+    compile: Annotated[bool, typer.Option(help="Let torch.compile take part on a CPU.")] = True,
+    out: Annotated[Path | None, typer.Option(help="Write the JSON there.", show_default="print it")] = None,
+    json_: Json = False,
+) -> None:
+    """Measure the scan and the network against float64, plain torch and mambapy, and check the figures.
+
+    On a GPU the scan, forwards and backwards; on a CPU one forecast and one step of a training. The rival is
+    mambapy 1.2.0, which does not come along: `pip install mambapy==1.2.0`. Ends with status 1 if a check fails.
+
+    **Examples**
+
+    - `sparseflow forecast bench --json`
+    - `sparseflow forecast bench --device cuda --out forecast_h200.json`
+    - `sparseflow forecast bench --suite errors`
+    """
+    import json
+
+    from sparseflow.recipes.forecast.bench import ForecastBenchConfig
+    from sparseflow.recipes.forecast.bench import bench as run
+
+    given: dict[str, Any] = {"suites": suite, "forms": form, "threads": threads}
+    chosen = {name: tuple(values) for name, values in given.items() if values}
+    config = ForecastBenchConfig(
+        device=device, repeats=repeats, compile=compile, out=None if out is None else str(out), **chosen
+    )
+    body = run(config, progress=not json_)
+    if json_:
+        typer.echo(json.dumps(body, indent=1))
+    else:
+        show_checks(body["checks"])
+    if not body["ok"]:
+        raise typer.Exit(1)
