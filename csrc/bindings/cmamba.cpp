@@ -10,12 +10,13 @@ namespace {
 
 enum Changed { kNothing, kHooks, kForward, kModules };
 
-PyObject* item(PyObject* dict, const char* name) {
-  PyObject* const key = PyUnicode_InternFromString(name);
-  PyObject* const found = PyDict_GetItem(dict, key);
-  Py_DECREF(key);
-  return found;
-}
+// Made once: hashing names would take longer than all else.
+struct Names {
+  PyObject* const modules = PyUnicode_InternFromString("_modules");
+  PyObject* const hooks = PyUnicode_InternFromString("_forward_hooks");
+  PyObject* const pre_hooks = PyUnicode_InternFromString("_forward_pre_hooks");
+  PyObject* const forward = PyUnicode_InternFromString("forward");
+};
 
 bool holds(PyObject* dict, PyObject* values) {
   if (!dict || !PyDict_Check(dict) || PyDict_Size(dict) != PyTuple_Size(values)) return false;
@@ -29,16 +30,17 @@ bool holds(PyObject* dict, PyObject* values) {
 // Whether torch modules, given by their attributes, still have these children, no hooks and the forward of their class.
 // Only children are asked for of the first.
 Changed changed(const nb::list& attributes, const nb::list& children) {
+  static const Names names;
   Changed found = kNothing;
   for (size_t i = 0; i < attributes.size(); ++i) {
     PyObject* const own = nb::object(attributes[i]).ptr();
-    if (!holds(item(own, "_modules"), nb::object(children[i]).ptr())) return kModules;
+    if (!holds(PyDict_GetItem(own, names.modules), nb::object(children[i]).ptr())) return kModules;
     if (i == 0) continue;
-    for (const char* name : {"_forward_hooks", "_forward_pre_hooks"}) {
-      PyObject* const hooks = item(own, name);
+    for (PyObject* const name : {names.hooks, names.pre_hooks}) {
+      PyObject* const hooks = PyDict_GetItem(own, name);
       if (!hooks || PyObject_Size(hooks) != 0) found = kHooks;
     }
-    if (item(own, "forward")) found = kForward;
+    if (PyDict_GetItem(own, names.forward)) found = kForward;
   }
   return found;
 }

@@ -51,13 +51,8 @@ _MODULES = 3
 
 def refuses(model: "CMamba", x: Tensor) -> str | None:
     """Return why the compiled forward does not stand in for this network and input, or None."""
-    if ABSENT is not None:
-        return ABSENT
-    if model.training or watched(x) or torch.is_autocast_enabled("cpu"):
-        return "it is for plain inference: eval, no gradients, no autocast, compilation, trace, mode or profiler"
-    if not x.is_cpu or x.dtype is not torch.float32:
-        return f"it takes float32 on the CPU; the input is {x.dtype} on {x.device}"
-    return _reader(model).refuses()
+    found = _find(model, x)
+    return found if isinstance(found, str) else None
 
 
 def forward(model: "CMamba", x: Tensor, isa: str = "auto") -> Tensor | None:
@@ -70,9 +65,9 @@ def forward(model: "CMamba", x: Tensor, isa: str = "auto") -> Tensor | None:
         x: `[B, V, L]`.
         isa: instruction set.
     """
-    if refuses(model, x) is not None:
+    reader = _find(model, x)
+    if isinstance(reader, str):
         return None
-    reader = _readers[model]
     args = model.args
     x = x.contiguous().resolve_neg()
     y = torch.empty(x.shape[0], args.num_channels, args.forecast_len)
@@ -81,6 +76,21 @@ def forward(model: "CMamba", x: Tensor, isa: str = "auto") -> Tensor | None:
         torch.get_num_threads(), isa,
     )  # fmt: skip
     return y
+
+
+def _find(model: "CMamba", x: Tensor) -> "_Reader | str":
+    """Return what the compiled forward reads of the network, or why it does not run."""
+    if ABSENT is not None:
+        return ABSENT
+    if model.training or watched(x) or torch.is_autocast_enabled("cpu"):
+        return "it is for plain inference: eval, no gradients, no autocast, compilation, trace, mode or profiler"
+    if not x.is_cpu or x.dtype is not torch.float32:
+        return f"it takes float32 on the CPU; the input is {x.dtype} on {x.device}"
+    reader = _readers.get(model)
+    if reader is None or not reader.stands():
+        _readers[model] = reader = _Reader(model)
+        reader.stands()
+    return reader.refuses() or reader
 
 
 class _Reader:
@@ -101,6 +111,8 @@ class _Reader:
         self.places: list[tuple[dict[str, Any], str]] = []
         self.shapes: list[torch.Size | None] = []
         self.tensors: list[Tensor | None] = []
+        self.dense: list[Tensor] = []
+        self.pointers: list[int] = []
         self.addresses: list[int] = []
         if self.changed:
             return
@@ -139,26 +151,17 @@ class _Reader:
         if not (len(self.tensors) == len(now) and all(map(is_, now, self.tensors)) and self._as_read()):
             if wrong := [name for (_, name), t, s in zip(self.places, now, self.shapes, strict=True) if _wrong(t, s)]:
                 return f"weights are not dense float32 on the CPU as they were built: {', '.join(wrong)}"
-            self.tensors = now
+            self.tensors, self.dense = now, [t for t in now if t is not None]
             self.addresses = [_library.pointer(t) for t in now]
+            self.pointers = [t.data_ptr() for t in self.dense]
         return None
 
     def _as_read(self) -> bool:
-        tensors = self.tensors
-        return [0 if t is None else t.data_ptr() for t in tensors] == self.addresses and all(
-            t is None or t.is_contiguous() for t in tensors
-        )
+        """Return whether the memory of the same tensors is where it was; `tensor.data = other` moves it."""
+        return list(map(Tensor.data_ptr, self.dense)) == self.pointers and all(map(Tensor.is_contiguous, self.dense))
 
 
 _readers: "WeakKeyDictionary[CMamba, _Reader]" = WeakKeyDictionary()
-
-
-def _reader(model: "CMamba") -> _Reader:
-    reader = _readers.get(model)
-    if reader is None or not reader.stands():
-        _readers[model] = reader = _Reader(model)
-        reader.stands()
-    return reader
 
 
 def _plan(model: nn.Module) -> list[tuple[Any, ...]]:
