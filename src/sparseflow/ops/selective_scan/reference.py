@@ -64,21 +64,25 @@ def selective_scan(given: Operands) -> tuple[Tensor, Tensor]:
     """
     real = given.dtype
     batch, steps, channels, states = given.shape
-    x, dt, B, C = (t.to(real) for t in (given.x, given.dt, given.B, given.C))
+    # Taken apart at once: autograd gives a step that is taken alone a gradient as large as the whole.
+    x, dt, B, C = (t.to(real).unbind(1) for t in (given.x, given.dt, given.B, given.C))
+    D = None if given.D is None else [given.D.to(real)] * steps if given.D.ndim == 1 else given.D.to(real).unbind(1)
+    z = None if given.z is None else given.z.to(real).unbind(1)
     A = -torch.exp(given.A_log.to(real))
-    h = x.new_zeros(batch, channels, states) if given.initial_state is None else given.initial_state.to(real)
+    start = given.initial_state
+    h = given.x.new_zeros(batch, channels, states, dtype=real) if start is None else start.to(real)
     rows = []
     for k in range(steps):
-        delta = dt[:, k] if given.dt_bias is None else dt[:, k] + given.dt_bias.to(real)
+        delta = dt[k] if given.dt_bias is None else dt[k] + given.dt_bias.to(real)
         if given.softplus:
             delta = functional.softplus(delta)
         a = torch.exp(delta[:, :, None] * A)
-        h = a * h + (delta * x[:, k])[:, :, None] * B[:, k, None, :]
-        y = (h * C[:, k, None, :]).sum(-1)
-        if given.D is not None:
-            y = y + (given.D if given.D.ndim == 1 else given.D[:, k]).to(real) * x[:, k]
-        if given.z is not None:
-            y = y * functional.silu(given.z[:, k].to(real))
+        h = a * h + (delta * x[k])[:, :, None] * B[k][:, None, :]
+        y = (h * C[k][:, None, :]).sum(-1)
+        if D is not None:
+            y = y + D[k] * x[k]
+        if z is not None:
+            y = y * functional.silu(z[k])
         rows.append(y)
-    out = torch.stack(rows, 1) if rows else x.clone()
+    out = torch.stack(rows, 1) if rows else given.x.to(real).clone()
     return out.to(given.x.dtype), h
