@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sparseflow.cli import forecast_integers
+from sparseflow.cli import forecast_fpga, forecast_integers
 from sparseflow.cli._group import make_app, positive, show_checks
 
 __all__ = ["app"]
@@ -405,6 +405,8 @@ def _errors(row: dict[str, Any]) -> str:
 
 
 app.command()(forecast_integers.quantize)
+app.command()(forecast_fpga.export)
+app.command()(forecast_fpga.verify)
 
 
 @app.command()

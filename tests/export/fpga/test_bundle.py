@@ -11,8 +11,8 @@ from sparseflow.export.fpga.bundle import write_bundle
 from sparseflow.export.fpga.hls import predict
 from sparseflow.export.fpga.network import layers
 from sparseflow.export.fpga.pack import read_pack
+from tests.export.fpga.marks import needs_verilator
 from tests.export.fpga.networks import small
-from tests.export.fpga.vectors import needs_verilator
 
 
 @pytest.fixture(scope="module")

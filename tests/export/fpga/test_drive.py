@@ -5,18 +5,18 @@ import pytest
 
 from sparseflow.errors import ConfigError
 from sparseflow.export.fpga import Array, Pauses, run_matvec, run_scan, run_slim_step
-from tests.export.fpga.vectors import (
+from sparseflow.export.fpga.vectors import (
     calls,
     expected,
     expected_average,
     expected_scan,
     matrices,
-    matrix,
-    needs_verilator,
     operands,
+    random_matrix,
+    scan_tables,
     sigmoid_table,
-    tables,
 )
+from tests.export.fpga.marks import needs_verilator
 
 PAUSES = [Pauses(), Pauses(inputs=40, outputs=30, seed=5), Pauses(inputs=0, outputs=90, seed=6)]
 
@@ -56,7 +56,7 @@ def test_arrays_of_other_sizes(array):
 def test_products_a_cycle():
     g = np.random.default_rng(3)
     sizes = [(256, 128), (192, 128), (128, 32), (128, 128), (96, 1536), (128, 16)]
-    layers = [matrix(g, m, n) for m, n in sizes]
+    layers = [random_matrix(g, m, n) for m, n in sizes]
     for i, (m, n) in enumerate(sizes):
         count = max(4, 100_000 // (m * n))
         run = run_matvec(layers, [(i, g.integers(-127, 128, n)) for _ in range(count)])
@@ -71,7 +71,7 @@ def test_products_a_cycle():
 @pytest.mark.parametrize("pauses", PAUSES[:2], ids=["straight", "paused"])
 def test_a_step_of_256_channels(pauses):
     g = np.random.default_rng(4)
-    layer, steps = matrix(g, 256, 256), 24
+    layer, steps = random_matrix(g, 256, 256), 24
     inputs = g.integers(-127, 128, (steps, 256))
     inputs[3], inputs[4] = 127, -127
     first = [k % 7 == 0 for k in range(steps)]
@@ -87,7 +87,7 @@ def test_a_step_of_256_channels(pauses):
 @needs_verilator
 def test_ten_thousand_channels_of_a_scan():
     g = np.random.default_rng(5)
-    given, arrays = tables(g), operands(g, 7, 12, 128, 16)
+    given, arrays = scan_tables(g), operands(g, 7, 12, 128, 16)
     want = expected_scan(*arrays, given)
     assert np.abs(want[:, 0]).max() == 127
     assert np.abs(want[:, 1]).max() == 32767
@@ -105,7 +105,7 @@ def test_ten_thousand_channels_of_a_scan():
 @pytest.mark.parametrize(("t", "j"), [(0, 8), (8, 0), (4, 4)])
 def test_few_channels_and_other_shifts(channels, t, j):
     g = np.random.default_rng(6)
-    given, arrays = tables(g, 4, t=t, j=j, bits=8 - j // 2), operands(g, 5, 9, channels, 4)
+    given, arrays = scan_tables(g, 4, t=t, j=j, bits=8 - j // 2), operands(g, 5, 9, channels, 4)
     run = run_scan(given, *arrays, pauses=Pauses(inputs=10, outputs=10))
     wrong = mismatches(run.outputs, expected_scan(*arrays, given))
     assert wrong == 0
@@ -118,4 +118,4 @@ def test_refusals():
     with pytest.raises(ConfigError, match="lanes ≤ rows"):
         Array(rows=2, lanes=4)
     with pytest.raises(ConfigError, match="expected a square"):
-        run_slim_step(matrix(g, 8, 8), sigmoid_table(), np.zeros((1, 8), np.int64), [True])
+        run_slim_step(random_matrix(g, 8, 8), sigmoid_table(), np.zeros((1, 8), np.int64), [True])

@@ -9,8 +9,8 @@ from sparseflow.errors import ConfigError
 from sparseflow.export.fpga.header import params_header
 from sparseflow.export.fpga.hls import HLS, hls_matvec, hls_scan, predict
 from sparseflow.export.fpga.pack import write_pack
+from sparseflow.export.fpga.vectors import calls, expected, expected_scan, matrices, operands, scan_tables
 from tests.export.fpga.networks import small
-from tests.export.fpga.vectors import calls, expected, expected_scan, matrices, operands, tables
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler; install g++")
 
@@ -30,7 +30,7 @@ def test_ten_thousand_vectors_of_a_matrix():
 @pytest.mark.parametrize(("states", "t", "j"), [(16, 6, 3), (4, 0, 8), (2, 8, 0)])
 def test_ten_thousand_channels_of_a_scan(states, t, j):
     g = np.random.default_rng(5)
-    given, arrays = tables(g, states, t=t, j=j), operands(g, 7, 12, 128, states)
+    given, arrays = scan_tables(g, states, t=t, j=j), operands(g, 7, 12, 128, states)
     wrong = int((hls_scan(given, *arrays) != expected_scan(*arrays, given)).sum())
     assert wrong == 0
 
@@ -47,4 +47,4 @@ def test_a_whole_network(tmp_path):
 def test_states_that_the_program_lacks():
     g = np.random.default_rng(0)
     with pytest.raises(ConfigError, match="3 states"):
-        hls_scan(tables(g, 3), *operands(g, 1, 1, 1, 3))
+        hls_scan(scan_tables(g, 3), *operands(g, 1, 1, 1, 3))

@@ -6,9 +6,9 @@ import pytest
 from sparseflow.errors import DataError
 from sparseflow.export.fpga.network import layers, scans
 from sparseflow.export.fpga.pack import Pack
+from sparseflow.export.fpga.vectors import expected_scan
 from sparseflow.ops.fixed_point import linear, requant
 from tests.export.fpga.networks import small
-from tests.export.fpga.vectors import expected_scan
 
 
 def pack(**without):

@@ -6,7 +6,8 @@ import pytest
 from sparseflow.errors import ConfigError, MeasurementError, UnsupportedError
 from sparseflow.export.fpga import Limits, Pauses, run_scan
 from sparseflow.export.fpga.simulate import Design, build, sources, verilator
-from tests.export.fpga.vectors import needs_verilator, operands, tables
+from sparseflow.export.fpga.vectors import operands, scan_tables
+from tests.export.fpga.marks import needs_verilator
 
 SMALL = {"STATES": 2, "CHANNELS": 16, "SETS": 2}
 
@@ -40,7 +41,7 @@ def test_faults_of_syntax_come_with_the_message():
 @needs_verilator
 def test_a_design_that_never_answers_and_one_that_breaks_the_handshake():
     g = np.random.default_rng(0)
-    given, arrays = tables(g, 2), operands(g, 2, 3, 8, 2)
+    given, arrays = scan_tables(g, 2), operands(g, 2, 3, 8, 2)
     with pytest.raises(MeasurementError, match="stuck"):
         run_scan(given, *arrays, limits=Limits(cycles=20))
     change = ("sf_scan.sv", "assign en = !m_valid || m_ready;", "assign en = 1'b1;")

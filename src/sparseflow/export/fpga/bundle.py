@@ -81,7 +81,7 @@ def specs(spec: QSpec, listed: Sequence[Mapping[str, Any]], found: Mapping[str, 
         "# What is in this pack", "",
         f"Arithmetic {ARITHMETIC}, QSpec {spec.digest}. {letters}.", "",
         "## Layers", "",
-        f"Tiles of {array.rows} outputs by {array.columns} inputs, one a cycle. Layers stand in the order of running.", "",
+        f"Tiles of {array.rows} outputs by {array.columns} inputs, one a cycle; layers in the order of running.", "",
         "| layer | outputs | inputs | first tile | tiles | bits |", "|---|---|---|---|---|---|",
     ]  # fmt: skip
     commands = commands_of([layer.matrix for layer in run], array)

@@ -1,0 +1,67 @@
+"""A pack checked from all sides, with tools and without."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from sparseflow.errors import ConfigError, DataError
+from sparseflow.export.fpga.bundle import write_bundle
+from sparseflow.export.fpga.corrupt import CORRUPTIONS, spoil
+from sparseflow.recipes.forecast.verify import VerifyConfig, verify
+from tests.export.fpga.marks import needs_verilator
+from tests.export.fpga.networks import small
+
+
+@pytest.fixture(scope="module")
+def pack(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pack")
+    write_bundle(folder, *small())
+    return folder
+
+
+@needs_verilator
+def test_a_whole_pack_has_no_mismatch(pack):
+    body = verify(VerifyConfig(pack=str(pack), vectors=300, corruptions=True))
+    assert body["ok"]
+    rows = {row["name"]: row for row in body["rows"]}
+    assert len(rows) == 9
+    assert all(row["mismatches"] == 0 and row["of"] > 0 for row in rows.values())
+    checks = {check["name"]: check for check in body["checks"]}
+    assert checks["products a cycle, of 64"]["value"] == 64
+    assert checks["cycles of a 256x256 step"]["value"] <= 1_040
+    assert checks[f"of {len(CORRUPTIONS)} spoilt packs refused by name"]["value"] == len(CORRUPTIONS)
+    estimate = body["estimate"]
+    cycles = rows["Verilog, linear layers"]["cycles"] + rows["Verilog, scans"]["cycles"]
+    assert estimate["latency_s"] == pytest.approx(cycles / 2 / 300e6)
+    assert estimate["energy_j"] == pytest.approx(estimate["latency_s"] * 1.442)
+
+
+def test_without_tools_the_rows_say_what_brings_them(pack, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CXX", raising=False)
+    body = verify(VerifyConfig(pack=str(pack), vectors=10))
+    notes = {row["name"]: row["note"] for row in body["rows"]}
+    assert "install g++" in notes["HLS C++, whole network"]
+    assert "apt-get install verilator" in notes["Verilog, linear layers"]
+    assert body["estimate"] is None
+    assert not body["ok"]
+
+
+def test_golden_vectors_of_another_network_are_seen(pack, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    spec, arrays, golden = small()
+    changed = {**golden, "restore": golden["restore"] + (np.arange(golden["restore"].size) == 3).reshape(
+        golden["restore"].shape)}  # fmt: skip
+    write_bundle(tmp_path, spec, arrays, changed)
+    body = verify(VerifyConfig(pack=str(tmp_path), vectors=0))
+    assert next(row for row in body["rows"] if row["name"].startswith("IntRef"))["mismatches"] == 1
+
+
+def test_damage_is_refused(pack, tmp_path):
+    shutil.copytree(pack, tmp_path / "p")
+    named = spoil(tmp_path / "p", "weights with a bit flipped")
+    with pytest.raises(DataError, match=named):
+        verify(VerifyConfig(pack=str(tmp_path / "p")))
+    with pytest.raises(ConfigError, match="0 or more"):
+        VerifyConfig(pack="x", vectors=-1)
