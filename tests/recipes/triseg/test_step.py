@@ -6,8 +6,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from sparseflow.data import ImageSet
+from sparseflow.recipes.graphed import Graphed
 from sparseflow.recipes.triseg.config import TrainConfig
 from sparseflow.recipes.triseg.step import Step, distilled, layout_of
+from tests.fake_cuda_graph import install
 
 PLAIN = {"crop_padding": 0, "flip": False, "degrees": 0.0, "erasing": 0.0}
 
@@ -106,6 +108,23 @@ def test_on_the_cpu_a_graph_is_a_plain_step():
     for step in (one, two):
         step(torch.arange(16), 0.7)
     assert all(torch.equal(p, q) for p, q in zip(a.parameters(), b.parameters(), strict=True))
+
+
+def test_steps_are_recorded_once_and_anew_where_asked(monkeypatch):
+    made = install(monkeypatch)
+    net, step = make(TrainConfig(**PLAIN, graph=True))
+    monkeypatch.setattr(type(step), "_recorder", lambda self: Graphed(self.run))
+    step.restart(capture=True)
+    for _ in range(3):
+        step(torch.arange(16), 0.5)
+    assert [g.replays for g in made] == [2]
+    step.restart()
+    step(torch.arange(16), 0.5)
+    assert [g.replays for g in made] == [3]
+    step.restart(capture=True)
+    step(torch.arange(16), 0.5)
+    assert [g.replays for g in made] == [3, 0]
+    assert all(p.grad is None for p in net.parameters())
 
 
 @pytest.mark.gpu

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sparseflow.data import ImageSet
-from sparseflow.errors import MeasurementError
 from sparseflow.recipes.augment import augment
+from sparseflow.recipes.graphed import Graphed
 from sparseflow.recipes.triseg.config import TrainConfig
 
 __all__ = ["Guide", "Step", "distilled", "layout_of"]
@@ -85,7 +85,7 @@ class Step:
         self.own = torch.ones((), device=device)
         self.sums = torch.zeros(2, device=device)
         self.steps, self.calm = 0, False
-        self.graph: torch.cuda.CUDAGraph | None = None
+        self._go = self._recorder()
         is_cuda = device.type == "cuda"
         self.generator = torch.cuda.default_generators[device.index or 0] if is_cuda else torch.default_generator
 
@@ -94,7 +94,10 @@ class Step:
         self.sums.zero_()
         self.steps = 0
         if capture:
-            self.graph = None
+            self._go = self._recorder()
+
+    def _recorder(self) -> Callable[[], None]:
+        return Graphed(self.run) if self.config.graph and self.index.is_cuda else self.run
 
     def order(self) -> list[Tensor]:
         """Return the images of each step of an epoch, in a new order; a smaller rest is left out."""
@@ -118,31 +121,9 @@ class Step:
             # Drawn on the host: a graph repeats its numbers, but reads its buffers anew.
             self.own.fill_(float(torch.distributions.Beta(self.config.mixup, self.config.mixup).sample()))
         self.steps += 1
-        if not self.config.graph or not self.index.is_cuda:
-            self.run()
-        elif self.graph is None:
-            self.capture()
-        else:
-            self.graph.replay()
+        self._go()
 
-    def capture(self) -> None:
-        """Take this step without a graph, and record it for the steps to come."""
-        try:
-            stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-            stream.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(stream):
-                self.run()
-            torch.cuda.current_stream().wait_stream(stream)
-            self.optimizer.zero_grad(set_to_none=True)
-            self.graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self.graph):
-                self.run(clear=False)
-        except RuntimeError as e:
-            raise MeasurementError(
-                f"a step of this network cannot be recorded as a CUDA graph: {e}; leave graph out"
-            ) from e
-
-    def run(self, *, clear: bool = True) -> None:
+    def run(self) -> None:
         """Take the step in `index` now."""
         config = self.config
         with torch.no_grad():
@@ -165,12 +146,12 @@ class Step:
             loss = torch.lerp(loss, distilled(logits, said.float(), config.kd_t), config.kd_weight)
         if self.extra is not None:
             loss = loss + self.extra()
-        if clear:
-            self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         if config.clip:
             nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
         self.optimizer.step()
+        # At the end, so that a recording starts without gradients of the step before it.
+        self.optimizer.zero_grad(set_to_none=True)
         with torch.no_grad():
             self.sums += torch.stack([loss.detach(), (logits.argmax(1) == y).float().mean()])
         if self.after is not None:
