@@ -31,6 +31,7 @@ def test_files_hold_the_published_settings(name):
         assert (config.forecast_len, config.seq_len, config.lr, config.sigma) == (horizon, 96, rates[i], sigmas[i])
         assert (config.batch_size, config.patience, config.epochs, config.seed) == (batch, patience, 100, 2021)
         assert (args.n_layer, args.dropout, args.head_dropout) == (layers[i], dropouts[i], dropouts[i])
+        assert args.forecast_dropout == dropouts[i]
         assert (args.reduction_ratio, args.d_model, args.d_inner, args.d_state) == (ratio, 128, 128, 16)
         assert (args.patch_len, args.stride, args.num_patches, args.forecast_len) == (16, 8, 12, horizon)
         assert config.dataset.lower() == ("csv" if more else name)
@@ -98,3 +99,10 @@ def test_settings_of_the_network_are_checked():
 def test_settings_of_other_series_ask_for_their_file():
     with pytest.raises(ConfigError, match=r"cmamba_weather_96\.yaml.*--csv FILE"):
         read_settings(ForecastConfig, CONFIGS / "cmamba_weather_96.yaml")
+
+
+def test_the_forecast_is_dropped_as_published_unless_told():
+    assert ForecastConfig().network(7).forecast_dropout == 0.1
+    assert ForecastConfig(model_args={"head_dropout": 0.3}).network(7).forecast_dropout == 0.3
+    assert ForecastConfig(model_args={"forecast_dropout": 0.0}).network(7).forecast_dropout == 0.0
+    assert ForecastConfig(variant="seed").network(7).forecast_dropout == 0.0

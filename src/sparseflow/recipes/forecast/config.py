@@ -34,7 +34,8 @@ class ForecastConfig:
         seq_len: L, readings seen.
         forecast_len: F, readings asked for.
         variant: "official", the published network, or "seed".
-        model_args: further fields of `nn.models.cmamba.ModelArgs`, over those published for ETTh1 if "official".
+        model_args: further fields of `nn.models.cmamba.ModelArgs`, over those published for ETTh1 if "official";
+            `forecast_dropout` is then `head_dropout` unless given.
         epochs: passes at most.
         patience: passes without a better loss on val after which the training stops.
         batch_size: windows a step; a smaller rest is left out in training.
@@ -135,9 +136,11 @@ class ForecastConfig:
         """
         sizes = {"seq_len": self.seq_len} | self.model_args
         if self.variant == "official":
-            return ModelArgs.paper(variates, self.forecast_len, **(_DROPOUT | sizes))
-        given = {"variant": self.variant, "num_channels": variates, "forecast_len": self.forecast_len}
-        return ModelArgs.from_dict({**given, **sizes})
+            given = _DROPOUT | sizes
+            # The published code drops as much of the forecast itself as of the embedded patches.
+            return ModelArgs.paper(variates, self.forecast_len, **({"forecast_dropout": given["head_dropout"]} | given))
+        asked = {"variant": self.variant, "num_channels": variates, "forecast_len": self.forecast_len}
+        return ModelArgs.from_dict({**asked, **sizes})
 
     def to_dict(self, *, all: bool = False) -> dict[str, Any]:
         """Return the settings as JSON values; without `all` those alone that make a run another one."""
