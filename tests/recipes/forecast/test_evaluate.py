@@ -3,7 +3,7 @@ import shutil
 import pytest
 
 from sparseflow.errors import ConfigError, DataError
-from sparseflow.recipes.forecast import evaluate, train_forecaster
+from sparseflow.recipes.forecast import evaluate, load_forecaster, train_forecaster
 from tests.forecast_runs import small_config, write_series
 
 
@@ -64,3 +64,14 @@ def test_checkpoints_of_several_tasks_are_told_apart(runs, tmp_path):
     assert [(t["task"], len(t["seeds"])) for t in body["tasks"]] == [("waves_4", 2), ("waves_5", 1)]
     assert "mse" not in body
     assert "checks" not in body
+
+
+def test_the_forecaster_that_ships_reaches_what_its_record_says():
+    found = load_forecaster("cmamba_etth1_96")
+    assert found.model.args == found.config.network(7)
+    body = evaluate(["cmamba_etth1_96"], device="cpu")
+    assert body["windows"] == 2785
+    # It was scored in TF32 where it was trained.
+    assert body["mse"] == pytest.approx(found.record["test"]["mse"], rel=1e-3)
+    assert body["mae"] == pytest.approx(found.record["test"]["mae"], rel=1e-3)
+    assert [c["target"] for c in body["checks"]] == ["<= 0.375", "<= 0.389"]
