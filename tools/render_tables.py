@@ -27,8 +27,8 @@ ROOT = Path(__file__).resolve().parents[1]
 BLOCK = re.compile(r"<!-- table: (?P<name>[\w.-]+\??) -->\n.*?<!-- /table -->", re.DOTALL)
 
 
-def figure(value: float | bool | None, unit: str) -> str:
-    """Return a figure with three significant digits and its unit.
+def figure(value: float | bool | None, unit: str, digits: int = 3) -> str:
+    """Return a figure with some significant digits and its unit.
 
     >>> figure(3.14159, "x"), figure(0.0, "flips"), figure(None, "x"), figure(12345.0, "rows")
     ('3.14×', '0 flips', 'not measured', '12345 rows')
@@ -36,7 +36,7 @@ def figure(value: float | bool | None, unit: str) -> str:
     if value is None:
         return "not measured"
     whole = float(value)
-    text = f"{whole:.0f}" if whole == round(whole) or abs(whole) >= 1000 else f"{whole:.3g}"
+    text = f"{whole:.0f}" if whole == round(whole) or abs(whole) >= 1000 else f"{whole:.{digits}g}"
     return f"{text}×" if unit == "x" else f"{text} {unit}".strip()
 
 
@@ -45,13 +45,14 @@ def table(body: Mapping[str, Any]) -> str:
 
     Args:
         body: what a benchmark's `--json` prints: "checks", and where known
-            "environment" with the machine's description.
+            "environment" with the machine's description, and "digits", how many its figures need.
     """
     lines = ["| what | measured | aim | held |", "|---|--:|--:|:-:|"]
     for check in body["checks"]:
         held = "yes" if check["ok"] else "**no**"
         aim = str(check["target"]) + ("×" if check["unit"] == "x" else "")
-        lines.append(f"| {check['name']} | {figure(check['value'], check['unit'])} | {aim} | {held} |")
+        value = figure(check["value"], check["unit"], body.get("digits", 3))
+        lines.append(f"| {check['name']} | {value} | {aim} | {held} |")
     return "\n".join(lines + machine(body))
 
 

@@ -33,6 +33,11 @@ def test_a_table_is_renewed_and_then_stays(tree: Path) -> None:
     assert render_tables.main(["--root", str(tree), "--check"]) == 0
 
 
+def test_a_record_may_need_more_digits() -> None:
+    checks = [{**CHECKS[0], "value": 0.37953, "unit": ""}]
+    assert "| trained spikes | 0.3795 |" in render_tables.table({"checks": checks, "digits": 4})
+
+
 def test_check_fails_on_a_stale_table_and_changes_nothing(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = (tree / "README.md").read_text()
     assert render_tables.main(["--root", str(tree), "--check"]) == 1

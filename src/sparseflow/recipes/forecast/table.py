@@ -11,6 +11,7 @@ from sparseflow.recipes.forecast.results import is_benchmark, summarize
 
 __all__ = ["table_of"]
 
+_DIGITS = 4
 _KEPT = ("task", "variant", "seed", "epochs", "best_epoch", "parameters", "train_s", "device", "versions", "commit")
 
 
@@ -21,7 +22,7 @@ def table_of(places: Sequence[str | Path]) -> dict[str, Any]:
         places: `record.json` files, or folders that hold some at any depth.
 
     Returns:
-        What `results.summarize` makes of them, `device` and `versions` where all trainings share them, and `runs` with
+        What `results.summarize` makes of them, `device` and `versions` where all trainings share them, `digits` that its figures need, and `runs` with
         the scores, settings and origin of each.
 
     Raises:
@@ -38,6 +39,7 @@ def table_of(places: Sequence[str | Path]) -> dict[str, Any]:
         if len(values) == 1:
             shared[key] = runs[0][key]
     return {
+        "digits": _DIGITS,
         **shared,
         **summarize(runs),
         "runs": sorted(runs, key=lambda r: (r["dataset"], r["forecast_len"], r["seed"])),
