@@ -22,8 +22,8 @@ def table_of(places: Sequence[str | Path]) -> dict[str, Any]:
         places: `record.json` files, or folders that hold some at any depth.
 
     Returns:
-        What `results.summarize` makes of them, `device` and `versions` where all trainings share them, `digits` that its figures need, and `runs` with
-        the scores, settings and origin of each.
+        What `results.summarize` makes of them, `device` and `versions` where all trainings share them, `digits` that
+        the figures need, and `runs` with the scores, settings and origin of each.
 
     Raises:
         ConfigError: no place, or no record with a test in one of them.
