@@ -36,6 +36,10 @@ def test_the_page_lists_what_the_manifest_lists(written):
     page = (written / "specs.md").read_text()
     rows = [line for line in page.splitlines() if ".bin |" in line]
     assert len(rows) == len(pack.arrays) + len(pack.golden)
+    # Vectors of the network take 64 bits in memory, and no more than they need in the pack.
+    assert pack.golden["standardize"].dtype == np.int8
+    assert pack.golden["encoder.layers.0.mixer.scan.h"].dtype == np.int16
+    assert pack.golden["encoder.layers.0.mixer.scan.delta"].dtype in (np.int16, np.int32)
     assert "| head.linear | 10 | 128 |" in page
     assert pack.spec.digest in page
 

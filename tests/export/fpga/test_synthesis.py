@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from sparseflow.errors import MeasurementError, UnsupportedError
+from sparseflow.errors import ConfigError, MeasurementError, UnsupportedError
 from sparseflow.export.fpga.synthesis import Cells, cells, count
 
 REPORT = """
@@ -38,3 +38,5 @@ def test_a_small_module():
     found = cells("sf_rne", {"WIDTH": 8, "SHIFT": 3})
     assert found.dsp == found.ff == found.bram36 == 0
     assert 8 < found.lut < 100
+    with pytest.raises(ConfigError, match="no parameter 'DEPTH'"):
+        cells("sf_rne", {"DEPTH": 8})

@@ -38,6 +38,7 @@ def write_bundle(folder: str | Path, spec: QSpec, arrays: Arrays, golden: Arrays
         ConfigError: an array is missing or of another type; names it.
         DataError: a golden vector is missing, or a file cannot be written.
     """
+    golden = {name: _narrow(np.asarray(codes)) for name, codes in golden.items()}
     run = list(layers(Pack(spec=spec, arrays=arrays, golden=golden, files={})))
     listed, _ = entries(spec, arrays, golden)
     texts = {"qspec.json": spec.to_json(), "cmamba_params.h": params_header(spec, arrays)}
@@ -97,6 +98,12 @@ def specs(spec: QSpec, listed: Sequence[Mapping[str, Any]], found: Mapping[str, 
             f"{_scale(entry['scale'])} | {entry['offset']} | {entry['bytes']} | {entry['sha256'][:12]} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def _narrow(codes: NDArray[np.integer]) -> NDArray[np.integer]:
+    """Return whole numbers in the smallest signed type that holds them."""
+    reach = int(np.abs(codes.astype(np.int64)).max(initial=0))
+    return codes.astype(next(kind for kind in (np.int8, np.int16, np.int32, np.int64) if reach <= np.iinfo(kind).max))
 
 
 def _scale(scale: float | Sequence[float] | None) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from sparseflow.errors import MeasurementError, UnsupportedError
+from sparseflow.errors import ConfigError, MeasurementError, UnsupportedError
 from sparseflow.export.fpga.child import Limits, run
 from sparseflow.export.fpga.simulate import sources
 
@@ -53,21 +53,34 @@ def cells(top: str, parameters: Mapping[str, int] | None = None, limits: Limits 
     Raises:
         UnsupportedError: yosys is not installed.
         MeasurementError: it fails.
+        ConfigError: the module has no such parameter.
     """
     tool = shutil.which("yosys")
     if tool is None:
         raise UnsupportedError("yosys is not installed; `apt-get install yosys` brings it on Debian and Ubuntu")
     with tempfile.TemporaryDirectory() as place:
-        for name, text in sources().items():
+        texts = sources()
+        # yosys 0.23 fails an assertion when it is given parameters of a module that has more of them.
+        for name, value in (parameters or {}).items():
+            texts[f"{top}.sv"] = _set(texts[f"{top}.sv"], name, value)
+        for name, text in texts.items():
             (Path(place) / name).write_text(text, encoding="utf-8")
         report = Path(place) / "report"
-        settings = " ".join(f"-chparam {name} {value}" for name, value in (parameters or {}).items())
         script = [
-            f"read_verilog -sv -defer {place}/*.sv", f"hierarchy -top {top} {settings}",
-            f"synth_xilinx -family xcup -noiopad -flatten -top {top}", f"tee -q -o {report} stat",
+            f"read_verilog -sv -defer {place}/*.sv", f"hierarchy -top {top}",
+            f"synth_xilinx -family xcup -noiopad -flatten -top {top}",
+            f"tee -q -o {report} stat",
         ]  # fmt: skip
         run([tool, "-q", "-p", "; ".join(script)], limits or Limits(seconds=900))
         return count(report.read_text(encoding="utf-8"))
+
+
+def _set(text: str, name: str, value: int) -> str:
+    """Give a parameter another default."""
+    changed, times = re.subn(rf"(parameter int {name} = )\d+", rf"\g<1>{value}", text)
+    if times != 1:
+        raise ConfigError(f"the module has no parameter {name!r} with a number as its default")
+    return changed
 
 
 def count(report: str) -> Cells:

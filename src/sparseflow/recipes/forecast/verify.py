@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from sparseflow.errors import ConfigError, DataError, UnsupportedError
+from sparseflow.errors import ConfigError, DataError, MeasurementError, UnsupportedError
 from sparseflow.export.fpga import Pauses, run_matvec, run_scan, run_slim_step
 from sparseflow.export.fpga.corrupt import CORRUPTIONS, spoil
 from sparseflow.export.fpga.faults import FAULTS, mismatches
@@ -147,7 +147,7 @@ def _tried(name: str, run: Callable[[], tuple[int, int, int | None]]) -> Row:
     """Return the row of a comparison, or of what it lacks."""
     try:
         wrong, of, cycles = run()
-    except UnsupportedError as e:
+    except (UnsupportedError, MeasurementError) as e:
         return Row(name=name, note=str(e))
     return Row(name=name, of=of, mismatches=wrong, cycles=cycles)
 
@@ -273,7 +273,7 @@ def _cells(run: Sequence[Layer], pack: Pack, name: str, checks: list[Check]) -> 
             "sf_matvec": cells("sf_matvec", {"W_DEPTH": tiles, "P_DEPTH": words, "X_DEPTH": max(widest, 2)}),
             "sf_scan": cells("sf_scan", {"STATES": states, "CHANNELS": channels, "SETS": max(blocks, 2)}),
         }
-    except UnsupportedError as e:
+    except (UnsupportedError, MeasurementError) as e:
         return {"note": str(e)}
     total, has = sum(parts.values(), Cells(lut=0, ff=0, dsp=0, bram36=0)), load_target(name).resources
     checks += [
