@@ -436,7 +436,7 @@ def bench(
     **Examples**
 
     - `sparseflow forecast bench --json`
-    - `sparseflow forecast bench --device cuda --out forecast_h200.json`
+    - `sparseflow forecast bench --device cuda --out forecast_bench_h200.json`
     - `sparseflow forecast bench --suite errors`
     """
     import json
