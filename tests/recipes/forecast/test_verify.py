@@ -8,6 +8,7 @@ import pytest
 from sparseflow.errors import ConfigError, DataError
 from sparseflow.export.fpga.bundle import write_bundle
 from sparseflow.export.fpga.corrupt import CORRUPTIONS, spoil
+from sparseflow.export.fpga.synthesis import Cells
 from sparseflow.recipes.forecast.verify import VerifyConfig, verify
 from tests.export.fpga.marks import needs_verilator
 from tests.export.fpga.networks import small
@@ -65,3 +66,30 @@ def test_damage_is_refused(pack, tmp_path):
         verify(VerifyConfig(pack=str(tmp_path / "p")))
     with pytest.raises(ConfigError, match="0 or more"):
         VerifyConfig(pack="x", vectors=-1)
+
+
+def test_cells_are_held_to_the_target(pack, monkeypatch):
+    asked = {}
+
+    def counted(top, parameters):
+        asked[top] = parameters
+        return Cells(lut=10, ff=20, dsp=2000, bram36=1.5)
+
+    monkeypatch.setattr("sparseflow.recipes.forecast.verify.cells", counted)
+    monkeypatch.setenv("PATH", "")
+    body = verify(VerifyConfig(pack=str(pack), vectors=0, cells=True))
+    assert body["cells"]["total"] == {"lut": 20, "ff": 40, "dsp": 4000, "bram36": 3.0}
+    checks = {check["name"]: check["ok"] for check in body["checks"] if check["show"] == "cells"}
+    assert checks == {
+        "lut, estimated by yosys": True, "ff, estimated by yosys": True, "dsp, estimated by yosys": False,
+        "bram36, estimated by yosys": True,
+    }  # fmt: skip
+    assert asked["sf_scan"] == {"STATES": 4, "CHANNELS": 32, "SETS": 2}
+    tiles = int((pack / "rtl" / "cmamba_params.svh").read_text().split("W_DEPTH = ")[1].split(";")[0])
+    assert asked["sf_matvec"]["W_DEPTH"] == tiles
+
+
+def test_without_yosys_its_row_says_so(pack, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    body = verify(VerifyConfig(pack=str(pack), vectors=0, cells=True))
+    assert "apt-get install yosys" in body["cells"]["note"]
