@@ -66,6 +66,7 @@ def test_checkpoints_of_several_tasks_are_told_apart(runs, tmp_path):
     assert "checks" not in body
 
 
+@pytest.mark.slow
 def test_the_forecaster_that_ships_reaches_what_its_record_says():
     found = load_forecaster("cmamba_etth1_96")
     assert found.model.args == found.config.network(7)
