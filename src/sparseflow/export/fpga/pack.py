@@ -91,7 +91,8 @@ def write_pack(
     listed, blobs = entries(spec, arrays, golden)
     vectors = {_PREFIX + name: np.asarray(codes) for name, codes in golden.items()}
     mirror = io.BytesIO()
-    np.savez(mirror, **{name: np.asarray(v) for name, v in {**arrays, **vectors}.items()})
+    members: dict[str, Any] = {name: np.asarray(values) for name, values in {**arrays, **vectors}.items()}
+    np.savez(mirror, **members)
     contents = dict(blobs)
     rest = {MIRROR: mirror.getvalue(), **{name: text.encode() for name, text in (others or {}).items()}}
     manifest = {
