@@ -253,7 +253,7 @@ class FinetuneConfig(TrainConfig):
     mode: str = "pass"
     tmax: TmaxRule = field(default_factory=TmaxRule)
     result_file: str | None = None
-    hint: float = 0.0
+    hint: float = 25.0
     code_lr: float = 0.01
     code_share: float = 0.6
     window: int = 2
