@@ -2,6 +2,8 @@
 
 #include <nanobind/stl/vector.h>
 
+#include "cmamba/integer.hpp"
+
 #include "bindings/bind.hpp"
 
 using namespace sparseflow;
@@ -74,4 +76,24 @@ void bind_cmamba(nb::module_& m) {
       },
       nb::arg("sizes"), nb::arg("weights"), nb::arg("epsilons"), nb::arg("x"), nb::arg("y"), nb::arg("batch"),
       nb::arg("threads"), nb::arg("isa") = "auto");
+  nb::class_<IntegerWeights>(m, "IntegerCMamba")
+      .def(
+          "__init__",
+          [](IntegerWeights* self, const CMambaSizes& sizes, const nb::dict& arrays) {
+            std::map<std::string, std::string> bytes;
+            for (const auto& [name, array] : arrays) {
+              const nb::bytes given = nb::cast<nb::bytes>(array);
+              bytes.emplace(nb::cast<nb::str>(name).c_str(), std::string(given.c_str(), given.size()));
+            }
+            new (self) IntegerWeights(sizes, bytes);
+          },
+          nb::arg("sizes"), nb::arg("arrays"))
+      .def(
+          "run",
+          [](const IntegerWeights& self, uintptr_t x, uintptr_t y, int64_t batch, int threads, const char* isa) {
+            const IntegerKernels& k = integer_kernels(isa);
+            nb::gil_scoped_release release;
+            k.forward(self, pointer<const int32_t>(x), pointer<int32_t>(y), batch, threads);
+          },
+          nb::arg("x"), nb::arg("y"), nb::arg("batch"), nb::arg("threads"), nb::arg("isa") = "auto");
 }

@@ -551,3 +551,26 @@ def changed(attributes: list[dict[str, object]], children: list[tuple[object, ..
         3 if a module has other children, else 2 if one has a forward of its own, else 1 if one has forward hooks or
         pre-hooks, else 0; of 1 and 2 what the last such module has.
     """
+
+class IntegerCMamba:
+    """A CMamba in integers, ready to run; may be called from several threads.
+
+    Args:
+        sizes: of the network, "official" alone.
+        arrays: bytes of each array of `nn.models.cmamba.lowering.lower` by name, little-endian.
+
+    Raises:
+        ValueError: an array is missing, of another size or out of its range; names it.
+    """
+
+    def __init__(self, sizes: CMambaSizes, arrays: dict[str, bytes]) -> None: ...
+    def run(self, x: int, y: int, batch: int, threads: int, isa: str = "auto") -> None:
+        """Compute forecasts; results do not depend on threads, batch or isa, bit for bit.
+
+        Args:
+            x: int32 readings `[batch, series, length]` with 16 fraction bits, below 2^24.
+            y: int32 forecasts `[batch, series, forecast]` with 16 fraction bits.
+            batch: samples, 0 or more.
+            threads: OpenMP threads, at most.
+            isa: "auto", or one of `engine_isas()`.
+        """

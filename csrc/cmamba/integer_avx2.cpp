@@ -1,0 +1,2 @@
+#define SF_INTEGER avx2_integer
+#include "cmamba/integer_kernels.hpp"
