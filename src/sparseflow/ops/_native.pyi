@@ -517,29 +517,6 @@ def cmamba(
         ValueError: not as many addresses or epsilons as the layers ask for, or no such instruction set.
     """
 
-class IntegerCMamba:
-    """The integers of a forecaster of the published kind, packed for this machine.
-
-    Args:
-        sizes: of the network.
-        arrays: bytes of every array by name, as `sparseflow.nn.models.cmamba.lower` makes them.
-
-    Raises:
-        ValueError: an array is missing, has another number of bytes, or holds what is out of range; names it.
-    """
-
-    def __init__(self, sizes: CMambaSizes, arrays: dict[str, bytes]) -> None: ...
-    def run(self, x: int, y: int, batch: int, threads: int, isa: str = "auto") -> None:
-        """Compute forecasts; instruction sets and threads give the same bits.
-
-        Args:
-            x: `[batch, series, length]` int32 with 16 fraction bits, within ±(2^24 - 1).
-            y: `[batch, series, forecast]` int32 output with 16 fraction bits.
-            batch: samples, 0 or more.
-            threads: OpenMP threads, at most.
-            isa: "auto", or one of `engine_isas()`.
-        """
-
 def changed(attributes: list[dict[str, object]], children: list[tuple[object, ...]]) -> int:
     """Tell what was done to torch modules since their children were noted, in a few microseconds.
 
