@@ -414,7 +414,9 @@ def bench(
     device: Device = "auto",
     suite: Annotated[
         list[str] | None,
-        typer.Option(help="errors, speed (GPU) or network (CPU); may be repeated.", show_default="all of the device"),
+        typer.Option(
+            help="errors, speed (GPU), network or int8 (CPU); may be repeated.", show_default="all of the device"
+        ),
     ] = None,
     form: Annotated[
         list[str] | None,
@@ -425,6 +427,7 @@ def bench(
     ] = None,
     repeats: Annotated[int, typer.Option(callback=positive, help="Rounds of a measurement.")] = 20,
     compile: Annotated[bool, typer.Option(help="Let torch.compile take part on a CPU.")] = True,
+    int8: Annotated[bool, typer.Option("--int8", help="The integers against float32 alone, on a CPU.")] = False,
     out: Annotated[Path | None, typer.Option(help="Write the JSON there.", show_default="print it")] = None,
     json_: Json = False,
 ) -> None:
@@ -438,16 +441,22 @@ def bench(
     - `sparseflow forecast bench --json`
     - `sparseflow forecast bench --device cuda --out forecast_bench_h200.json`
     - `sparseflow forecast bench --suite errors`
+    - `sparseflow forecast bench --int8 --json`
     """
     import json
 
     from sparseflow.recipes.forecast.bench import ForecastBenchConfig
     from sparseflow.recipes.forecast.bench import bench as run
 
-    given: dict[str, Any] = {"suites": suite, "forms": form, "threads": threads}
+    suites = ["int8"] if int8 else suite
+    given: dict[str, Any] = {"suites": suites, "forms": form, "threads": threads}
     chosen = {name: tuple(values) for name, values in given.items() if values}
     config = ForecastBenchConfig(
-        device=device, repeats=repeats, compile=compile, out=None if out is None else str(out), **chosen
+        device="cpu" if int8 else device,
+        repeats=repeats,
+        compile=compile,
+        out=None if out is None else str(out),
+        **chosen,
     )
     body = run(config, progress=not json_)
     if json_:

@@ -10,6 +10,7 @@ from sparseflow.errors import ConfigError
 from sparseflow.recipes.checks import Check, checks_body
 from sparseflow.recipes.device import device_of
 from sparseflow.recipes.forecast.bench import rival
+from sparseflow.recipes.forecast.bench.integers import integer_checks
 from sparseflow.recipes.forecast.bench.network import network_checks
 from sparseflow.recipes.forecast.bench.scan import FORMS, SHAPES, scan_errors, scan_speed
 from sparseflow.report.environment import describe
@@ -17,7 +18,7 @@ from sparseflow.report.files import prepare_folder, write_atomic
 
 __all__ = ["SUITES", "ForecastBenchConfig", "bench"]
 
-SUITES = ("errors", "speed", "network")
+SUITES = ("errors", "speed", "network", "int8")
 PROTOCOL = (
     "Both sides run in one process and in interleaved rounds, with the same operands; a ratio is the median of the "
     "ratios of the rounds. Scans are timed forwards and backwards with the gradients of all operands, mambapy's with "
@@ -33,7 +34,8 @@ class ForecastBenchConfig:
     Args:
         device: "cpu", "cuda" or "auto".
         suites: any of "errors", of the scan against float64; "speed", of the scan against mambapy, on a GPU; and
-            "network", against plain torch, on a CPU; empty for all of the device.
+            "network", against plain torch, on a CPU; "int8", integers against float32, on a CPU, only where it is
+            named; empty for all others of the device.
         shapes: sequences and steps of the timed scans.
         forms: how the scans are called: "eager", "graph", "compiled".
         threads: of the network, each count measured in turn.
@@ -81,14 +83,14 @@ def bench(config: ForecastBenchConfig, *, progress: bool = True) -> dict[str, An
     began = time.perf_counter()
     device = device_of(config.device)
     kind = device.type
-    able = ("errors", "speed") if kind == "cuda" else ("errors", "network")
-    suites = config.suites or able
+    able = ("errors", "speed") if kind == "cuda" else ("errors", "network", "int8")
+    suites = config.suites or tuple(name for name in able if name != "int8")
     if other := set(suites) - set(able):
         raise ConfigError(f"{', '.join(sorted(other))} does not run on {kind}; there are {', '.join(able)}")
     if config.out is not None:
         prepare_folder(Path(config.out).parent)
     checks: list[Check] = []
-    found: dict[str, list[Any]] = {"errors": [], "speed": [], "networks": []}
+    found: dict[str, list[Any]] = {"errors": [], "speed": [], "networks": [], "integers": []}
     if "errors" in suites:
         more, errors = scan_errors(kind, progress=progress)
         checks, found["errors"] = checks + more, [asdict(row) for row in errors]
@@ -100,6 +102,11 @@ def bench(config: ForecastBenchConfig, *, progress: bool = True) -> dict[str, An
             config.threads, repeats=config.repeats, compile=config.compile, progress=progress
         )
         checks, found["networks"] = checks + more, [row.to_dict() for row in networks]
+    if "int8" in suites:
+        more, integers = integer_checks(
+            config.threads, repeats=config.repeats, compile=config.compile, progress=progress
+        )
+        checks, found["integers"] = checks + more, [row.to_dict() for row in integers]
     body = checks_body(
         checks, bench="forecast", protocol=PROTOCOL, config=asdict(config), device=kind,
         rival=f"mambapy {rival.VERSION}", environment=describe(), **found, wall_s=time.perf_counter() - began,

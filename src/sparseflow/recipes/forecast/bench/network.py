@@ -17,7 +17,7 @@ from sparseflow.nn.models.cmamba import CMamba, ModelArgs
 from sparseflow.recipes.checks import Check
 from sparseflow.recipes.forecast.bench import rival
 
-__all__ = ["NetworkRow", "network_checks"]
+__all__ = ["NetworkRow", "network_checks", "with_threads"]
 
 BATCH, FASTER, AGREE, GRADIENTS = 64, 2.0, 1e-5, 1e-4
 _VARIATES = 7
@@ -63,7 +63,7 @@ def network_checks(
     """
     rows = []
     for count in tqdm(threads, desc="network against plain torch", disable=None if progress else True):
-        with _threads(count):
+        with with_threads(count):
             rows += [_forecast(repeats, compile and compiler_available()), _training(max(5, repeats // 4))]
     checks = []
     for row in rows:
@@ -180,7 +180,7 @@ def _row(what: str, timings: Any, difference: float, failures: dict[str, str]) -
 
 
 @contextmanager
-def _threads(count: int) -> Iterator[None]:
+def with_threads(count: int) -> Iterator[None]:
     """Run with `count` threads; compiled code holds its count, so it is dropped on both sides."""
     before = torch.get_num_threads()
     torch._dynamo.reset()
