@@ -64,7 +64,7 @@ def test_pieces_of_wider_rows_are_read_in_place():
     given = operands(2, 5, 20, 4, dtype=torch.float32, device=DEVICE)
     z = torch.randn(2, 20, 5, device=DEVICE).transpose(1, 2)
     given = dataclasses.replace(given, x=torch.randn(20, device=DEVICE).expand(2, 5, 20), dt=dt, B=b, C=c, D=d, z=z)
-    assert triton._Plan(given).reads[1] is dt
+    assert triton._Plan(given, "forward").reads[1] is dt
     assert_near(triton.forward(given, False)[0], reference.selective_scan(given)[0], "selective_scan")
     grad_y = torch.ones((), device=DEVICE).expand(2, 5, 20)
     for got, truth in zip(triton.backward(given, grad_y, None), true_gradients(given, grad_y), strict=True):
@@ -94,13 +94,14 @@ SEGMENTS = [("cmamba", 33, 5), ("state", 3, 16), ("raw_step", 3, 2)]
 @pytest.fixture
 def short_segments(monkeypatch):
     monkeypatch.setattr(triton, "PROGRAMS", 64)
-    monkeypatch.setattr(triton, "SHORTEST", 4)
+    monkeypatch.setattr(triton, "SHORTEST", {"forward": 4, "backward": 4})
 
 
 @pytest.mark.parametrize(("case", "channels", "states"), SEGMENTS)
 def test_segments(case, channels, states, short_segments):
     given = operands(1, 9, channels, states, dtype=torch.float32, device=DEVICE, **CASES[case])
-    assert triton._Plan(given).segments > 2
+    assert triton._Plan(given, "forward").segments > 2
+    assert triton._Plan(given, "backward").segments > 2
     grad_y = torch.randn_like(given.x)
     state = torch.randn(1, channels, states, device=DEVICE)
     want = reference.selective_scan(cast(given, torch.float64))
@@ -134,12 +135,14 @@ def test_segments_of_states_that_keep_or_forget_all(step, short_segments):
 
 
 @pytest.mark.parametrize(
-    ("programs", "steps", "segments"), [(10272, 12, 1), (4, 12, 1), (1792, 512, 2), (128, 512, 32), (32, 2048, 128)]
+    ("programs", "steps", "forward", "backward"),
+    [(10272, 12, 1, 1), (4, 12, 1, 1), (1792, 512, 1, 1), (128, 512, 32, 8), (32, 2048, 128, 32), (4, 100, 7, 1)],
 )
-def test_long_sequences_are_cut_where_there_are_few(programs, steps, segments):
-    count, span = triton._split(programs, steps)
-    assert count == segments
-    assert (count - 1) * span < steps <= count * span
+def test_long_sequences_are_cut_where_there_are_few(programs, steps, forward, backward):
+    for way, segments in (("forward", forward), ("backward", backward)):
+        count, span = triton._split(programs, steps, triton.SHORTEST[way])
+        assert count == segments
+        assert (count - 1) * span < steps <= count * span
 
 
 @pytest.mark.gpu

@@ -21,8 +21,10 @@ FAR = 8
 """Segments whose ends are read together."""
 PROGRAMS = 4096
 """Long sequences are cut into segments until there are so many programs."""
-SHORTEST = 16
-"""Steps of the shortest segment."""
+FEWEST = 4
+"""Segments that pay for finding their ends first; fewer are not cut at all."""
+SHORTEST = {"forward": 16, "backward": 64}
+"""Steps of the shortest segment; backwards a program has more to do before its first step."""
 
 
 def forward(given: Operands, want_state: bool) -> tuple[Tensor, Tensor | None]:
@@ -36,7 +38,7 @@ def forward(given: Operands, want_state: bool) -> tuple[Tensor, Tensor | None]:
         want_state: whether to return the state.
     """
     batch, _, channels, states = given.shape
-    plan = _Plan(given)
+    plan = _Plan(given, "forward")
     y = given.x.new_empty(given.x.shape)
     state = plan.real(batch, states, channels) if want_state else None
     with torch.cuda.device_of(y):
@@ -63,7 +65,7 @@ def backward(given: Operands, grad_y: Tensor, grad_state: Tensor | None) -> tupl
         grad_state: gradient of the last state, or None for 0.
     """
     batch, steps, channels, states = given.shape
-    plan = _Plan(given)
+    plan = _Plan(given, "backward")
     rows, programs = batch * plan.segments, plan.programs
     whole = given.D is not None and given.D.ndim == 3
     grad_y = _dense(grad_y)
@@ -131,12 +133,12 @@ def _dense(t: Tensor) -> Tensor:
     return t if t.stride(-1) == 1 else t.contiguous()
 
 
-def _split(programs: int, steps: int) -> tuple[int, int]:
+def _split(programs: int, steps: int, shortest: int) -> tuple[int, int]:
     """Return the number of segments and the steps of each but the last."""
     wanted = PROGRAMS // programs
-    if wanted < 2 or steps < 2 * SHORTEST:
+    if wanted < FEWEST or steps < 2 * shortest:
         return 1, steps
-    span = max(SHORTEST, triton.cdiv(steps, wanted))
+    span = max(shortest, triton.cdiv(steps, wanted))
     span = triton.cdiv(span, CHUNK) * CHUNK
     return triton.cdiv(steps, span), span
 
@@ -144,11 +146,11 @@ def _split(programs: int, steps: int) -> tuple[int, int]:
 class _Plan:
     """The operands of one scan as the kernels read them, their strides, sizes and switches."""
 
-    def __init__(self, given: Operands) -> None:
+    def __init__(self, given: Operands, way: str) -> None:
         batch, steps, channels, states = given.shape
         self.given = given
         self.blocks = triton.cdiv(channels, BLOCK)
-        self.segments, self.span = _split(batch * self.blocks, steps)
+        self.segments, self.span = _split(batch * self.blocks, steps, SHORTEST[way])
         self.programs = batch * self.blocks * self.segments
         self.SHARED, self.SOFTPLUS = given.A_log.shape[0] == 1, given.softplus
         self.N = triton.next_power_of_2(states)
