@@ -54,7 +54,7 @@ def verify(
     check: Annotated[bool, typer.Option("--check", help="Leave with 1 if a bound does not hold.")] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON instead of lines.")] = False,
 ) -> None:
-    """Check a pack: hashes, IntRef, HLS C++ and Verilog, bit for bit.
+    """Check a pack: hashes, IntRef, C++ engine, HLS C++ and Verilog, bit for bit.
 
     Verilog runs under Verilator with random pauses at its ports. What is not installed stands in the table with the
     command that brings it.

@@ -9,6 +9,7 @@ from sparseflow.errors import ConfigError, DataError
 from sparseflow.export.fpga.bundle import write_bundle
 from sparseflow.export.fpga.corrupt import CORRUPTIONS, spoil
 from sparseflow.export.fpga.synthesis import Cells
+from sparseflow.nn.models.cmamba.int_engine import IntEngine, isas
 from sparseflow.recipes.forecast.verify import VerifyConfig, verify
 from tests.export.fpga.marks import needs_verilator
 from tests.export.fpga.networks import small
@@ -26,7 +27,8 @@ def test_a_whole_pack_has_no_mismatch(pack):
     body = verify(VerifyConfig(pack=str(pack), vectors=300, corruptions=True))
     assert body["ok"]
     rows = {row["name"]: row for row in body["rows"]}
-    assert len(rows) == 9
+    assert len(rows) == 9 + max(len(isas()), 1)
+    assert {f"C++ engine, {isa}" for isa in isas()} <= set(rows)
     assert all(row["mismatches"] == 0 and row["of"] > 0 for row in rows.values())
     checks = {check["name"]: check for check in body["checks"]}
     assert checks["products a cycle, of 64"]["value"] == 64
@@ -87,6 +89,18 @@ def test_cells_are_held_to_the_target(pack, monkeypatch):
     assert asked["sf_scan"] == {"STATES": 4, "CHANNELS": 32, "SETS": 2}
     tiles = int((pack / "rtl" / "cmamba_params.svh").read_text().split("W_DEPTH = ")[1].split(";")[0])
     assert asked["sf_matvec"]["W_DEPTH"] == tiles
+
+
+def test_an_engine_that_differs_is_seen(pack, monkeypatch):
+    if not isas():
+        pytest.skip("no compiled kernels")
+    whole = IntEngine.codes
+    monkeypatch.setattr(IntEngine, "codes", lambda self, x: whole(self, x) + (self.isa == isas()[-1]))
+    monkeypatch.setenv("PATH", "")
+    rows = {row["name"]: row for row in verify(VerifyConfig(pack=str(pack), vectors=0))["rows"]}
+    wrong = rows[f"C++ engine, {isas()[-1]}"]
+    assert wrong["mismatches"] == wrong["of"] > 0
+    assert rows["C++ engine, scalar"]["mismatches"] == 0
 
 
 def test_without_yosys_its_row_says_so(pack, monkeypatch):

@@ -1,4 +1,4 @@
-"""A pack checked from all sides: hashes, IntRef, HLS C++ and Verilog on its golden vectors and on random ones."""
+"""A pack checked from all sides: hashes, IntRef, engine, HLS C++, Verilog on its golden vectors and random ones."""
 
 import math
 import shutil
@@ -31,6 +31,7 @@ from sparseflow.export.fpga.vectors import (
 )
 from sparseflow.hardware import load_target
 from sparseflow.nn.models.cmamba import IntRef, ModelArgs
+from sparseflow.nn.models.cmamba.int_engine import ABSENT, IntEngine, isas
 from sparseflow.ops.fixed_point import Ints
 from sparseflow.recipes.checks import Check, checks_body
 
@@ -111,6 +112,7 @@ def verify(config: VerifyConfig, *, say: Callable[[str], None] = lambda _: None)
     rows = [Row(name="hashes", of=len(pack.arrays) + len(pack.golden) + len(pack.files), mismatches=0), _int_ref(pack)]
     run, checks = list(layers(pack)), list[Check]()
     pauses = Pauses(inputs=config.pauses, outputs=config.pauses)
+    rows += _engines(pack)
     say("HLS C++")
     rows.append(_tried("HLS C++, whole network", lambda: _hls_network(config.pack, pack)))
     if config.vectors:
@@ -160,6 +162,19 @@ def _int_ref(pack: Pack) -> Row:
         raise DataError("the golden vectors of the pack are of other tensors than its network has; export it again")
     wrong = sum(int((taps[name] != codes).sum()) for name, codes in pack.golden.items())
     return Row(name="IntRef, every tensor", of=sum(c.size for c in pack.golden.values()), mismatches=wrong)
+
+
+def _engines(pack: Pack) -> list[Row]:
+    """Forecast with the compiled engine, by each instruction set of this machine."""
+    args, want = ModelArgs.from_dict(dict(pack.spec.model)), pack.golden["restore"].astype(np.int64)
+    if ABSENT is not None:
+        return [Row(name="C++ engine", note=ABSENT)]
+    rows = []
+    for isa in isas():
+        found = IntEngine(args, pack.arrays, isa=isa).codes(pack.golden["input"].astype(np.int64))
+        wrong, of = _differ([found], [want])
+        rows.append(Row(name=f"C++ engine, {isa}", of=of, mismatches=wrong))
+    return rows
 
 
 def _differ(found: Sequence[Ints], want: Sequence[Ints]) -> tuple[int, int]:
