@@ -25,6 +25,9 @@ def quantize(
     ] = None,
     split: Annotated[str, typer.Option(help="Part to score on: test or val.")] = "test",
     limit: Annotated[int | None, typer.Option(callback=positive, help="Windows to score.", show_default="all")] = None,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Hold the compiled engine to the reference on every window.")
+    ] = False,
     out: Annotated[str, typer.Option(help="Folder of the files.")] = "outputs/forecast_integers",
     check: Annotated[bool, typer.Option("--check", help="Leave with 1 if a bound does not hold.")] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON instead of lines.")] = False,
@@ -38,6 +41,7 @@ def quantize(
 
     - `sparseflow forecast quantize --checkpoint forecaster.safetensors`
     - `sparseflow forecast quantize --checkpoint forecaster.safetensors --weights 4 --epochs 1 --json`
+    - `sparseflow forecast quantize --checkpoint forecaster.safetensors --compare --check`
     """
     import json
 
@@ -46,7 +50,7 @@ def quantize(
 
     config = QuantizeConfig(
         checkpoint=checkpoint, data=data, weights=weights, activations=activations, rule=rule, windows=windows,
-        epochs=epochs, lr=lr, train_limit=train_limit, split=split, limit=limit, out=out,
+        epochs=epochs, lr=lr, train_limit=train_limit, split=split, limit=limit, compare=compare, out=out,
     )  # fmt: skip
     body = run(config, progress=not json_)
     if json_:

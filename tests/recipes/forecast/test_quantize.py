@@ -1,3 +1,4 @@
+import importlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,8 @@ from sparseflow.recipes.forecast import evaluate, load_forecaster, train_forecas
 from sparseflow.recipes.forecast.dataset import open_task
 from sparseflow.recipes.forecast.quantize import QuantizeConfig, load_integers, quantize, score_integers
 from tests.forecast_runs import small_config
+
+recipe = importlib.import_module("sparseflow.recipes.forecast.quantize")
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +81,16 @@ def test_a_training_that_does_harm_is_dropped(trained, tmp_path):
     assert harmed["epochs"][0]["kept"]
     assert harmed["integers"] == plain["integers"]
     assert harmed["qspec"] == plain["qspec"]
+
+
+def test_the_engine_is_compared_with_the_reference(trained, tmp_path, monkeypatch):
+    found = quantize(config(trained, tmp_path, compare=True, limit=9), progress=False)
+    if recipe.isas():
+        assert [c["value"] for c in found["checks"][1:]] == [0.0] * len(recipe.isas())
+    monkeypatch.setattr(recipe, "isas", list)
+    without = quantize(config(trained, tmp_path, compare=True, limit=9), progress=False)
+    assert not without["checks"][1]["ok"]
+    assert without["integers"] == found["integers"]
 
 
 def test_some_windows_are_spread(trained, tmp_path):

@@ -15,6 +15,7 @@ from sparseflow.ir.files import write_atomic
 from sparseflow.ir.qspec import QSpec
 from sparseflow.nn.models.cmamba import CMamba, IntRef, build_model, lower
 from sparseflow.nn.models.cmamba.fake import bind_scales
+from sparseflow.nn.models.cmamba.int_engine import IntEngine, isas
 from sparseflow.nn.models.cmamba.lowering import Arrays
 from sparseflow.recipes.checks import Check, checks_body
 from sparseflow.recipes.forecast.checkpoint import Forecaster, load_forecaster, save_forecaster
@@ -45,6 +46,7 @@ class QuantizeConfig:
         train_limit: use only so many windows for it, evenly spread.
         split: part to score on: "test" or "val".
         limit: score on so many windows, evenly spread; None for all.
+        compare: hold every forecast of the compiled engine to the reference's, on each instruction set.
         out: folder of `forecaster.safetensors` and `qspec.json`.
 
     Raises:
@@ -62,6 +64,7 @@ class QuantizeConfig:
     train_limit: int | None = None
     split: str = "test"
     limit: int | None = None
+    compare: bool = False
     out: str = "outputs/forecast_integers"
 
     def __post_init__(self) -> None:
@@ -99,6 +102,11 @@ class IntegerForecaster:
     def reference(self) -> IntRef:
         """The integer network in NumPy."""
         return IntRef(self.forecaster.model.args, self.arrays)
+
+    @property
+    def fastest(self) -> IntEngine | IntRef:
+        """The compiled engine, which computes the same numbers; the reference where it is missing."""
+        return IntEngine(self.forecaster.model.args, self.arrays) if isas() else self.reference
 
 
 def quantize(config: QuantizeConfig, *, progress: bool = True) -> dict[str, Any]:
@@ -138,6 +146,8 @@ def quantize(config: QuantizeConfig, *, progress: bool = True) -> dict[str, Any]
     name = f"W{config.weights}A{config.activations} MSE over FP32"
     allowed = _ALLOWED.get(config.weights, 1.02)
     checks = [Check(show="2", name=name, value=scores.mse / float_scores.mse, unit="x", rule="<=", bound=allowed)]
+    if config.compare:
+        checks += _compared(integers, pool, config.limit)
     return {
         "task": found.config.name,
         "split": config.split,
@@ -167,7 +177,7 @@ def load_integers(path: str | Path) -> IntegerForecaster:
 
 
 def score_integers(integers: IntegerForecaster, pool: Pool, *, limit: int | None = None) -> Scores:
-    """Return the errors of the integer network, by NumPy's int64.
+    """Return the errors of the integer network, by the compiled engine, or by NumPy's int64 where that is missing.
 
     Args:
         integers: what to score.
@@ -179,11 +189,24 @@ def score_integers(integers: IntegerForecaster, pool: Pool, *, limit: int | None
     """
     x, y = _spread(pool, limit or len(pool))
     targets = list(integers.forecaster.targets)
-    error = torch.from_numpy(integers.reference(x))[:, targets] - y[:, targets].double()
+    error = torch.from_numpy(integers.fastest(x))[:, targets] - y[:, targets].double()
     mse, mae = float(error.square().mean()), float(error.abs().mean())
     if not mse < float("inf"):
         raise MeasurementError(f"the integer forecast is not finite: MSE {mse}, MAE {mae}")
     return Scores(mse=mse, mae=mae, windows=len(x))
+
+
+def _compared(integers: IntegerForecaster, pool: Pool, limit: int | None) -> list[Check]:
+    """Count the numbers in which the engine's forecasts differ from the reference's; NaN where there is no engine."""
+    x, _ = _spread(pool, limit or len(pool))
+    want = integers.reference.codes(x)
+    checks = []
+    for isa in isas() or ["C++"]:
+        engine = IntEngine(integers.forecaster.model.args, integers.arrays, isa=isa) if isas() else None
+        wrong = float("nan") if engine is None else float((engine.codes(x) != want).sum())
+        name = f"numbers of {len(x)} forecasts on {isa} unlike the reference"
+        checks.append(Check(show="1", name=name, value=wrong, unit="numbers", rule="==", bound=0))
+    return checks
 
 
 def _float_scores(model: CMamba, pool: Pool, targets: tuple[int, ...], limit: int | None) -> Scores:
