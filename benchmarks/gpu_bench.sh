@@ -47,14 +47,14 @@ for k in ${KERNELS:-}; do options+=(--kernel "$k"); done
 # In one visit the lanes of the second are the third and the fourth.
 pieces="
 1 0 365 network-spiking_resnet50-32 --only network --case spiking_resnet50:32
-1 0 145 seed                        --only seed
-1 1 185 correct                     --only correct
-1 1 180 network-sew_resnet18-32     --only network --case sew_resnet18:32
-1 1 145 blocks                      --only blocks
-2 0 540 coverage                    --only coverage
+1 0 165 network-sew_resnet18-1      --only network --case sew_resnet18:1
+1 1 350 correct                     --only correct
+1 1 170 network-sew_resnet18-32     --only network --case sew_resnet18:32
+2 0 440 coverage                    --only coverage
+2 0 110 memory                      --only memory
 2 1 300 network-spiking_resnet50-1  --only network --case spiking_resnet50:1
-2 1 165 network-sew_resnet18-1      --only network --case sew_resnet18:1
-2 1  75 memory                      --only memory
+2 1 125 blocks                      --only blocks
+2 1 110 seed                        --only seed
 "
 order="network-sew_resnet18-32 network-sew_resnet18-1 network-spiking_resnet50-32 network-spiking_resnet50-1"
 order="blocks seed correct memory $order coverage"

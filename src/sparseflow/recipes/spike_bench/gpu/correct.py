@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -224,6 +225,7 @@ def _whole(
     if images is not None or side > 64 or config.quick:
         subset = subset.take(images or IMAGES)
     optimised: nn.Module | None = None
+    form: dict[str, Any] = {}
     dense = WithReset(case.model)
     same = right = right_dense = unsteady = seen = 0
     for pixels, labels in subset.batches(batch):
@@ -233,7 +235,13 @@ def _whole(
         if side != x.shape[-1]:
             x = F.interpolate(x, size=(side, side), mode="bilinear", align_corners=False)
         if optimised is None:
-            optimised = WithReset(optimized(case.model, x, precision)[0])
+            fast, report = optimized(case.model, x, precision)
+            optimised = WithReset(fast)
+            # A dense form in half precision may have been faster: then it is that one which is compared.
+            form = {
+                "kernels": {layer.name: layer.kernel for layer in report.layers},
+                "forms_refused": [f"{r.what}: {r.reason}"[:200] for r in report.refusals if not r.layer],
+            }
         with torch.no_grad():
             with strict():
                 expected = dense(x).argmax(-1)
@@ -251,6 +259,7 @@ def _whole(
         "batches_not_repeatable": unsteady,
         "accuracy": right / max(seen, 1),
         "accuracy_dense": right_dense / max(seen, 1),
+        **form,
         **case.record,
     }
     if precision != config.precision:
