@@ -1,7 +1,8 @@
 #include <immintrin.h>
 
 #define SF_INTEGER avx512_integer
-#define SF_INTEGER_OWN
+#define SF_INTEGER_PRODUCTS
+#define SF_INTEGER_REST
 #include "cmamba/integer_plain.hpp"
 
 namespace sparseflow {

@@ -72,7 +72,7 @@ inline void plain_scan(const ScanBlock& b, int16_t* h) {
 
 constexpr int64_t kRowsAtOnce = 6;
 
-#ifndef SF_INTEGER_OWN
+#ifndef SF_INTEGER_PRODUCTS
 // Sums of up to six rows with the 64 outputs of a panel, the bias among them.
 inline void products(const IntegerLinear& l, int64_t panel, const uint8_t* const* in, int64_t rows, int32_t (*out)[64]) {
   const int64_t quads = (l.inputs + 3) / 4;
@@ -88,7 +88,9 @@ inline void products(const IntegerLinear& l, int64_t panel, const uint8_t* const
     for (int o = 0; o < 64; ++o) out[r][o] = sums[o];
   }
 }
+#endif
 
+#ifndef SF_INTEGER_REST
 inline void requant_all(int32_t* v, const int64_t* multiplier, const int64_t* shift, int32_t limit, int64_t n) {
   for (int64_t i = 0; i < n; ++i) v[i] = requant(v[i], multiplier[i], shift[i], limit);
 }
