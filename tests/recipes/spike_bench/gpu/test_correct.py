@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from sparseflow.ir.report import Report
 from sparseflow.nn import models
 from sparseflow.recipes.spike_bench.gpu import correct
 from sparseflow.recipes.spike_bench.gpu.correct import combinations, correct_stage
@@ -15,6 +16,8 @@ from sparseflow.recipes.spike_bench.gpu.settings import Budget, GpuBenchConfig
 CPU = torch.device("cpu")
 CONFIG = GpuBenchConfig(device="cpu", kernels=("dense",), configurations=3)
 BOTH = ("fp16", "exact")
+
+REPORT = Report(model="", target="")
 
 
 def test_int8_runs_on_the_kernel_that_has_it_only():
@@ -34,7 +37,7 @@ def test_exact_is_held_to_both_references_and_random_layers_count_a_current_once
 
 @pytest.fixture
 def case(monkeypatch):
-    monkeypatch.setattr(correct, "optimized", lambda model, x, precision: (model, None))
+    monkeypatch.setattr(correct, "optimized", lambda model, x, precision: (model, REPORT))
     torch.manual_seed(0)
     model = models.build("csnn", channels=8, in_channels=3, image_size=32, steps=2).eval()
     x = images(4, 32, CPU)
@@ -58,7 +61,7 @@ def test_a_wrong_network_fails(case, monkeypatch):
         def forward(self, x):
             return torch.eye(10)[torch.arange(len(x)) % 10] * torch.rand(())
 
-    monkeypatch.setattr(correct, "optimized", lambda *_: (Wrong(), None))
+    monkeypatch.setattr(correct, "optimized", lambda *_: (Wrong(), REPORT))
     result = correct_stage(CONFIG, Budget(60.0), CPU, cases=[case], precisions=BOTH, images=4)
     assert sum(not c.ok for c in result.checks) == 2
 
