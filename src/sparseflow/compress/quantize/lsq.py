@@ -74,7 +74,8 @@ class LsqLayer(nn.Module):
         weight = self.weight(self.layer.weight)
         if isinstance(self.layer, nn.Linear):
             return nn.functional.linear(x, weight, self.layer.bias)
-        return self.layer._conv_forward(x, weight, self.layer.bias)
+        y: Tensor = self.layer._conv_forward(x, weight, self.layer.bias)
+        return y
 
 
 def prepare_lsq(model: nn.Module, batches: Iterable[Any], config: LsqConfig | None = None) -> nn.Module:
