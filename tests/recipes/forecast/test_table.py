@@ -28,6 +28,9 @@ def test_records_become_one_table(folder):
     )
     assert body["tasks"][1]["mae"] == pytest.approx(sum(r["mae"] for r in body["runs"][1:]) / 2)
     assert body["versions"] == record["versions"]
+    assert body["environment"]["Device"] == record["device"]
+    assert body["environment"]["torch"] == record["versions"]["torch"]
+    assert body["environment"]["Commit"] == (record["commit"] or "unknown")[:12]
     assert json.loads(json.dumps(body))["runs"][1]["config"]["model_args"] == record["config"]["model_args"]
 
 

@@ -142,7 +142,7 @@ def best_scale(values: Reals, limit: int, largest: float) -> float:
         limit: largest code.
         largest: the scale that covers all.
 
-    >>> best_scale(np.array([1.0] * 999 + [9.0]), 7, 9 / 7) < 1.0
+    >>> best_scale(np.array([1.0] * 999 + [9.0]), 7, 9 / 7) < 9 / 7
     True
     """
     if not values.size or largest <= 0:

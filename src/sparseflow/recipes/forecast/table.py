@@ -1,7 +1,7 @@
 """One table of many trainings, from the records that they left: the record of a benchmark."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,8 @@ def table_of(places: Sequence[str | Path]) -> dict[str, Any]:
 
     Returns:
         What `results.summarize` makes of them, `device` and `versions` where all trainings share them, `digits` that
-        the figures need, and `runs` with the scores, settings and origin of each.
+        the figures need, `environment` with every device, version and commit that occurs, and `runs` with the scores,
+        settings and origin of each.
 
     Raises:
         ConfigError: no place, or no record with a test in one of them.
@@ -40,10 +41,16 @@ def table_of(places: Sequence[str | Path]) -> dict[str, Any]:
             shared[key] = runs[0][key]
     return {
         "digits": _DIGITS,
+        "environment": _environment(runs),
         **shared,
         **summarize(runs),
         "runs": sorted(runs, key=lambda r: (r["dataset"], r["forecast_len"], r["seed"])),
     }
+
+
+def _environment(runs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    seen = [{"Device": r["device"], **r["versions"], "Commit": (r["commit"] or "unknown")[:12]} for r in runs]
+    return {key: ", ".join(sorted({str(one[key]) for one in seen if key in one})) for key in seen[0]}
 
 
 def _records(place: Path) -> list[Path]:
