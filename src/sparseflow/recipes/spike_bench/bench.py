@@ -3,7 +3,6 @@
 import json
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from sparseflow.recipes.spike_bench.correct import correctness_checks
 from sparseflow.recipes.spike_bench.layers import FORMS, IID_CASES, LayerRow, geomean, settle, time_block, time_layer
 from sparseflow.recipes.spike_bench.network import NetworkRow, spiking_layers, time_network
 from sparseflow.recipes.spike_bench.traffic import MemorySpeed, memory_speed
+from sparseflow.recipes.threads import with_threads
 from sparseflow.report.environment import describe
 from sparseflow.report.files import prepare_folder, write_atomic
 
@@ -108,7 +108,7 @@ def bench(config: SpikeBenchConfig, *, progress: bool = True) -> dict[str, Any]:
     speeds: list[MemorySpeed] = []
     checks: list[Check] = []
     for threads in config.threads:
-        with _threads(threads):
+        with with_threads(threads):
             if "layers" in config.suites:
                 speeds.append(memory_speed())
                 rows = [*_iid(config, compile, progress), *_real(config, compile, progress)]
@@ -210,20 +210,6 @@ def _layer_checks(rows: list[LayerRow], threads: int) -> list[Check]:
             for what, some, bound in groups
         ]
     return checks
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """Run with `count` threads; compiled code holds its count, so caches are dropped on both sides."""
-    before = torch.get_num_threads()
-    torch._dynamo.reset()
-    torch.set_num_threads(count)
-    try:
-        with torch._inductor.config.patch(fx_graph_cache=False):
-            yield
-    finally:
-        torch.set_num_threads(before)
-        torch._dynamo.reset()
 
 
 def _bar(items: list[Any], what: str, progress: bool) -> Iterator[Any]:

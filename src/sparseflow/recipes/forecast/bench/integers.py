@@ -25,7 +25,7 @@ from sparseflow.nn.models.cmamba import CMamba, IntRef, ModelArgs, lower
 from sparseflow.nn.models.cmamba.int_engine import IntEngine
 from sparseflow.recipes.checks import Check
 from sparseflow.recipes.forecast.bench import rival
-from sparseflow.recipes.forecast.bench.network import with_threads
+from sparseflow.recipes.threads import with_threads
 
 __all__ = ["IntegerRow", "integer_checks"]
 

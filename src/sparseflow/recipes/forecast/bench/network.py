@@ -1,8 +1,7 @@
 """The forecaster on a CPU against plain torch: one forecast of one window, and one step of a training."""
 
 import copy
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,8 +15,9 @@ from sparseflow.errors import UnsupportedError
 from sparseflow.nn.models.cmamba import CMamba, ModelArgs
 from sparseflow.recipes.checks import Check
 from sparseflow.recipes.forecast.bench import rival
+from sparseflow.recipes.threads import with_threads
 
-__all__ = ["NetworkRow", "network_checks", "with_threads"]
+__all__ = ["NetworkRow", "network_checks"]
 
 BATCH, FASTER, AGREE, GRADIENTS = 64, 2.0, 1e-5, 1e-4
 _VARIATES = 7
@@ -177,17 +177,3 @@ def _row(what: str, timings: Any, difference: float, failures: dict[str, str]) -
         what=what, threads=torch.get_num_threads(), seconds={k: t.median_s for k, t in timings.items()},
         ratios={name: ratio(timings, name, "sparseflow") for name in others}, difference=difference, failures=failures,
     )  # fmt: skip
-
-
-@contextmanager
-def with_threads(count: int) -> Iterator[None]:
-    """Run with `count` threads; compiled code holds its count, so it is dropped on both sides."""
-    before = torch.get_num_threads()
-    torch._dynamo.reset()
-    torch.set_num_threads(count)
-    try:
-        with torch._inductor.config.patch(fx_graph_cache=False):
-            yield
-    finally:
-        torch.set_num_threads(before)
-        torch._dynamo.reset()
