@@ -34,6 +34,10 @@ RELATIVE: dict[tuple[str, torch.dtype], tuple[float, str]] = {
         1e-5,
         "what is asked; sums of up to 1536 terms through several layers, found below 4e-6",
     ),
+    ("video_vit", torch.float32): (
+        1e-5,
+        "what is asked; sums of up to 3072 terms through a few blocks in another order, found below 2e-6",
+    ),
     ("selective_scan", torch.float64): (1e-12, "the same sums in float64"),
     ("selective_scan_gradient", torch.float32): (1e-4, "sums over sequences and steps too; found below 1e-5"),
     ("selective_scan_gradient", torch.float64): (1e-11, "the same sums in float64"),

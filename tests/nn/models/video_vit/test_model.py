@@ -1,0 +1,112 @@
+import pytest
+import torch
+
+from sparseflow.errors import DataError
+from sparseflow.nn.models.video_vit import VideoViT
+from tests.tolerances import assert_near
+from tests.torchvision_shim import install
+
+SMALL = {
+    "img_size": 24, "num_frames": 4, "num_classes": 5, "embed_dim": 24, "depth": 2, "num_heads": 3, "mlp_ratio": 2.0,
+    "patch_size": 8,
+}  # fmt: skip
+
+
+def randomised(**given):
+    torch.manual_seed(0)
+    model = VideoViT(**{**SMALL, **given}).eval()
+    for p in model.parameters():
+        p.data.normal_(std=0.3)
+    return model
+
+
+def torchvision_encoder(model, length):
+    """Return torchvision's encoder of image transformers with the weights of `model`."""
+    if not install():
+        pytest.skip("torchvision is not installed")
+    from functools import partial
+
+    from torchvision.models.vision_transformer import Encoder
+
+    a = model.args
+    norm = partial(torch.nn.LayerNorm, eps=a.norm_eps)
+    encoder = Encoder(length, a.depth, a.num_heads, a.embed_dim, a.hidden[0], 0.0, 0.0, norm)
+    layers = {f"encoder_layer_{i}": block.state_dict() for i, block in enumerate(model.blocks)}
+    names = {
+        "norm1": "ln_1", "attn.qkv.weight": "self_attention.in_proj_weight", "attn.qkv.bias":
+        "self_attention.in_proj_bias", "attn.proj": "self_attention.out_proj", "norm2": "ln_2", "mlp.fc1": "mlp.0",
+        "mlp.fc2": "mlp.3",
+    }  # fmt: skip
+    state = {f"ln.{k}": t for k, t in model.norm.state_dict().items()}
+    state["pos_embedding"] = torch.zeros(1, length, a.embed_dim)
+    for layer, tensors in layers.items():
+        for key, tensor in tensors.items():
+            ours = next(name for name in names if key.startswith(name))
+            state[f"layers.{layer}.{key.replace(ours, names[ours], 1)}"] = tensor
+    encoder.load_state_dict(state)
+    return encoder.eval()
+
+
+@pytest.mark.parametrize("positions", ["factored", "joint"])
+def test_equals_a_plain_vit_with_a_class_token(positions):
+    model = randomised(pool="cls", positions=positions)
+    clip = torch.randn(2, 4, 3, 24, 24)
+    tokens = model.patch_embed(clip)
+    if positions == "factored":
+        places = (model.pos_embed[0][None] + model.time_embed[0][:, None]).flatten(0, 1)
+    else:
+        places = model.pos_embed[0]
+    sequence = torch.cat([model.cls_token.expand(2, -1, -1), tokens.flatten(1, 2) + places], 1)
+    want = model.head(torchvision_encoder(model, 37)(sequence)[:, 0])
+    assert_near(model(clip), want, "video_vit")
+
+
+def test_equals_a_plain_vit_with_the_mean():
+    model = randomised()
+    clip = torch.randn(2, 4, 3, 24, 24)
+    sequence = (model.patch_embed(clip) + model.pos_embed[:, None] + model.time_embed[:, :, None]).flatten(1, 2)
+    encoder = torchvision_encoder(model, 36)
+    encoder.ln = torch.nn.Identity()
+    assert_near(model(clip), model.head(model.norm(encoder(sequence).mean(1))), "video_vit")
+
+
+def test_both_layouts_and_what_is_ambiguous():
+    model = randomised()
+    clip = torch.randn(2, 4, 3, 24, 24)
+    assert torch.equal(model(clip), model(clip.transpose(1, 2)))
+    three = randomised(num_frames=3)
+    clip = torch.randn(2, 3, 3, 24, 24)
+    assert not torch.equal(three(clip), three(clip.transpose(1, 2)))
+
+
+def test_info_of_a_dense_network():
+    model = randomised(tubelet_size=2)
+    logits, info = model(torch.randn(2, 4, 3, 24, 24), return_intermediate=True)
+    assert logits.shape == (2, 5)
+    assert info["token_feat"].shape == (2, 2, 9, 24)
+    assert info["L_AST"] == 0
+    assert set(info["ast_stats"]) == {"sparsity_token", "sparsity_head", "sparsity_ch", "sparsity_block"}
+    assert all(v == 0 for v in info["ast_stats"].values())
+    assert info["kept"] is None
+    assert info["score"] is None
+
+
+def test_arguments_build_it_again():
+    model = randomised(block_heads=(2, 0), block_hidden=(0, 7), drop_path_rate=0.2)
+    again = VideoViT(**model.arguments)
+    again.load_state_dict(model.state_dict())
+    clip = torch.randn(1, 4, 3, 24, 24)
+    assert torch.equal(again.eval()(clip), model(clip))
+    assert [b.drop_path.share for b in again.blocks] == [0.0, 0.2]
+
+
+def test_gradients_reach_every_parameter():
+    model = randomised(pool="cls").train()
+    model(torch.randn(2, 4, 3, 24, 24)).square().sum().backward()
+    assert all(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in model.parameters())
+
+
+@pytest.mark.parametrize("shape", [(2, 4, 3, 24), (2, 5, 3, 24, 24), (2, 4, 3, 24, 16), (2, 4, 1, 24, 24)])
+def test_other_shapes_are_refused(shape):
+    with pytest.raises(DataError, match=r"expected \[B, 4, 3, 24, 24\]"):
+        randomised()(torch.zeros(shape))
