@@ -1,4 +1,4 @@
-"""Two promises held to: damaged weights are refused by name, and a killed training ends as if nothing had happened."""
+"""Promises held to: damaged weights are refused by name, published ones give their forecasts, kills leave no trace."""
 
 import json
 import pickle
@@ -22,6 +22,7 @@ from sparseflow.nn.models.cmamba import CMamba, build_model, load_weights, save_
 from sparseflow.recipes.checks import Check, checks_body
 from sparseflow.recipes.forecast.checkpoint import load_forecaster
 from sparseflow.recipes.forecast.config import ForecastConfig
+from sparseflow.recipes.forecast.parity import parity
 from sparseflow.recipes.forecast.train import train_forecaster
 
 __all__ = ["SUITES", "check_forecast", "damaged_files", "refusals", "revival"]
@@ -37,7 +38,7 @@ _TRAIN = (
 Tensors = dict[str, Tensor]
 
 
-def check_forecast(suites: tuple[str, ...] = ("files", "resume"), *, device: str = "cpu") -> dict[str, Any]:
+def check_forecast(suites: tuple[str, ...] = ("files", "parity", "resume"), *, device: str = "cpu") -> dict[str, Any]:
     """Hold the promises, in a folder that is removed.
 
     Args:
@@ -224,5 +225,9 @@ def _killed(config: ForecastConfig) -> int:
     return process.returncode
 
 
-SUITES: Mapping[str, Callable[[Path, str], tuple[list[Check], Any]]] = {"files": refusals, "resume": revival}
+SUITES: Mapping[str, Callable[[Path, str], tuple[list[Check], Any]]] = {
+    "files": refusals,
+    "parity": parity,
+    "resume": revival,
+}
 """What can be checked, by name."""
