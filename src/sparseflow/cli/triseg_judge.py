@@ -212,6 +212,12 @@ def zoo(
         float | None, typer.Option(help="Points of accuracy that may be lost.", show_default="2.0")
     ] = None,
     split: Annotated[str | None, typer.Option(help="val or test.", show_default="val")] = None,
+    judged: Annotated[
+        int | None, typer.Option(callback=positive, help="Images of val to choose by.", show_default="all")
+    ] = None,
+    resume: Annotated[
+        bool | None, typer.Option("--resume/--no-resume", help="Go on from an earlier start.", show_default="on")
+    ] = None,
     jobs: Annotated[int | None, typer.Option(callback=positive, help="Networks at a time.", show_default="1")] = None,
     graph: Annotated[bool | None, typer.Option("--graph", help="Replay training steps on CUDA.")] = None,
     out: Annotated[
@@ -230,6 +236,9 @@ def zoo(
 
     - `sparseflow triseg zoo all mynet.py:build --data ~/cifar10 --minutes 5`
     - `sparseflow triseg zoo lenet5 resnet18 --epochs 1 --json`
+
+    Stopped by Ctrl-C, the same command goes on: networks that were through come from their files, and searches and
+    trainings by epochs from their state. On two cores `--judged 1000` keeps deep networks quick.
     """
     import json
 
@@ -242,8 +251,8 @@ def zoo(
     chosen = [name for given in networks or ["all"] for name in (whole if given == "all" else [given])]
     settings = read_settings(
         ZooConfig, None, networks=tuple(dict.fromkeys(chosen)), data=data, out=checkpoints, epochs=epochs,
-        minutes=minutes, lr=lr, episodes=episodes, max_acc_drop=max_acc_drop, split=split, jobs=jobs, graph=graph,
-        report=out, device=device, seed=seed,
+        minutes=minutes, lr=lr, episodes=episodes, max_acc_drop=max_acc_drop, split=split,
+        judged=judged, resume=resume, jobs=jobs, graph=graph, report=out, device=device, seed=seed,
     )  # fmt: skip
     body = run(settings, progress=not json_)
     if json_:

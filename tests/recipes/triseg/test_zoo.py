@@ -5,9 +5,8 @@ import json
 import pytest
 
 from sparseflow.errors import ConfigError
-from sparseflow.nn import models
 from sparseflow.recipes.triseg.teacher import load_teacher
-from sparseflow.recipes.triseg.zoo import ZooConfig, kinds, zoo
+from sparseflow.recipes.triseg.zoo import ZooConfig, zoo
 from tests.triseg_teachers import save_teacher, splits
 
 pytest.importorskip("cmaes")
@@ -54,14 +53,3 @@ def test_the_test_images_stay_sealed(out):
     assert body["rows"][0]["images"] == 64
     with pytest.raises(ConfigError, match="give data in place of splits"):
         zoo(config(out, networks=("lenet5",), jobs=2), splits=parts)
-
-
-def test_the_whole_zoo_is_meant_where_none_is_named():
-    assert ZooConfig().chosen == tuple(models.names("convnets"))
-    for given, said in (({"episodes": 0}, "episodes is 0"), ({"split": "train"}, "split is 'train'")):
-        with pytest.raises(ConfigError, match=said):
-            ZooConfig(**given)
-
-
-def test_kinds_of_a_plain_network(out):
-    assert kinds(load_teacher("lenet5", out).net) == (False, False)

@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -12,97 +12,25 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from sparseflow.compress.approximate import cost_of
-from sparseflow.compress.quantize import IntegerNet
-from sparseflow.compress.quantize.integer_ops import IntegerSum
-from sparseflow.data.splits import Splits, open_splits
-from sparseflow.errors import ConfigError, DataError, SparseFlowError
+from sparseflow.data.splits import Splits
+from sparseflow.errors import ConfigError, SparseFlowError
 from sparseflow.nn import models
 from sparseflow.recipes.checks import Check, checks_body
 from sparseflow.recipes.triseg.checkpoint import network_name
-from sparseflow.recipes.triseg.config import QatConfig, TrainConfig, check_choice
-from sparseflow.recipes.triseg.evaluate import EvalConfig, evaluate
-from sparseflow.recipes.triseg.export import ExportConfig, export
-from sparseflow.recipes.triseg.problem import device_named, inputs_of
-from sparseflow.recipes.triseg.qat import train_qat
-from sparseflow.recipes.triseg.search import search
-from sparseflow.recipes.triseg.search_config import SearchConfig
-from sparseflow.recipes.triseg.teacher import find_qat, load_teacher
-from sparseflow.recipes.triseg.train import train_float
+from sparseflow.recipes.triseg.zoo_config import ZooConfig
+from sparseflow.recipes.triseg.zoo_row import measured
 from sparseflow.report.environment import describe
 from sparseflow.report.files import prepare_folder, write_atomic
 
-__all__ = ["ZooConfig", "kinds", "zoo"]
+__all__ = ["ZooConfig", "zoo"]
 
-_SPLITS = ("val", "test")
 _LEAST = 6
-_COUNTED = 128
 PROTOCOL = (
     "Every network goes through the same calls: training in float32 and on codes unless its checkpoint is there, a "
     "search over all of its sites, the accuracy of the result, and an export that is run and compared. Nothing is "
-    "written for one network. Short trainings show that the way can be gone; accuracies are those of short trainings."
+    "written for one network. Finalists are chosen by the images that the drop is measured on, unless those are the "
+    "test images."
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ZooConfig:
-    """Which networks, and how long each step takes.
-
-    Args:
-        networks: names of the zoo, or `file.py:function` of the user; none for the whole zoo.
-        out: folder of the checkpoints; one that lies there is taken, others are trained.
-        data: CIFAR-10, as `data.cifar10` takes it; None for the images that ship with sparseflow.
-        epochs: passes of each of the two trainings.
-        minutes: train for so long instead, each of both.
-        batch_size: images a step of training.
-        lr: peak rate of the training in float32; a tenth of it on codes.
-        graph: on CUDA, replay each training step as one graph.
-        episodes: configurations that a search scores.
-        score_images: images that a score is taken on.
-        top: finalists that are judged.
-        max_acc_drop: points of accuracy that may be lost.
-        split: images of the accuracy, "val" or "test".
-        exported: images on which the export is compared.
-        jobs: networks at a time, each in a process of its own that has its part of the threads.
-        report: file for the JSON, or None.
-        device: "auto", "cpu" or "cuda".
-        seed: of trainings and searches.
-
-    Raises:
-        ConfigError: a number below 1, or no such split or device.
-    """
-
-    networks: tuple[str, ...] = ()
-    out: str = "outputs"
-    data: str | None = None
-    epochs: int = 2
-    minutes: float | None = None
-    batch_size: int = 128
-    lr: float = 0.02
-    graph: bool = False
-    episodes: int = 100
-    score_images: int = 64
-    top: int = 8
-    max_acc_drop: float = 2.0
-    split: str = "val"
-    exported: int = 20
-    jobs: int = 1
-    report: str | None = None
-    device: str = "auto"
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Check the fields."""
-        check_choice(self, "split", _SPLITS)
-        check_choice(self, "device", ("auto", "cpu", "cuda"))
-        for name in ("epochs", "batch_size", "episodes", "score_images", "top", "exported", "jobs"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; expected at least 1")
-
-    @property
-    def chosen(self) -> tuple[str, ...]:
-        """The networks."""
-        return self.networks or tuple(models.names("convnets"))
 
 
 def zoo(config: ZooConfig, *, splits: Splits | None = None, progress: bool = True) -> dict[str, Any]:
@@ -149,17 +77,6 @@ def zoo(config: ZooConfig, *, splits: Splits | None = None, progress: bool = Tru
     return body
 
 
-def kinds(net: IntegerNet) -> tuple[bool, bool]:
-    """Return whether a network adds values of its graph, and whether it convolves channels one by one."""
-    modules = dict(net.graph.named_modules())
-    sums = any(
-        n.op == "call_module" and isinstance(modules[str(n.target)], IntegerSum) and len(n.all_input_nodes) > 1
-        for n in net.graph.graph.nodes
-    )
-    groups = [(layer.call.get("groups", 1), len(layer.weight)) for layer in net.layers.values()]
-    return sums, any(1 < count == outputs for count, outputs in groups)
-
-
 def _apart(task: tuple[str, ZooConfig, int]) -> dict[str, Any]:
     name, config, threads = task
     torch.set_num_threads(threads)
@@ -167,75 +84,11 @@ def _apart(task: tuple[str, ZooConfig, int]) -> dict[str, Any]:
 
 
 def _row(model: str, config: ZooConfig, splits: Splits | None) -> dict[str, Any]:
-    began = time.perf_counter()
     row: dict[str, Any] = {"name": network_name(model), "model": model}
     try:
-        row |= _measured(model, config, splits)
+        return row | measured(model, config, splits)
     except SparseFlowError as e:
-        row["error"] = f"{type(e).__name__}: {e}"
-    return row | {"seconds": time.perf_counter() - began}
-
-
-def _measured(model: str, config: ZooConfig, splits: Splits | None) -> dict[str, Any]:
-    shared: dict[str, Any] = {"model": model, "out": config.out, "data": config.data, "device": config.device}
-    trained = _train(model, config)
-    parts = open_splits(config.data) if splits is None else splits
-    settings = SearchConfig(
-        **shared, episodes=config.episodes, batch_size=config.score_images, top=config.top, seed=config.seed,
-        max_acc_drop=config.max_acc_drop, result_file=f"zoo_{network_name(model)}.json",
-    )  # fmt: skip
-    found = search(settings, splits=parts, progress=False)
-    at = Path(config.out) / "runs" / "triseg" / f"zoo_{network_name(model)}"
-    told = evaluate(
-        EvalConfig(**shared, config_path=str(found.path), split=config.split, report=str(at / "eval_report.json")),
-        splits=parts,
-    )
-    teacher = load_teacher(model, config.out, device=device_named(config.device))
-    images = inputs_of(teacher, parts.calib.take(min(_COUNTED, len(parts.calib))))
-    cost = cost_of(
-        teacher.net, teacher.sites, found.result.codes(teacher.names), [images], mode=found.result.overflow
-    )  # fmt: skip
-    checks = export(
-        ExportConfig(
-            model=model, out=config.out, config_path=str(found.path), folder=str(at / "export"), images=config.exported
-        ),
-        splits=parts,
-    )["checks"]
-    residual, depthwise = kinds(teacher.net)
-    return {
-        "trained": trained,
-        "sites": list(teacher.names),
-        "left": [name for name in teacher.names if name not in found.result.layers],
-        "residual": residual,
-        "depthwise": depthwise,
-        "acc_teacher": told["acc_baseline"],
-        "acc_student": told["acc_modified"],
-        "drop": told["acc_drop"],
-        "images": told["images"],
-        "bits": cost.bits_per_activation,
-        "avoided": cost.multiplies_avoided,
-        "exported": checks,
-        "unequal": sum(one["unequal"] for one in checks.values() if isinstance(one, dict)),
-        "result": str(found.path),
-    }
-
-
-def _train(model: str, config: ZooConfig) -> bool:
-    """Return whether the network had to be trained."""
-    try:
-        find_qat(model, config.out)
-    except DataError:
-        shared: dict[str, Any] = {
-            "model": model, "out": config.out, "data": config.data, "device": config.device, "epochs": config.epochs,
-            "minutes": config.minutes, "batch_size": config.batch_size, "nesterov": True, "schedule": "cosine",
-            "clip": 5.0, "degrees": 0.0, "weight_decay": 5e-4, "graph": config.graph, "seed": config.seed,
-        }  # fmt: skip
-        train_float(TrainConfig(**shared, lr=config.lr, warmup=0.1, erasing=0.0), progress=False)
-        train_qat(
-            QatConfig(**shared, lr=config.lr / 10, erasing=0.0, warmup_float_epochs=0.0), progress=False
-        )  # fmt: skip
-        return True
-    return False
+        return row | {"error": f"{type(e).__name__}: {e}"}
 
 
 def _checks(row: dict[str, Any], config: ZooConfig) -> list[Check]:
