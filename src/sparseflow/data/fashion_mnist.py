@@ -3,17 +3,13 @@
 Source: Xiao, Rasul, Vollgraf, arXiv 1708.07747 (MIT licence).
 """
 
-import gzip
-import math
 import os
-import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from sparseflow.data.idx import read_idx
 from sparseflow.data.images import ImageSet
 from sparseflow.errors import ConfigError, DataError
 
@@ -22,6 +18,7 @@ __all__ = ["fashion_mnist"]
 _CLASSES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 _COUNTS = {"train": 60000, "test": 10000}
 _DEBIAN = "/usr/share/datasets/fashion-mnist"
+_HINT = "install Debian's package dataset-fashion-mnist or give the folder that holds it"
 
 
 def fashion_mnist(path: str | os.PathLike[str] = _DEBIAN, split: str = "train") -> ImageSet:
@@ -39,8 +36,8 @@ def fashion_mnist(path: str | os.PathLike[str] = _DEBIAN, split: str = "train") 
     if split not in _COUNTS:
         raise ConfigError(f"split is {split!r}; expected 'train' or 'test'")
     root, stem = Path(path), "train" if split == "train" else "t10k"
-    images = _idx(root / f"{stem}-images-idx3-ubyte.gz", 3)
-    labels = _idx(root / f"{stem}-labels-idx1-ubyte.gz", 1)
+    images = read_idx(root / f"{stem}-images-idx3-ubyte.gz", 3, hint=_HINT)
+    labels = read_idx(root / f"{stem}-labels-idx1-ubyte.gz", 1, hint=_HINT)
     if images.shape != (_COUNTS[split], 28, 28) or labels.shape != (_COUNTS[split],):
         raise DataError(
             f"{root}: {split} images {images.shape} and labels {labels.shape}; expected {_COUNTS[split]} of 28×28"
@@ -54,22 +51,3 @@ def fashion_mnist(path: str | os.PathLike[str] = _DEBIAN, split: str = "train") 
         mean=(0.2860406,),
         std=(0.3530242,),
     )
-
-
-def _idx(path: Path, ndim: int) -> NDArray[np.uint8]:
-    try:
-        with gzip.open(path) as f:
-            raw = f.read()
-    except FileNotFoundError as e:
-        raise DataError(
-            f"{path} is missing; install Debian's package dataset-fashion-mnist or give the folder that holds it"
-        ) from e
-    except (OSError, EOFError, zlib.error) as e:
-        raise DataError(f"{path} is damaged: {e}") from e
-    header = 4 + 4 * ndim
-    if len(raw) < header or raw[:4] != bytes((0, 0, 8, ndim)):
-        raise DataError(f"{path} is no idx file of {ndim} dimensions of bytes")
-    shape = struct.unpack(f">{ndim}I", raw[4:header])
-    if len(raw) - header != math.prod(shape):
-        raise DataError(f"{path} holds {len(raw) - header} bytes of data; its header says {math.prod(shape)}")
-    return np.frombuffer(raw, np.uint8, offset=header).reshape(shape)
