@@ -20,7 +20,8 @@ def test_the_official_splits():
     assert len(train.classes) == 14
     x = train.volumes(torch.arange(4))
     assert x.shape == (4, 8, 15, 64, 64)
-    assert x.amax((-1, -2)).min() > 0.8
+    # Of some persons a part lies outside of the frame.
+    assert (x.amax((-1, -2)) > 0.8).float().mean() > 0.95
 
 
 def tracks(seed=0):

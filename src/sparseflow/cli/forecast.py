@@ -108,7 +108,7 @@ def train(
 
     from sparseflow.errors import ConfigError
     from sparseflow.recipes.forecast import ForecastConfig, train_forecaster
-    from sparseflow.recipes.forecast.ranks import is_first
+    from sparseflow.recipes.ranks import is_first
     from sparseflow.recipes.settings import read_settings
 
     if file is not None and config is not None:

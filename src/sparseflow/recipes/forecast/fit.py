@@ -4,30 +4,48 @@ import copy
 import json
 import math
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from sparseflow.errors import DataError, MeasurementError
 from sparseflow.recipes.device import multiply_as
 from sparseflow.recipes.forecast.config import ForecastConfig
 from sparseflow.recipes.forecast.dataset import Pool, Task
-from sparseflow.recipes.forecast.ranks import ALONE, Ranks
 from sparseflow.recipes.forecast.step import Step, make_adam
+from sparseflow.recipes.ranks import ALONE, Ranks
 from sparseflow.recipes.train_state import resume, save_state
 
 __all__ = ["fit", "has_stopped", "val_loss"]
 
 
 class _Run(nn.Module):
-    """What a run must remember beside its optimizer: the weights, and the best ones so far."""
+    """What a run must remember beside its optimizer: the weights, their running mean if any, and the best so far."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, ema: float) -> None:
         super().__init__()
         self.model, self.best = model, copy.deepcopy(model)
+        self.mean = copy.deepcopy(model) if ema else None
+        self.ema = ema
+
+    @property
+    def judged(self) -> nn.Module:
+        """The network that val judges."""
+        judged: nn.Module = self.model if self.mean is None else self.mean
+        return judged
+
+    def follow(self) -> Callable[[], None] | None:
+        """Return what takes the mean one step on; None where there is none."""
+        if self.mean is None:
+            return None
+        mean, now = list(self.mean.parameters()), list(self.model.parameters())
+        on = get_ema_multi_avg_fn(self.ema)
+        return lambda: on(mean, now, None)
 
 
 def has_stopped(losses: list[float], patience: int) -> bool:
@@ -89,7 +107,7 @@ def fit(
         raise DataError(f"{windows} windows to train on, and a step takes {config.batch_size}; lower batch_size")
     config.folder.mkdir(parents=True, exist_ok=True)
     metrics = config.folder / "metrics.jsonl"
-    run = _Run(model)
+    run = _Run(model, config.ema)
     optimizer = make_adam(model, config.lr, graph=config.graph and ranks.count == 1)
     identity = json.dumps(config.to_dict(), sort_keys=True)
     epoch = 0
@@ -107,7 +125,7 @@ def fit(
     with bar, multiply_as(config.precision, device) as cast, torch.random.fork_rng(devices=forked):
         step = Step(
             model, train, optimizer, size=config.batch_size, sigma=config.sigma, targets=task.targets, cast=cast,
-            graph=config.graph, ranks=ranks,
+            graph=config.graph, after=run.follow(), ranks=ranks,
         )  # fmt: skip
         while epoch < config.epochs and not has_stopped([line["val"] for line in lines], config.patience):
             tick = time.perf_counter()
@@ -118,13 +136,16 @@ def fit(
                 step(index, config.rate(epoch))
                 bar.update()
             loss = float(ranks.sum(step.loss)) / ranks.count / step.steps
+            if run.mean is not None and epoch == 0:
+                # Of the first epoch the mean would remember the random weights.
+                run.mean.load_state_dict(model.state_dict())
             with cast():
-                chosen = val_loss(model, val, task.targets, config.eval_batch, ranks)
+                chosen = val_loss(run.judged, val, task.targets, config.eval_batch, ranks)
             if not (math.isfinite(loss) and math.isfinite(chosen)):
                 raise MeasurementError(f"the loss is {loss} in epoch {epoch}, on val {chosen}; lower lr={config.lr}")
             kept = chosen <= min((line["val"] for line in lines), default=math.inf)
             if kept:
-                run.best.load_state_dict(model.state_dict())
+                run.best.load_state_dict(run.judged.state_dict())
             lines.append(
                 {
                     "epoch": epoch,

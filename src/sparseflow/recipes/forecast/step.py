@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from sparseflow.recipes.forecast.dataset import Pool
 from sparseflow.recipes.forecast.mixup import channel_mixup
-from sparseflow.recipes.forecast.ranks import ALONE, Ranks
 from sparseflow.recipes.graphed import Graphed
+from sparseflow.recipes.ranks import ALONE, Ranks
 
 __all__ = ["Step", "make_adam"]
 
@@ -42,6 +42,7 @@ class Step:
         targets: variates that are learned.
         cast: what calls of the network are wrapped in.
         graph: replay steps, on CUDA, of a process alone.
+        after: what follows each step of the optimizer, recorded with it.
         ranks: the processes that share each step; all draw the same order and mix the same windows, then each learns
             its own of them.
 
@@ -61,10 +62,12 @@ class Step:
         targets: tuple[int, ...],
         cast: Callable[[], Any],
         graph: bool = False,
+        after: Callable[[], None] | None = None,
         ranks: Ranks = ALONE,
     ) -> None:
         device = next(model.parameters()).device
         self.pool, self.optimizer, self.cast, self.sigma, self.ranks = pool, optimizer, cast, sigma, ranks
+        self.after = after
         self.model = ranks.wrap(model)
         self.mine = ranks.share(size)
         self.index = torch.zeros(size, dtype=torch.int64, device=device)
@@ -128,6 +131,8 @@ class Step:
         loss = F.l1_loss(forecast.float(), y)
         self.ranks.backward(loss)
         self.optimizer.step()
+        if self.after is not None:
+            self.after()
         # At the end, so that a recording starts without gradients of the step before it.
         self.optimizer.zero_grad(set_to_none=True)
         self.loss += loss.detach()

@@ -15,8 +15,8 @@ from sparseflow.recipes.forecast.checkpoint import Forecaster, save_forecaster
 from sparseflow.recipes.forecast.config import ForecastConfig
 from sparseflow.recipes.forecast.dataset import Task, open_task
 from sparseflow.recipes.forecast.fit import fit
-from sparseflow.recipes.forecast.ranks import join
 from sparseflow.recipes.forecast.score import score
+from sparseflow.recipes.ranks import join
 
 __all__ = ["train_forecaster"]
 

@@ -10,7 +10,7 @@ from torch import nn
 from sparseflow.errors import ConfigError, UnsupportedError
 from sparseflow.ir.env import inherited
 from sparseflow.recipes.forecast import load_forecaster, train_forecaster
-from sparseflow.recipes.forecast.ranks import ALONE, Ranks, is_first, join
+from sparseflow.recipes.ranks import ALONE, Ranks, is_first, join
 from tests.forecast_runs import TINY, small_config
 
 
@@ -51,7 +51,7 @@ def test_one_process_of_torchrun_is_alone(monkeypatch):
 RUN = """
 import json, sys
 from sparseflow.recipes.forecast import ForecastConfig, train_forecaster
-from sparseflow.recipes.forecast.ranks import is_first
+from sparseflow.recipes.ranks import is_first
 record = train_forecaster(ForecastConfig.from_dict(json.loads(sys.argv[1])), progress=False)
 open(sys.argv[2] + ("first" if is_first() else "second"), "w").write(json.dumps(record))
 """
