@@ -69,7 +69,7 @@ def test_two_processes_learn_what_one_does(tmp_path: Path):
     body = json.dumps(config.to_dict(all=True))
     done = subprocess.run(
         [*line, body, str(tmp_path / "record-")], capture_output=True, text=True, timeout=120, check=False,
-        env=inherited(PYTHONPATH=str(Path(__file__).parents[3]), OMP_NUM_THREADS="1"),
+        env=inherited(PYTHONPATH=str(Path(__file__).parents[2]), OMP_NUM_THREADS="1"),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     first, second = (json.loads((tmp_path / f"record-{name}").read_text()) for name in ("first", "second"))
