@@ -82,7 +82,7 @@ def test_runs_have_names_of_their_own():
         {"dataset": "ETTx"}, {"dataset": "csv"}, {"dataset": "npz"}, {"variant": "slim"}, {"precision": "int8"},
         {"device": "tpu"}, {"seq_len": 0}, {"forecast_len": 0}, {"epochs": 0}, {"patience": 0}, {"batch_size": 0},
         {"eval_batch": 0}, {"train_limit": 0}, {"steady": -1}, {"sigma": -1.0}, {"sigma": float("nan")}, {"lr": 0.0},
-        {"decay": 0.0}, {"decay": 1.1}, {"train_share": 1.0}, {"test_share": 0.0},
+        {"ema": 1.0}, {"ema": -0.1}, {"decay": 0.0}, {"decay": 1.1}, {"train_share": 1.0}, {"test_share": 0.0},
         {"model_args": {"num_channels": 3}}, {"model_args": {"variant": "seed"}},
     ],
 )  # fmt: skip

@@ -1,3 +1,4 @@
+import copy
 import json
 
 import pytest
@@ -6,7 +7,7 @@ from torch import nn
 
 from sparseflow.errors import ConfigError, DataError, MeasurementError
 from sparseflow.recipes.forecast.dataset import open_task
-from sparseflow.recipes.forecast.fit import fit, has_stopped, val_loss
+from sparseflow.recipes.forecast.fit import _Run, fit, has_stopped, val_loss
 from sparseflow.recipes.forecast.score import score
 from tests.forecast_runs import small_config
 
@@ -62,10 +63,10 @@ def test_val_loss_is_the_mean_absolute_error(tmp_path):
         assert val_loss(model, task.part("val"), targets, 4) == pytest.approx(want, rel=1e-6)
 
 
-@pytest.mark.parametrize("stop", [1, 2, 4])
-def test_a_run_that_was_stopped_ends_bit_equal(tmp_path, monkeypatch, stop):
-    whole, lines = run(small_config(tmp_path, epochs=5, out=str(tmp_path / "whole")))
-    config = small_config(tmp_path, epochs=5, out=str(tmp_path / "cut"))
+@pytest.mark.parametrize(("stop", "ema"), [(1, 0.0), (2, 0.9), (4, 0.0)])
+def test_a_run_that_was_stopped_ends_bit_equal(tmp_path, monkeypatch, stop, ema):
+    whole, lines = run(small_config(tmp_path, epochs=5, ema=ema, out=str(tmp_path / "whole")))
+    config = small_config(tmp_path, epochs=5, ema=ema, out=str(tmp_path / "cut"))
     from sparseflow.recipes.forecast import fit as module
 
     saved = module.save_state
@@ -110,6 +111,30 @@ def test_patience_counts_from_the_best():
     assert not has_stopped([5.0, 4.0, 4.5, 4.4], 3)
     assert has_stopped([5.0, 4.0, 4.5, 4.4, 4.1], 3)
     assert not has_stopped([5.0, 4.0, 4.5, 4.4, 3.9], 3)
+
+
+def test_a_mean_that_forgets_nothing_stays_with_the_first_epoch(tmp_path):
+    first, _ = run(small_config(tmp_path, epochs=1, out=str(tmp_path / "a")))
+    kept, lines = run(small_config(tmp_path, epochs=4, ema=1 - 1e-15, out=str(tmp_path / "b")))
+    assert same(first, kept)
+    assert len({line["val"] for line in lines}) == 1
+    assert lines[3]["loss"] < lines[0]["loss"]
+
+
+def test_a_mean_follows_the_weights_of_every_step():
+    model = Line()
+    follower = _Run(model, 0.75)
+    follow = follower.follow()
+    before = copy.deepcopy(follower.mean)
+    with torch.no_grad():
+        model.map.weight.add_(1.0)
+    follow()
+    torch.testing.assert_close(follower.mean.map.weight, before.map.weight + 0.25)
+    assert torch.equal(follower.mean.map.bias, before.map.bias)
+    assert follower.judged is follower.mean
+    alone = _Run(model, 0.0)
+    assert alone.follow() is None
+    assert alone.judged is model
 
 
 def test_another_run_in_the_folder_is_refused(tmp_path):

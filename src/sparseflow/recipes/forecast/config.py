@@ -43,6 +43,8 @@ class ForecastConfig:
         steady: epochs at that rate.
         decay: factor for each epoch after them.
         sigma: deviation of the share of another variate that Channel Mixup adds; 0 for none.
+        ema: share of itself that a running mean of the weights keeps at each step, from the second epoch on; the mean
+            is then what val judges and the checkpoint holds. 0, as published, for the weights of the step themselves.
         precision: "auto" for TF32 on CUDA and float32 elsewhere, "bfloat16", "tf32" or "float32".
         graph: on CUDA, replay each step as one graph.
         device: "auto", "cpu" or "cuda".
@@ -73,6 +75,7 @@ class ForecastConfig:
     steady: int = 3
     decay: float = 0.9
     sigma: float = 1.0
+    ema: float = 0.0
     precision: str = "auto"
     graph: bool = True
     device: str = "auto"
@@ -98,6 +101,8 @@ class ForecastConfig:
             raise ConfigError(f"train_limit is {self.train_limit}; expected at least 1, or nothing")
         if self.steady < 0 or not self.sigma >= 0:
             raise ConfigError(f"steady is {self.steady} and sigma {self.sigma}; expected 0 or more")
+        if not 0 <= self.ema < 1:
+            raise ConfigError(f"ema is {self.ema}; expected 0 or more and less than 1")
         if not self.lr > 0 or not 0 < self.decay <= 1:
             raise ConfigError(f"lr is {self.lr} and decay {self.decay}; expected more than 0, decay at most 1")
         for name in ("train_share", "test_share"):

@@ -44,7 +44,7 @@ class _Run(nn.Module):
         if self.mean is None:
             return None
         mean, now = list(self.mean.parameters()), list(self.model.parameters())
-        on = get_ema_multi_avg_fn(self.ema)
+        on = get_ema_multi_avg_fn(self.ema)  # type: ignore[no-untyped-call]
         return lambda: on(mean, now, None)
 
 
