@@ -1,6 +1,7 @@
 """The GPU pipeline returns the fastest verified form, on whatever device the tensors are."""
 
 import copy
+import dataclasses
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from torch import nn
 
 import sparseflow.compress.sparsify.optimize_gpu as pipeline
+import sparseflow.compress.sparsify.settle_gpu as settle_gpu
 from sparseflow.compress.sparsify.memory import Memory
 from sparseflow.compress.sparsify.optimize_gpu import GpuSettings, check_precision, on_cuda, optimize_gpu
 from sparseflow.compress.sparsify.parity import Parity
@@ -91,7 +93,7 @@ def test_a_form_that_differs_or_breaks_is_not_returned(
     def fail(*_: Any, **__: Any) -> None:
         raise RuntimeError("out of luck")
 
-    for name in ("lower_gpu", "time_lowered", "compare_lowered"):
+    for name in ("lower_gpu", "time_lowered", "settle"):
         with monkeypatch.context() as m:
             m.setattr(pipeline, name, fail)
             made, report = run(model, x)
@@ -169,6 +171,64 @@ def test_dense_rivals_run_and_are_judged(times: dict[str, float], monkeypatch: p
     made(x)
     with pytest.raises(ConfigError, match="reset"):
         made(x)
+
+
+@torch.no_grad()
+def test_a_dense_form_that_rounds_too_much_is_not_taken(
+    times: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, x = chain()
+    pretend_cuda(monkeypatch)
+    times |= {"packed": 0.5, "dense fp16 graph": 0.2, "dense tf32 graph": 0.3}
+    asked: list[torch.dtype] = []
+
+    def compare(_: nn.Module, form: pipeline.DenseForm, __: Any) -> Parity:
+        asked.append(form.dtype)
+        wrong = form.dtype == torch.float16
+        return Parity(spikes=1000, mismatches=int(wrong))
+
+    monkeypatch.setattr(pipeline, "compare_dense", compare)
+    made, report = run(model, x, precision="fp16")
+    assert made.graph.dtype == torch.float32
+    assert asked == [torch.float16, torch.float32]
+    assert any(r.what == "dense fp16 graph" and "1 of 1000 spikes differ" in r.reason for r in report.refusals)
+    assert report.parity["spikes"] == 1000
+    asked.clear()
+    times["dense"] = 0.1
+    made, _ = run(model, x, precision="fp16")
+    assert type(made) is type(model)
+    assert not asked
+
+    def fail(*_: Any) -> Parity:
+        raise RuntimeError("no memory is left")
+
+    del times["dense"]
+    monkeypatch.setattr(pipeline, "compare_dense", fail)
+    made, report = run(model, x, precision="fp16")
+    assert isinstance(made.graph, torch.fx.GraphModule)
+    assert sum("no memory is left" in r.reason for r in report.refusals) == 2
+
+
+@torch.no_grad()
+def test_outputs_that_packed_layers_keep_are_not_given_up_for_speed(
+    times: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, x = chain()
+    pretend_cuda(monkeypatch)
+    times |= {"packed": 0.5, "dense fp16 graph": 0.2}
+    typical = {"packed": 1e-4, "dense fp16 graph": 0.1}
+    checked = pipeline._GpuJob.checked
+
+    def with_error(self: Any, form: Any) -> Any:
+        return dataclasses.replace(checked(self, form), typical=typical.get(form.name, 0.0))
+
+    monkeypatch.setattr(pipeline._GpuJob, "checked", with_error)
+    made, report = run(model, x, precision="fp16")
+    assert isinstance(made.graph, torch.fx.GraphModule)
+    assert any(r.what == "dense fp16 graph" and "those of packed do not" in r.reason for r in report.refusals)
+    typical["packed"] = 0.05
+    made, _ = run(model, x, precision="fp16")
+    assert made.graph.dtype == torch.float16
 
 
 def test_forms_that_are_graphs_are_told_apart_by_their_replays(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -371,7 +431,7 @@ def test_layers_whose_rounding_shows_get_another_kernel(
 ) -> None:
     model, x = chain()
     times["packed"] = 0.5
-    plain, ran = pipeline.compare_lowered, []
+    plain, ran = settle_gpu.compare_lowered, []
 
     def tuned(lowered: Any, *_: Any, **__: Any) -> dict[str, Timed]:
         known = {"int8": 0.1, "gated": 0.2, "event": 0.3, "library": 0.4, "dense": 0.5}
@@ -388,7 +448,7 @@ def test_layers_whose_rounding_shows_get_another_kernel(
         return Parity(spikes=10, mismatches=10) if kernels != {"dense"} else plain(lowered, *args)
 
     monkeypatch.setattr(pipeline, "time_lowered", tuned)
-    monkeypatch.setattr(pipeline, "compare_lowered", compare)
+    monkeypatch.setattr(settle_gpu, "compare_lowered", compare)
     made, report = run(model, x, precision="int8")
     assert ran == [{"int8"}, {"dense"}]
     assert isinstance(made, PackedNet)

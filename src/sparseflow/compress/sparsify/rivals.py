@@ -59,22 +59,35 @@ class DenseForm(nn.Module):
         # In tuples, so that they are no children: the weights to watch are those of the model.
         self._call: tuple[Any, ...] = (torch.compile(twin, dynamic=False) if compiled else twin,)
 
+    @property
+    def twin(self) -> nn.Module:
+        """The copy of the model that runs; its modules are in the same order."""
+        twin: nn.Module = self._twin[0]
+        return twin
+
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Return what the model returns, from rest or from the states of its neurons."""
+        return self._run(self._call[0], args, kwargs)
+
+    def eager(self, *args: Any) -> Any:
+        """Return what `forward` does, by the copy's own code even where that was compiled."""
+        return self._run(self.twin, args, {})
+
+    def _run(self, call: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         now = stamp(*[own for own, _ in self._pairs])
         if now != self._made:
             for own, copied in self._pairs:
                 copied.copy_(own)
             self._made = now
         args, kwargs = tree_map_only(Tensor, self._cast, (args, kwargs))
-        reset_state(self._twin[0])
+        reset_state(self.twin)
         for n, (neuron, own) in enumerate(self._states):
             v = neuron.v
             own.v = v.to(self._types.get(n, self.dtype)) if isinstance(v, Tensor) else v
-        made = self._call[0](*args, **kwargs)
+        made = call(*args, **kwargs)
         for n, (neuron, own) in enumerate(self._states):
             neuron.v, self._types[n] = own.v, own.v.dtype
-        reset_state(self._twin[0])
+        reset_state(self.twin)
         return tree_map_only(Tensor, lambda t: t.float() if t.is_floating_point() else t, made)
 
     def forget(self) -> None:
