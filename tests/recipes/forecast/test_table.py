@@ -39,6 +39,17 @@ def test_single_files_do_too(folder):
     assert [t["windows"] for t in table_of([file])["tasks"]] == [json.loads(file.read_text())["test"]["windows"]]
 
 
+def test_trainings_of_one_task_with_other_settings_are_not_mixed(folder, tmp_path):
+    record = json.loads(next(folder.rglob("waves_4*seed1/record.json")).read_text())
+    record["config"]["ema"] = 0.9
+    (tmp_path / "record.json").write_text(json.dumps(record))
+    with pytest.raises(ConfigError, match=r"waves_4 differ in ema 0\.0 and 0\.9"):
+        table_of([folder, tmp_path])
+    del record["config"]["ema"]
+    (tmp_path / "record.json").write_text(json.dumps(record))
+    assert table_of([folder, tmp_path])["tasks"][1]["seeds"] == [1, 2, 1]
+
+
 def test_what_is_no_record_is_said(folder, tmp_path):
     with pytest.raises(ConfigError, match="no record to make"):
         table_of([])

@@ -27,13 +27,15 @@ def table_of(places: Sequence[str | Path]) -> dict[str, Any]:
         settings and origin of each.
 
     Raises:
-        ConfigError: no place, or no record with a test in one of them.
+        ConfigError: no place, no record with a test in one of them, or trainings of one task with different settings,
+            whose mean would be that of no recipe.
         DataError: a record is damaged.
     """
     files = [file for place in places for file in _records(Path(place))]
     if not files:
         raise ConfigError("no record to make a table of; name the folders of the trainings")
     runs = [_run(file) for file in files]
+    _refuse_mixtures(runs)
     shared = {}
     for key in ("device", "versions"):
         values = {json.dumps(run[key], sort_keys=True) for run in runs}
@@ -51,6 +53,16 @@ def table_of(places: Sequence[str | Path]) -> dict[str, Any]:
 def _environment(runs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     seen = [{"Device": r["device"], **r["versions"], "Commit": (r["commit"] or "unknown")[:12]} for r in runs]
     return {key: ", ".join(sorted({str(one[key]) for one in seen if key in one})) for key in seen[0]}
+
+
+def _refuse_mixtures(runs: Sequence[Mapping[str, Any]]) -> None:
+    first: dict[str, Mapping[str, Any]] = {}
+    for run in runs:
+        known = first.setdefault(run["task"], run)["config"]
+        other = sorted(k for k, v in run["config"].items() if k != "seed" and v != known[k])
+        if other:
+            told = ", ".join(f"{k} {known[k]!r} and {run['config'][k]!r}" for k in other)
+            raise ConfigError(f"trainings of {run['task']} differ in {told}; make a table of each")
 
 
 def _records(place: Path) -> list[Path]:
