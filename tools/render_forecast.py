@@ -1,9 +1,11 @@
 """The table of forecasts by horizon, as Markdown."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 __all__ = ["horizons"]
+
+_ERRORS = (("mse_stdev", "MSE"), ("mae_stdev", "MAE"))
 
 
 def horizons(body: Mapping[str, Any]) -> str:
@@ -18,31 +20,30 @@ def horizons(body: Mapping[str, Any]) -> str:
     for task in body["tasks"]:
         found.setdefault(task["dataset"], {})[task["forecast_len"]] = task
     lines = [
-        f"| series | {' | '.join(str(n) for n in lengths)} | mean | CMamba's paper |",
-        f"|---|{'--:|' * (len(lengths) + 2)}",
+        f"| series | {' | '.join(str(n) for n in lengths)} | mean | CMamba's paper | seeds |",
+        f"|---|{'--:|' * (len(lengths) + 3)}",
     ]
     for dataset, tasks in found.items():
-        cells = [_pair(tasks.get(n)) for n in lengths] + [
-            _pair(averages.get(dataset)),
-            _published(averages.get(dataset)),
-        ]
+        cells = [_pair(tasks.get(n)) for n in lengths]
+        cells += [_pair(averages.get(dataset)), _published(averages.get(dataset)), _seeds(tasks.values())]
         lines.append(f"| {dataset} | {' | '.join(cells)} |")
     several = [t for t in body["tasks"] if len(t["seeds"]) > 1]
-    spread = [
-        f"{t['task'].replace('_', ', ')} ahead: mean of {len(t['seeds'])} seeds, ± {t['mse_stdev']:.4f} / "
-        f"{t['mae_stdev']:.4f}"
-        for t in several
-    ]
+    spread = [f"{name} {max(t[error] for t in several):.4f}" for error, name in _ERRORS if several]
     commits = sorted({run["commit"][:12] for run in body["runs"] if run.get("commit")})
     versions = body.get("versions") or {}
     about = [
-        f"MSE / MAE on all windows of the test; {'; '.join(spread) or 'one seed each'}"
-        + ("; one seed each elsewhere" if spread and len(several) < len(body["tasks"]) else ""),
+        "MSE / MAE on all windows of the test, means over seeds where there are several"
+        + (f", whose deviation is at most {', '.join(spread)}" if spread else ""),
         str(body.get("device", "")),
         f"torch {versions['torch']}" if "torch" in versions else "",
         f"commit {', '.join(commits)}" if commits else "",
     ]
     return "\n".join([*lines, "", f"<sub>{'. '.join(part for part in about if part)}.</sub>"])
+
+
+def _seeds(tasks: Iterable[Mapping[str, Any]]) -> str:
+    counts = [len(task["seeds"]) for task in tasks]
+    return ", ".join(str(n) for n in (counts[:1] if len(set(counts)) == 1 else counts))
 
 
 def _pair(row: Mapping[str, Any] | None) -> str:

@@ -85,6 +85,9 @@ def train(
     ] = None,
     lr: Annotated[float | None, typer.Option(help="First learning rate.", show_default="0.0005")] = None,
     sigma: Annotated[float | None, typer.Option(help="Of Channel Mixup; 0 for none.", show_default="1")] = None,
+    ema: Annotated[
+        float | None, typer.Option(help="Keep a running mean of the weights, as 0.995.", show_default="none")
+    ] = None,
     precision: Annotated[str | None, typer.Option(help="auto, bfloat16, tf32 or float32.", show_default="auto")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.", show_default="auto")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed.", show_default="2021")] = None,
@@ -124,8 +127,8 @@ def train(
         "data": csv or npz or data,
         "targets": tuple(target) if target else None,
         "missing": missing, "seq_len": seq_len, "forecast_len": forecast_len, "variant": variant, "epochs": epochs,
-        "patience": patience, "batch_size": batch_size, "lr": lr, "sigma": sigma, "precision": precision,
-        "device": device, "seed": seed, "out": out,
+        "patience": patience, "batch_size": batch_size, "lr": lr, "sigma": sigma, "ema": ema,
+        "precision": precision, "device": device, "seed": seed, "out": out,
     }  # fmt: skip
     settings = read_settings(ForecastConfig, file or config, **given)
     if sizes := {k: v for k, v in network.items() if v is not None}:
