@@ -44,7 +44,7 @@ def test_another_target_is_refused(quantised, tmp_path):
 @needs_verilator
 def test_verify_prints_a_table(tmp_path):
     write_bundle(tmp_path, *small())
-    done = run("verify", tmp_path, "--vectors", "50", "--check")
+    done = run("verify", tmp_path, "--vectors", "600", "--check")
     assert done.exit_code == 0, done.output
     assert "IntRef, every tensor" in done.output
     assert "0 mismatches of" in done.output

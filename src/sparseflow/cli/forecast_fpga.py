@@ -1,6 +1,7 @@
 """The commands of `sparseflow forecast` that make packs for FPGAs and check them."""
 
 import json
+import math
 from typing import Annotated, Any
 
 import typer
@@ -44,13 +45,22 @@ def export(
 def verify(
     pack: Annotated[str, typer.Argument(help="Folder of the pack.")],
     target: Annotated[str, typer.Option(help="Device of the estimate.")] = "zcu102",
-    vectors: Annotated[int, typer.Option(help="Random and edge vectors of each kernel.")] = 10_000,
+    vectors: Annotated[
+        int, typer.Option(help="Random and edge vectors of linear layers, and as many steps of scans.")
+    ] = 10_000,
     pauses: Annotated[int, typer.Option(help="Percent of cycles in which the ports pause.")] = 30,
-    cells: Annotated[bool, typer.Option("--cells", help="Count cells with yosys; takes minutes.")] = False,
+    cells: Annotated[bool, typer.Option("--cells", help="Count cells with yosys; takes a minute.")] = False,
     corruptions: Annotated[bool, typer.Option("--corruptions", help="Spoil copies; each has to be refused.")] = False,
     faults: Annotated[
         bool, typer.Option("--faults", help="Put faults into the Verilog; each has to be found.")
     ] = False,
+    reader: Annotated[
+        str | None,
+        typer.Option(
+            help="Program that reads the pack with NumPy alone, as examples/read_pack.py.", show_default=False
+        ),
+    ] = None,
+    out: Annotated[str | None, typer.Option(help="File for the JSON.", show_default=False)] = None,
     check: Annotated[bool, typer.Option("--check", help="Leave with 1 if a bound does not hold.")] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON instead of lines.")] = False,
 ) -> None:
@@ -68,8 +78,9 @@ def verify(
     from sparseflow.recipes.forecast.verify import verify as run
 
     config = VerifyConfig(
-        pack=pack, target=target, vectors=vectors, pauses=pauses, cells=cells, corruptions=corruptions, faults=faults
-    )
+        pack=pack, target=target, vectors=vectors, pauses=pauses, cells=cells, corruptions=corruptions, faults=faults,
+        reader=reader, out=out,
+    )  # fmt: skip
     body = run(config, say=(lambda _: None) if json_ else (lambda text: typer.echo(f"… {text}", err=True)))
     if json_:
         typer.echo(json.dumps(body, indent=2))
@@ -93,7 +104,19 @@ def _tell(body: dict[str, Any]) -> None:
         latency = f"{1e3 * estimate['latency_s']:.3f} ms a window{energy}"
         typer.echo(f"estimate for {estimate['target']}: {latency}; {estimate['note']}")
     if body["cells"]:
-        total = body["cells"].get("total")
-        counts = body["cells"]["note"] if total is None else ", ".join(f"{k} {v:,}" for k, v in total.items())
-        typer.echo(f"cells by yosys, an open-tool estimate: {counts}")
+        _tell_cells(body["cells"])
     show_checks(body["checks"])
+
+
+def _tell_cells(found: dict[str, Any]) -> None:
+    if "total" not in found:
+        typer.echo(f"cells: {found['note']}")
+        return
+    for name in ("sf_matvec", "sf_scan", "total"):
+        counts = ", ".join(
+            f"{kind} {count:,}" + (f" of {has:,.0f} ({count / has:.1%})" if name == "total" else "")
+            for kind, count in found[name].items()
+            for has in (found["has"].get(kind, math.inf),)
+        )
+        typer.echo(f"cells, {name}: {counts}")
+    typer.echo(f"cells by {found['tool']}; {found['target']}")

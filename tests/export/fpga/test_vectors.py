@@ -10,6 +10,7 @@ from sparseflow.export.fpga.vectors import (
     matrices,
     operands,
     random_matrix,
+    random_scans,
     scan_tables,
     sigmoid_table,
 )
@@ -47,3 +48,11 @@ def test_an_average_stays_between_its_inputs():
     found = expected_average(random_matrix(g, 64, 64), sigmoid_table(), inputs, [k == 0 for k in range(20)], 7)
     assert (np.abs(found) <= 127 * 128).all()
     assert sigmoid_table()[128] == 2**14
+
+
+def test_random_scans_have_as_many_steps_as_asked_for():
+    found = random_scans(np.random.default_rng(4), 120, steps=6)
+    assert [len(one.outputs) for one in found] == [48, 24, 24, 24]
+    for one in found:
+        assert (expected_scan(*one.operands, one.tables) == one.outputs).all()
+        assert one.operands[0].shape[1] == 6

@@ -1,5 +1,6 @@
 """A pack checked from all sides, with tools and without."""
 
+import json
 import shutil
 
 import numpy as np
@@ -8,7 +9,6 @@ import pytest
 from sparseflow.errors import ConfigError, DataError
 from sparseflow.export.fpga.bundle import write_bundle
 from sparseflow.export.fpga.corrupt import CORRUPTIONS, spoil
-from sparseflow.export.fpga.synthesis import Cells
 from sparseflow.nn.models.cmamba.int_engine import IntEngine, isas
 from sparseflow.recipes.forecast.verify import VerifyConfig, verify
 from tests.export.fpga.marks import needs_verilator
@@ -27,9 +27,10 @@ def test_a_whole_pack_has_no_mismatch(pack):
     body = verify(VerifyConfig(pack=str(pack), vectors=300, corruptions=True))
     assert body["ok"]
     rows = {row["name"]: row for row in body["rows"]}
-    assert len(rows) == 9 + max(len(isas()), 1)
+    assert len(rows) == 11 + max(len(isas()), 1)
     assert {f"C++ engine, {isa}" for isa in isas()} <= set(rows)
     assert all(row["mismatches"] == 0 and row["of"] > 0 for row in rows.values())
+    assert all(count > 0 for counts in body["edges"].values() for count in counts.values())
     checks = {check["name"]: check for check in body["checks"]}
     assert checks["products a cycle, of 64"]["value"] == 64
     assert checks["cycles of a 256x256 step"]["value"] <= 1_040
@@ -70,27 +71,6 @@ def test_damage_is_refused(pack, tmp_path):
         VerifyConfig(pack="x", vectors=-1)
 
 
-def test_cells_are_held_to_the_target(pack, monkeypatch):
-    asked = {}
-
-    def counted(top, parameters):
-        asked[top] = parameters
-        return Cells(lut=10, ff=20, dsp=2000, bram36=1.5)
-
-    monkeypatch.setattr("sparseflow.recipes.forecast.verify.cells", counted)
-    monkeypatch.setenv("PATH", "")
-    body = verify(VerifyConfig(pack=str(pack), vectors=0, cells=True))
-    assert body["cells"]["total"] == {"lut": 20, "ff": 40, "dsp": 4000, "bram36": 3.0}
-    checks = {check["name"]: check["ok"] for check in body["checks"] if check["show"] == "cells"}
-    assert checks == {
-        "lut, estimated by yosys": True, "ff, estimated by yosys": True, "dsp, estimated by yosys": False,
-        "bram36, estimated by yosys": True,
-    }  # fmt: skip
-    assert asked["sf_scan"] == {"STATES": 4, "CHANNELS": 32, "SETS": 2}
-    tiles = int((pack / "rtl" / "cmamba_params.svh").read_text().split("W_DEPTH = ")[1].split(";")[0])
-    assert asked["sf_matvec"]["W_DEPTH"] == tiles
-
-
 def test_an_engine_that_differs_is_seen(pack, monkeypatch):
     if not isas():
         pytest.skip("no compiled kernels")
@@ -103,7 +83,24 @@ def test_an_engine_that_differs_is_seen(pack, monkeypatch):
     assert rows["C++ engine, scalar"]["mismatches"] == 0
 
 
-def test_without_yosys_its_row_says_so(pack, monkeypatch):
+def test_a_reader_is_run_and_looked_at(pack, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", "")
-    body = verify(VerifyConfig(pack=str(pack), vectors=0, cells=True))
-    assert "apt-get install yosys" in body["cells"]["note"]
+    fine, wrong = tmp_path / "fine.py", tmp_path / "wrong.py"
+    fine.write_text("import sys\nfrom numpy import array\nassert sys.argv[1:] and array\n")
+    wrong.write_text("import torch.nn, sparseflow\n" + "\n" * 200 + "raise SystemExit(1)\n")
+    for reader, want in ((fine, [0, 3, 0]), (wrong, [1, 202, 2])):
+        checks = verify(VerifyConfig(pack=str(pack), vectors=0, reader=str(reader)))["checks"]
+        found = [check for check in checks if check["show"] == "4"]
+        assert [check["value"] for check in found] == want
+        assert [check["ok"] for check in found] == [reader == fine] * 3
+    with pytest.raises(ConfigError, match="cannot be read"):
+        verify(VerifyConfig(pack=str(pack), vectors=0, reader=str(tmp_path / "none.py")))
+
+
+def test_the_record_is_written_with_the_machine(pack, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    body = verify(VerifyConfig(pack=str(pack), vectors=0, faults=True, out=str(tmp_path / "deep" / "r.json")))
+    assert json.loads((tmp_path / "deep" / "r.json").read_text()) == json.loads(json.dumps(body))
+    assert body["environment"]["Processor"]
+    assert body["faults"] == {}
+    assert not next(check for check in body["checks"] if check["show"] == "5")["ok"]

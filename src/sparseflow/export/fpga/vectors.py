@@ -1,15 +1,18 @@
 """Random and edge vectors for the designs, and what the arithmetic says of them."""
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from sparseflow.export.fpga.drive import Matrix
+from sparseflow.export.fpga.network import Scan
 from sparseflow.ops.fixed_point import Factor, Ints, ScanTables, factor, linear, lookup, requant, rne, sat, scan
 
 __all__ = [
-    "calls", "expected", "expected_average", "expected_scan", "matrices", "operands", "random_matrix", "scan_tables",
-    "sigmoid_table",
+    "calls", "expected", "expected_average", "expected_scan", "matrices", "operands", "random_matrix", "random_scans",
+    "scan_tables", "sigmoid_table",
 ]  # fmt: skip
 
 Generator = np.random.Generator
@@ -107,6 +110,29 @@ def operands(g: Generator, many: int, steps: int, channels: int, states: int) ->
 
     wide, narrow = (many, steps, channels), (many, steps, states)
     return tuple(codes(*shape) for shape in (wide, wide, narrow, narrow, wide, wide))
+
+
+def random_scans(g: Generator, count: int, steps: int = 12) -> list[Scan]:
+    """Return scans of `count` steps in all, in sequences of `steps`, with what the arithmetic says of them.
+
+    Of 128 channels; of 5, with shifts that lose nothing; of 3, which wait for their own states, with halves
+    everywhere; and of 16 whose decays and steps are the largest, so that states saturate.
+    """
+    plain = scan_tables(g)
+    even = np.asarray(2**30)
+    kinds = [
+        (0.4, 128, plain),
+        (0.2, 5, replace(scan_tables(g), t=0, j=0)),
+        (0.2, 3, replace(plain, t=8, state=even, skip=even, shift=np.asarray(36), out=factor(2.0**-4))),
+        (0.2, 16, replace(plain, t=8, j=8, delta=0 * plain.delta + 65535, decay=0 * plain.decay + 32767)),
+    ]
+    made = []
+    for share, channels, tables in kinds:
+        given = operands(g, math.ceil(share * count / steps), steps, channels, len(tables.decay))
+        made.append(
+            Scan(name=f"{channels} channels", tables=tables, operands=given, outputs=expected_scan(*given, tables))
+        )
+    return made
 
 
 def expected_scan(x: Ints, p: Ints, b: Ints, c: Ints, d: Ints, z: Ints, tables: ScanTables) -> Ints:
