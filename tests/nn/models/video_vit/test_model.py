@@ -110,3 +110,70 @@ def test_gradients_reach_every_parameter():
 def test_other_shapes_are_refused(shape):
     with pytest.raises(DataError, match=r"expected \[B, 4, 3, 24, 24\]"):
         randomised()(torch.zeros(shape))
+
+
+def pruned(**cfg):
+    given = {k: cfg.pop(k) for k in ("pool", "depth") if k in cfg}
+    return randomised(use_ast_prune=True, ast_cfg=cfg, **given)
+
+
+@pytest.mark.parametrize("pool", ["mean", "cls"])
+@pytest.mark.parametrize("mode", ["levels", "sliding"])
+def test_gathered_equals_masked(pool, mode):
+    clip = torch.randn(3, 4, 3, 24, 24)
+    for schedule in ({0: 0.5}, {1: 0.25}, {0: 0.75, 1: 0.4}):
+        gather = pruned(keep_schedule=schedule, pool=pool, entropy_mode=mode)
+        mask = pruned(keep_schedule=schedule, pool=pool, entropy_mode=mode, execution="mask")
+        mask.load_state_dict(gather.state_dict())
+        got, info = gather(clip, return_intermediate=True)
+        want, hidden = mask(clip, return_intermediate=True)
+        assert_near(got, want, "video_vit")
+        assert torch.equal(info["kept"], hidden["kept"])
+        assert info["kept"].shape == (3, int(min(schedule.values()) * 36))
+
+
+@pytest.mark.parametrize("score", ["entropy", "motion", "uniform", "random", "evit", "tome"])
+def test_keeping_all_equals_the_plain_vit(score):
+    model, plain = pruned(keep=1.0, score=score), randomised()
+    plain.load_state_dict({k: t for k, t in model.state_dict().items() if not k.startswith("pruner.")})
+    clip = torch.randn(2, 4, 3, 24, 24)
+    assert_near(model(clip), plain(clip), "video_vit")
+
+
+@pytest.mark.parametrize("pool", ["mean", "cls"])
+@pytest.mark.parametrize("score", ["entropy", "motion", "uniform", "random", "evit", "tome"])
+def test_every_score_trains_and_predicts(score, pool):
+    model = pruned(score=score, keep=0.3, keep_head=0.7, keep_channel=0.5, keep_block=0.5, pool=pool)
+    clip = torch.randn(2, 4, 3, 24, 24)
+    logits, info = model.train()(clip, return_intermediate=True)
+    (logits.square().sum() + info["L_AST"]).backward()
+    assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in model.parameters())
+    logits, info = model.eval()(clip, return_intermediate=True)
+    assert logits.shape == (2, 5)
+    assert info["kept"].shape == (2, 10)
+    assert float(info["ast_stats"]["sparsity_token"]) == pytest.approx(1 - 10 / 36)
+    assert set(info["gates"]) == {"head", "ch", "block"}
+    assert (info["score"] is not None) == (score in ("entropy", "motion"))
+    assert info["flops"].shape == (2,)
+    assert info["flops"][1] < info["flops"][0]
+
+
+def test_soft_gate_tends_to_the_hard_one():
+    clip = torch.randn(2, 4, 3, 24, 24)
+    hard, soft = pruned(keep=0.5), pruned(keep=0.5, gate_temp=1e-7)
+    soft.load_state_dict(hard.state_dict())
+    hidden = soft.train()(clip)
+    # The k-th token itself sits on the threshold, and weighs a half.
+    assert float((hidden - hard(clip)).abs().max()) < 0.3 * float(hard(clip).abs().max())
+    open_ = pruned(keep=0.5, gate_temp=1e7).train()
+    dense = randomised()
+    dense.load_state_dict({k: t for k, t in open_.state_dict().items() if not k.startswith("pruner.")})
+    assert_near(open_(clip), dense(clip), "video_vit")
+
+
+def test_pruned_arguments_build_it_again():
+    model = pruned(keep_schedule={0: 0.5, 1: 0.25}, keep_head=0.5, score_head=True, learn_keep=True)
+    again = VideoViT(**model.arguments)
+    again.load_state_dict(model.state_dict())
+    clip = torch.randn(1, 4, 3, 24, 24)
+    assert torch.equal(again.eval()(clip), model(clip))

@@ -6,9 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sparseflow.errors import DataError
+from sparseflow.errors import ConfigError, DataError
 from sparseflow.nn.models.video_vit.args import VideoViTArgs
 from sparseflow.nn.models.video_vit.blocks import Block, PatchEmbed
+from sparseflow.nn.models.video_vit.cost import block_flops
+from sparseflow.nn.prune import ASTPruner, Tokens
+from sparseflow.nn.prune.loss import KINDS
 
 __all__ = ["VideoViT"]
 
@@ -32,6 +35,8 @@ class VideoViT(nn.Module):
         drop_rate: share dropped behind the embedding and each projection in training.
         attn_drop: share of the attention weights dropped in training.
         drop_path_rate: share of samples that skip the last block in training, growing linearly over the blocks.
+        use_ast_prune: whether tokens, heads, channels and blocks are pruned.
+        ast_cfg: how, see `sparseflow.nn.prune.PruneConfig`; its defaults if None.
         tubelet_size: frames of one patch.
         pool: "mean" or "cls".
         positions: "factored" or "joint".
@@ -63,6 +68,8 @@ class VideoViT(nn.Module):
         drop_rate: float = 0.0,
         attn_drop: float = 0.0,
         drop_path_rate: float = 0.0,
+        use_ast_prune: bool = False,
+        ast_cfg: Mapping[str, Any] | None = None,
         *,
         tubelet_size: int = 1,
         pool: str = "mean",
@@ -96,15 +103,25 @@ class VideoViT(nn.Module):
         )
         self.norm = nn.LayerNorm(width, args.norm_eps)
         self.head = nn.Linear(width, args.num_classes)
+        self.pruner = self._pruner(ast_cfg or {}) if use_ast_prune else None
         self.apply(_initialise)
         for table in (getattr(self, name, None) for name in ("pos_embed", "time_embed", "cls_token")):
             if table is not None:
                 nn.init.trunc_normal_(table, std=0.02)
 
+    def _pruner(self, cfg: Mapping[str, Any]) -> ASTPruner:
+        a = self.args
+        own = {"patch_grid_h": a.grid[0], "patch_grid_w": a.grid[1], "mlp_ratio": a.mlp_ratio}
+        pruner = ASTPruner({**cfg, **own}, a.embed_dim, a.num_heads, a.depth, a.num_patches)
+        if (pruner.head_gate and a.block_heads) or (pruner.channel_gate and a.block_hidden):
+            raise ConfigError("a sliced network has heads and channels of several counts; its ast_cfg cannot gate them")
+        return pruner
+
     @property
     def arguments(self) -> dict[str, Any]:
         """The arguments that build this network again, as JSON values."""
-        return self.args.to_dict()
+        found = {**self.args.to_dict(), "use_ast_prune": self.pruner is not None}
+        return found if self.pruner is None else {**found, "ast_cfg": self.pruner.config.to_dict()}
 
     def forward(self, x: Tensor, return_intermediate: bool = False) -> Any:
         """Return the logits `[B, num_classes]`, and with `return_intermediate` what was found on the way.
@@ -112,20 +129,59 @@ class VideoViT(nn.Module):
         Args:
             x: the clip in either layout; where T equals `in_chans`, it is taken as `[B, T, in_chans, H, W]`.
             return_intermediate: whether to return the pair of logits and info. info holds `token_feat` `[B, T, N, C]`,
-                the tokens that scores are made of; `ast_stats`, the four sparsities as tensors; `L_AST`; `gates`;
-                `kept` `[B, k]`, places in T·N of the tokens that reached the end, ascending, or None; and `score`
-                `[B, T, N]` or None.
+                the tokens that scores are made of; `ast_stats`, the four sparsities as tensors; `L_AST`; `gates`, the
+                factors by kind; `kept` `[B, k]`, places in T·N of the tokens that reached the end, ascending, or None;
+                `score` `[B, T, N]` or None; and `flops` `[D]` of each block for one clip, differentiable in what is
+                learned.
 
         Raises:
             DataError: the clip has another shape.
         """
-        tokens = self.patch_embed(self._ordered(x))
-        sequence = self._with_positions(tokens)
-        for block in self.blocks:
-            sequence, _ = block(sequence)
-        pooled = sequence[:, 0] if self.args.pool == "cls" else sequence.mean(1)
-        logits = self.head(self.norm(pooled))
-        return (logits, self._dense_info(tokens)) if return_intermediate else logits
+        features = self.patch_embed(self._ordered(x))
+        gates = {} if self.pruner is None else self.pruner.gates()
+        tokens, score, weights, features = self._blocks(features, gates)
+        logits = self.head(self.norm(tokens))
+        if not return_intermediate:
+            return logits
+        return logits, {"token_feat": features, "score": score, **self._info(weights, gates)}
+
+    def _blocks(
+        self, features: Tensor, gates: Mapping[str, Tensor]
+    ) -> tuple[Tensor, Tensor | None, list[Tokens], Tensor]:
+        """Run the blocks.
+
+        Returns:
+            What is classified `[B, C]`; the score `[B, T, N]`; the tokens without their values that each block saw;
+            and what the score was made of.
+        """
+        pruner, a, score = self.pruner, self.args, None
+        first, x = self._with_positions(features)
+        state, seen, log = Tokens(x=x), None, []
+        for i, block in enumerate(self.blocks):
+            if pruner is not None and i in pruner.stages:
+                if pruner.scored and score is None:
+                    if pruner.config.features == "tokens":
+                        features = state.x.view(*features.shape[:3], -1)
+                    score = pruner.token_score(features)
+                    state = state._replace(score=None if score is None else pruner.lifted(score))
+                state = pruner.reduce(state, i, a.tokens, seen, first is not None)
+            bias = state.log_weight
+            if bias is not None and first is not None:
+                bias = nn.functional.pad(bias, (1, 0))
+            sequence = state.x if first is None else torch.cat([first, state.x], 1)
+            sequence, seen = block(
+                sequence,
+                bias,
+                head=gates["head"][i] if "head" in gates else None,
+                channel=gates["ch"][i] if "ch" in gates else None,
+                block=gates["block"][i] if "block" in gates else None,
+                look=pruner is not None and pruner.looks(i + 1),
+            )
+            if first is not None:
+                first, sequence = sequence[:, :1], sequence[:, 1:]
+            state = state._replace(x=sequence)
+            log.append(state._replace(x=sequence[..., :0]))
+        return (_mean(state) if first is None else first[:, 0]), score, log, features
 
     def _ordered(self, x: Tensor) -> Tensor:
         """Return the clip as `[B, T, in_chans, H, W]`."""
@@ -141,22 +197,62 @@ class VideoViT(nn.Module):
             f"[B, {a.in_chans}, {a.num_frames}, {size}"
         )
 
-    def _with_positions(self, tokens: Tensor) -> Tensor:
-        """Return `[B, T·N, C]` with positions, behind a class token if there is one."""
+    def _with_positions(self, tokens: Tensor) -> tuple[Tensor | None, Tensor]:
+        """Return the class token `[B, 1, C]` or None, and `[B, T·N, C]` with positions."""
         if self.args.positions == "factored":
             x = (tokens + self.pos_embed[:, None] + self.time_embed[:, :, None]).flatten(1, 2)
         else:
             x = tokens.flatten(1, 2) + self.pos_embed
+        first = None
         if self.args.pool == "cls":
-            x = torch.cat([self.cls_token.to(x.dtype).expand(x.shape[0], -1, -1), x], 1)
-        out: Tensor = self.pos_drop(x)
-        return out
+            first = self.pos_drop(self.cls_token.to(x.dtype).expand(x.shape[0], -1, -1))
+        return first, self.pos_drop(x)
 
-    @staticmethod
-    def _dense_info(tokens: Tensor) -> Mapping[str, Any]:
-        zero = tokens.new_zeros((), dtype=torch.float32)
-        stats = {f"sparsity_{kind}": zero for kind in ("token", "head", "ch", "block")}
-        return {"token_feat": tokens, "ast_stats": stats, "L_AST": zero, "gates": {}, "kept": None, "score": None}
+    def _info(self, log: Sequence[Tokens], gates: Mapping[str, Tensor]) -> dict[str, Any]:
+        """Return what `forward` says beside the logits, of the tokens that each block saw."""
+        a, pruner, last = self.args, self.pruner, log[-1]
+        shares = [_share(tokens, a.tokens) for tokens in log]
+        sparsity = {kind: 1 - gates[kind].mean() if kind in gates else shares[-1].new_zeros(()) for kind in KINDS[1:]}
+        sparsity["token"] = 1 - shares[-1]
+        if pruner is not None and pruner.keep_logits is not None:
+            sparsity["token"] = 1 - pruner.keeps().mean()
+        loss = shares[-1].new_zeros(())
+        if pruner is not None:
+            loss = pruner.compute_L_AST(*(sparsity[kind] for kind in KINDS))
+        kept = last.position
+        if kept is None and last.log_weight is not None and pruner is not None and not pruner.soft:
+            # Hidden, not left behind: all samples hide equally many.
+            kept = last.log_weight.isfinite().nonzero()[:, 1].view(last.log_weight.shape[0], -1)
+        flops = [
+            block_flops(
+                a, i, share * a.tokens, keep=gates["block"][i] if "block" in gates else 1.0,
+                head=gates["head"][i].mean() if "head" in gates else 1.0,
+                channel=gates["ch"][i].mean() if "ch" in gates else 1.0,
+            )
+            for i, share in enumerate(shares)
+        ]  # fmt: skip
+        return {
+            "ast_stats": {f"sparsity_{kind}": sparsity[kind] for kind in KINDS},
+            "L_AST": loss,
+            "gates": dict(gates),
+            "kept": None if kept is None else kept.sort(dim=1).values,
+            "flops": torch.stack(flops),
+        }
+
+
+def _mean(tokens: Tokens) -> Tensor:
+    """Return the mean of the tokens by their weights, `[B, C]`."""
+    if tokens.log_weight is None:
+        return tokens.x.mean(1)
+    weight = torch.softmax(tokens.log_weight.float(), 1).to(tokens.x.dtype)
+    return (weight.unsqueeze(1) @ tokens.x).squeeze(1)
+
+
+def _share(tokens: Tokens, total: int) -> Tensor:
+    """Return the share of all tokens that counts, without dimensions; merged tokens count once."""
+    if tokens.log_weight is not None and tokens.position is None:
+        return tokens.log_weight.float().exp().mean()
+    return torch.tensor(tokens.x.shape[1] / total, device=tokens.x.device)
 
 
 def _initialise(module: nn.Module) -> None:
