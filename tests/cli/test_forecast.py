@@ -176,7 +176,7 @@ def test_promises_are_checked_and_a_broken_one_fails(monkeypatch):
     assert call("check", "--suite", "none").exit_code == 2
     row = {"show": "5", "name": "n", "value": 1, "unit": "", "target": "== 20", "ok": False}
     monkeypatch.setattr(
-        "sparseflow.recipes.forecast.checks.check_forecast", lambda suites: {"checks": [row], "ok": False}
+        "sparseflow.recipes.forecast.checks.check_forecast", lambda suites, out: {"checks": [row], "ok": False}
     )  # fmt: skip
     result = call("check")
     assert result.exit_code == 1

@@ -282,6 +282,7 @@ def check(
             show_default="all",
         ),
     ] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the JSON there.", show_default=False)] = None,
     json_: Json = False,
 ) -> None:
     """Check three promises, each in a folder that is removed.
@@ -303,7 +304,7 @@ def check(
 
     if unknown := [name for name in suite or () if name not in SUITES]:
         raise ConfigError(f"no suite {', '.join(unknown)}; there are {', '.join(SUITES)}")
-    body = check_forecast(tuple(suite or SUITES))
+    body = check_forecast(tuple(suite or SUITES), out=out)
     if json_:
         typer.echo(json.dumps(body, indent=2))
     else:

@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 
 import pytest
@@ -10,8 +11,10 @@ from sparseflow.recipes.forecast.checks import check_forecast, damaged_files, re
 from tests.forecast_runs import small_config
 
 
-def test_every_damaged_file_is_refused():
-    body = check_forecast(("files",))
+def test_every_damaged_file_is_refused(tmp_path):
+    body = check_forecast(("files",), out=tmp_path / "new" / "checks.json")
+    assert json.loads((tmp_path / "new" / "checks.json").read_text()) == body
+    assert "torch" in body["environment"]
     assert body["ok"], [row for row in body["files"] if not all(row[k] for k in ("refused", "key", "mend", "same"))]
     assert [c["value"] for c in body["checks"]] == [20] * 4
     assert len({row["fault"] for row in body["files"]}) == 20

@@ -24,6 +24,8 @@ from sparseflow.recipes.forecast.checkpoint import load_forecaster
 from sparseflow.recipes.forecast.config import ForecastConfig
 from sparseflow.recipes.forecast.parity import parity
 from sparseflow.recipes.forecast.train import train_forecaster
+from sparseflow.report.environment import describe
+from sparseflow.report.files import prepare_folder, write_atomic
 
 __all__ = ["SUITES", "check_forecast", "damaged_files", "refusals", "revival"]
 
@@ -38,26 +40,34 @@ _TRAIN = (
 Tensors = dict[str, Tensor]
 
 
-def check_forecast(suites: tuple[str, ...] = ("files", "parity", "resume"), *, device: str = "cpu") -> dict[str, Any]:
+def check_forecast(
+    suites: tuple[str, ...] = ("files", "parity", "resume"), *, device: str = "cpu", out: str | Path | None = None
+) -> dict[str, Any]:
     """Hold the promises, in a folder that is removed.
 
     Args:
         suites: names of `SUITES`.
         device: of the trainings; bit-equality is promised on the CPU.
+        out: file for the JSON, or None.
 
     Returns:
-        The checks, whether all hold, and what was found under the name of each suite.
+        The checks, whether all hold, what was found under the name of each suite, and where and how long.
 
     Raises:
         ConfigError: no suite.
     """
+    began = time.perf_counter()
     checks: list[Check] = []
     found: dict[str, Any] = {}
     for name in suites:
         with tempfile.TemporaryDirectory() as folder:
             held, found[name] = SUITES[name](Path(folder), device)
         checks += held
-    return checks_body(checks, **found)
+    body = checks_body(checks, **found, environment=describe(), wall_s=time.perf_counter() - began)
+    if out is not None:
+        prepare_folder(Path(out).parent)
+        write_atomic(out, json.dumps(body, indent=1, allow_nan=False) + "\n")
+    return body
 
 
 def damaged_files(model: CMamba, folder: Path) -> dict[str, tuple[str, Path]]:
