@@ -40,6 +40,13 @@ def test_clipped_codes_have_no_escapes():
     assert [s for s, _, _ in h.bands] == [0, 1, 2, 2]
 
 
+def test_saturated_codes_have_a_fourth_value():
+    h = histogram(site(), overflow="saturate")
+    assert [s for s, _, _ in h.bands] == [0, 1, 2, 3]
+    assert [v for _, v in h.values] == [14, 28, 35]
+    assert "becomes tmax = 35" in next(b.tip for b in h.bars if b.tip.startswith("code 36:"))
+
+
 def test_odd_sites_are_drawn():
     silent = SiteView(name="s", counts=(0,) * 256, codes=(0, 1, 1, 2, 3))
     assert histogram(silent).bars == ()

@@ -43,6 +43,12 @@ def test_clipped_runs_do_not_speak_of_escapes():
     assert "beyond tmax" not in html
 
 
+def test_saturated_runs_tell_of_tmax_and_not_of_escapes():
+    html = render_triseg(replace(made_triseg(), overflow="saturate"))
+    assert "those beyond tmax become tmax" in html
+    assert "Escapes" not in html
+
+
 def test_both_files_are_written(tmp_path):
     page, data = write_triseg(made_triseg(), tmp_path / "new")
     assert page.read_text(encoding="utf-8").startswith("<!doctype html>")

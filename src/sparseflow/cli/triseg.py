@@ -148,7 +148,8 @@ def search(
         float | None, typer.Option(help="Points of accuracy that may be lost.", show_default="2.0")
     ] = None,
     overflow: Annotated[
-        str | None, typer.Option(help="pass: codes beyond tmax stay; clip: they become v2.", show_default="pass")
+        str | None,
+        typer.Option(help="pass: codes beyond tmax stay; clip: they become v2; saturate: tmax.", show_default="pass"),
     ] = None,
     layers: Annotated[
         list[str] | None, typer.Option(help="Layer to approximate; may be repeated.", show_default="all")
@@ -226,7 +227,10 @@ def finetune(
     config_path: options.ConfigPath = None,
     mode: Annotated[
         str | None,
-        typer.Option(help="pass: codes beyond tmax stay; saturate: they become v2, 2 bits.", show_default="pass"),
+        typer.Option(
+            help="pass: codes beyond tmax stay; clip: they become v2; saturate: tmax, all that 2 bits hold.",
+            show_default="pass",
+        ),
     ] = None,
     epochs: Annotated[int | None, typer.Option(callback=positive, help="Passes.", show_default="5")] = None,
     minutes: options.Minutes = None,

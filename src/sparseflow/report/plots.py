@@ -56,7 +56,7 @@ class Bar:
         x: left end.
         width: of it.
         height: share of the tallest, on a logarithmic scale.
-        segment: 0 for zeros, 1 for v1, 2 for v2, 3 for an escape.
+        segment: 0 for zeros, 1 for v1, 2 for v2, 3 beyond tmax.
         tip: what it says.
     """
 
@@ -104,7 +104,8 @@ def histogram(site: SiteView, *, overflow: str = "pass") -> Histogram:
         at = sum(q > t for t in (t1, t2, tmax))
         return min(at, 2) if overflow == "clip" else at
 
-    names = ("0", f"v1 = {v1}", f"v2 = {v2}", "itself")
+    names = ("0", f"v1 = {v1}", f"v2 = {v2}", f"tmax = {tmax}" if overflow == "saturate" else "itself")
+    values = (v1, v2, tmax) if overflow == "saturate" else (v1, v2)
     bars = tuple(
         Bar(
             x=round((q - 1) * unit, 5), width=round(unit, 5), height=round(math.log1p(site.counts[q]) / top, 5),
@@ -124,7 +125,7 @@ def histogram(site: SiteView, *, overflow: str = "pass") -> Histogram:
         zeros=site.counts[0] / total,
         bars=bars,
         bands=bands,
-        values=tuple((round((v - 0.5) * unit, 5), v) for v in (v1, v2) if v > 0),
+        values=tuple((round((v - 0.5) * unit, 5), v) for v in values if v > 0),
         ticks=tuple((round((q - 0.5) * unit, 5), str(q)) for q in sorted({t1, t2, min(tmax, last), last}) if q > 0),
     )
 

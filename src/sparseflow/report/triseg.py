@@ -19,7 +19,7 @@ class SiteView:
         name: name of the site, as "conv1".
         counts: how often each code 0..255 occurred without approximation, where the codes are made.
         codes: t1, v1, t2, v2, tmax.
-        shares: of zeros, v1, v2 and escapes where layers read them; None if nobody counted.
+        shares: of zeros, v1, v2 and codes beyond tmax where layers read them; None if nobody counted.
         bits: bits an activation there, or None.
         avoided: share of multiplies saved in the layers that read it, or None.
         drop: points of accuracy lost if this site alone is approximated, or None.
@@ -103,7 +103,7 @@ class TriSegRun:
         split: images of these accuracies, as "val" or "test".
         images: how many they are.
         selection: why this configuration was taken.
-        overflow: "pass" or "clip".
+        overflow: "pass", "clip" or "saturate".
         sites: the approximated activations, in order.
         curves: reward curves of the searchers.
         findings: accuracy against bits.

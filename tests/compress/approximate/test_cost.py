@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -33,6 +34,7 @@ def test_a_reader_saves_all_but_the_escapes_and_two_products_an_output():
     assert FIRST.multiplies == 150
     two = Reader(**{**{f: getattr(SECOND, f) for f in Reader.__dataclass_fields__}, "sites": ("a", "b")})
     assert two.levels == 80
+    assert replace(SECOND, values=3).multiplies == 10 + 3 * 20
 
 
 def test_bits_are_a_tag_and_the_escapes():
@@ -43,6 +45,9 @@ def test_bits_are_a_tag_and_the_escapes():
     assert CODES.entropy_bits < CODES.bits
     assert CODES.zero_skipping_bits == pytest.approx(1 + 8 * 0.45)
     assert IMAGE.bits == IMAGE.entropy_bits == 8
+    four = replace(CODES, elements=(60, 20, 10, 0, 10))
+    assert four.bits == 2
+    assert four.entropy_bits == pytest.approx(entropy)
 
 
 def test_one_segment_alone_needs_no_bits_of_entropy():
@@ -77,8 +82,9 @@ def test_a_value_that_two_layers_read_is_written_once_and_read_twice():
     assert twice.machines[0].memory_bits == 3 * 8 * 100 / 2
 
 
-def test_clipped_codes_need_two_comparisons():
+def test_clipped_codes_need_two_comparisons_and_saturated_ones_three():
     assert cost(mode="clip").machines[2].comparisons == (2 * 400 + 100) / 2
+    assert cost(mode="saturate").machines[2].comparisons == (3 * 400 + 100) / 2
 
 
 def test_the_body_is_json_with_sources():

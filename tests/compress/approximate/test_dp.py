@@ -57,7 +57,7 @@ def random_histograms(count: int, top: int, seed: int) -> Tensor:
     return h
 
 
-@pytest.mark.parametrize("mode", ["pass", "clip"])
+@pytest.mark.parametrize("mode", ["pass", "clip", "saturate"])
 @pytest.mark.parametrize(("masks", "tmax"), [(RELATIVE, 2), (RELATIVE, 3), (RELATIVE, 9), (SEED, 7), (SEED, 13)])
 def test_equals_brute_force_at_a_given_tmax(masks: Masks, tmax: int, mode: str) -> None:
     histogram = random_histograms(300, 15, seed=tmax)
@@ -69,7 +69,7 @@ def test_equals_brute_force_at_a_given_tmax(masks: Masks, tmax: int, mode: str) 
     assert torch.equal(segment_error(histogram, best.codes, mode=mode), want)
 
 
-@pytest.mark.parametrize("mode", ["pass", "clip"])
+@pytest.mark.parametrize("mode", ["pass", "clip", "saturate"])
 @pytest.mark.parametrize(("masks", "reach"), [(RELATIVE, (2, 11)), (SEED, (7, 14))])
 def test_equals_brute_force_with_a_free_tmax(masks: Masks, reach: tuple[int, int], mode: str) -> None:
     histogram = random_histograms(300, 15, seed=reach[0])
@@ -118,7 +118,7 @@ def test_no_draw_is_better_at_full_range() -> None:
     g = torch.Generator().manual_seed(2)
     tmax = torch.tensor([127, 60, 255, 15])
     histogram = (torch.rand(4, 256, generator=g) * torch.exp(-torch.arange(256) / 30) * 1e5).long()
-    for mode in ("pass", "clip"):
+    for mode in ("pass", "clip", "saturate"):
         best = optimal_codes(histogram, tmax=tmax, mode=mode)
         drawn = sample_codes(tmax, 3000, seed=0)
         assert bool((segment_error(histogram, drawn, mode=mode) >= best.error).all())
@@ -181,7 +181,7 @@ def test_a_network_takes_less_than_a_tenth_of_a_second() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"tmax": [35], "mode": "wrap"}, "mode is 'wrap'; expected one of pass, clip"),
+        ({"tmax": [35], "mode": "wrap"}, "mode is 'wrap'; expected one of pass, clip, saturate"),
         ({"tmax": [35, 35]}, r"tmax has shape \(2,\); the histogram has 1 sites"),
         ({"tmax": [6], "masks": SEED}, r"tmax is \[6\]; masks 'seed' need 7 to 255"),
         ({"tmax": [256]}, "need 2 to 255"),

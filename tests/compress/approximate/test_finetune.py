@@ -2,13 +2,15 @@ import pytest
 import torch
 from torch import nn
 
-from sparseflow.compress.approximate.codes import clamp_codes
-from sparseflow.compress.approximate.finetune import SegmentedNet
+from sparseflow.compress.approximate.codes import clamp_codes, sample_codes
+from sparseflow.compress.approximate.dp import segment_error
+from sparseflow.compress.approximate.finetune import SegmentedNet, roomy
+from sparseflow.compress.approximate.fisher import code_histograms
 from sparseflow.compress.quantize import prepare_qat, quantizers, to_integer
 from sparseflow.errors import ConfigError
-from sparseflow.ops.triseg import tables
+from sparseflow.ops.triseg import apply_tables, tables
 
-MODES = ("pass", "clip")
+MODES = ("pass", "clip", "saturate")
 
 
 def make(seed=0):
@@ -87,13 +89,54 @@ def test_weights_in_front_get_gradients_through_the_segments():
     assert all(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in net.parameters())
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_histograms_of_the_changed_network_are_of_the_codes_in_front_of_its_segments(mode):
+    x = torch.randn(16, 3, 16, 16)
+    qat = make()
+    net = SegmentedNet(qat, POINTS, START, mode=mode).eval()
+    seen = code_histograms(qat, POINTS, [x])
+    assert bool((seen.fisher.sum(1) > 0).all())
+    table, found = tables(net.codes, mode)[0], []
+
+    def first(codes):
+        found.append(codes)
+        return apply_tables(codes, table)
+
+    def second(codes):
+        found.append(codes)
+        return codes
+
+    to_integer(net.release())(x, edits={"_2": first, "_5": second})
+    for counts, codes in zip(seen.counts, found, strict=True):
+        want = torch.bincount(codes.flatten().long(), minlength=256)
+        # Float32 may round a sum that lies between two codes otherwise.
+        assert int((counts - want).abs().sum()) <= 0.01 * int(want.sum())
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_codes_are_fitted_to_a_histogram(mode):
+    net = SegmentedNet(make(), POINTS, START, mode=mode)
+    counts = (torch.exp(-torch.arange(256) / torch.tensor([[9.0], [30.0]])) * 1e6).long()
+    net.refit(counts)
+    assert int(net.fits) == 1
+    codes = net.codes
+    assert torch.equal(net.real.detach(), codes[:, :4].float())
+    tmax = START[:, 4]
+    assert torch.equal(codes[:, 4], tmax) == (mode == "pass")
+    drawn = sample_codes(tmax if mode == "pass" else codes[:, 4], 2000, seed=0)
+    assert bool((segment_error(counts, drawn, mode=mode) >= segment_error(counts, codes, mode=mode)).all())
+    if mode == "clip":
+        assert torch.equal(codes, roomy(codes))
+        assert bool((codes[:, 4] > codes[:, 3]).all())
+
+
 @pytest.mark.parametrize(
     ("points", "codes", "settings", "why"),
     [
         ({"conv1": "nowhere"}, START[:1], {}, "rounds nothing at 'nowhere'"),
         (POINTS, START[:1], {}, "codes are for 1 sites"),
         (POINTS, START.flip(1), {}, "site conv1"),
-        (POINTS, START, {"mode": "saturate"}, "mode is 'saturate'"),
+        (POINTS, START, {"mode": "wrap"}, "mode is 'wrap'"),
         (POINTS, START, {"window": 0}, "window is 0"),
         ({"conv1": "_2", "input": "input_1"}, START, {}, "only a ReLU has sites"),
     ],

@@ -8,7 +8,7 @@ from torch import nn
 from sparseflow.compress.approximate.flow import ESCAPE, follow
 from sparseflow.compress.quantize import find_sites, prepare_qat, to_integer
 from sparseflow.errors import ConfigError
-from sparseflow.ops.triseg import tables
+from sparseflow.ops.triseg import MODES, tables
 from sparseflow.trace import capture
 from tests.quantized_nets import NETS, net
 
@@ -27,7 +27,7 @@ def tag(q, row):
 
 
 @pytest.mark.parametrize("name", sorted(NETS))
-@pytest.mark.parametrize("mode", ["pass", "clip"])
+@pytest.mark.parametrize("mode", MODES)
 def test_layers_read_the_codes_of_the_changed_network(name, mode):
     integer, sites, x = made(name)
     codes = torch.tensor([CODES] * len(sites))

@@ -10,32 +10,32 @@ from sparseflow.ops.round_segment import round_segment
 from sparseflow.ops.round_segment.reference import BELOW, BEYOND, backward, forward
 from sparseflow.ops.triseg import tables
 
-MODES = ("pass", "clip")
+MODES = ("pass", "clip", "saturate")
 ONE = torch.tensor(1.0)
 WHOLE, SCALE = torch.tensor([7, 14, 21, 28, 35]), torch.tensor(0.5)
 
 
-@pytest.mark.parametrize("clip", [False, True])
-def test_values_are_those_of_the_table_at_every_code(clip):
-    table = tables(WHOLE, "clip" if clip else "pass").view(-1)[:128].float()
-    got, marks = forward(torch.arange(128) * SCALE, WHOLE, SCALE, clip, 127)
+@pytest.mark.parametrize("mode", MODES)
+def test_values_are_those_of_the_table_at_every_code(mode):
+    table = tables(WHOLE, mode).view(-1)[:128].float()
+    got, marks = forward(torch.arange(128) * SCALE, WHOLE, SCALE, mode, 127)
     assert torch.equal(got, table * SCALE)
     assert marks.tolist() == list(range(128))
 
 
 def test_halves_round_to_even_and_what_lies_outside_is_marked():
     x = torch.tensor([-0.3, -0.25, 0.25, 3.75, 4.25, 63.7, 64.0])
-    got, marks = forward(x, WHOLE, SCALE, False, 127)
+    got, marks = forward(x, WHOLE, SCALE, "pass", 127)
     assert marks.tolist() == [BELOW, 0, 0, 8, 8, 127, BEYOND]
     assert got.tolist() == [0.0, 0.0, 0.0, 7.0, 7.0, 63.5, 63.5]
 
 
-@pytest.mark.parametrize(("clip", "beyond"), [(False, 2 + 4), (True, 2 + 4 + 8 + 16)])
-def test_sums_and_what_passes_by_hand(clip, beyond):
+@pytest.mark.parametrize(("mode", "beyond"), [("pass", 2 + 4), ("clip", 2 + 4 + 8 + 16), ("saturate", 2 + 4)])
+def test_sums_and_what_passes_by_hand(mode, beyond):
     marks = torch.tensor([8, 22, 35, 36, BEYOND, BELOW, 5], dtype=torch.uint8)
     g = torch.tensor([1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0])
-    passed, sums = backward(g, marks, WHOLE, SCALE, clip, 127, 2)
-    assert passed.tolist() == [1, 2, 4, 0 if clip else 8, 0, 0, 64]
+    passed, sums = backward(g, marks, WHOLE, SCALE, mode, 127, 2)
+    assert passed.tolist() == [1, 2, 4, 8 if mode == "pass" else 0, 0, 0, 64]
     assert sums.tolist() == [0.5 * v for v in (1, 1, 2, beyond)]
 
 
@@ -111,7 +111,8 @@ def test_the_gradient_of_the_input_passes_but_where_the_function_is_flat_for_goo
     g = torch.arange(1.0, 7.0, dtype=torch.float64)
     codes = torch.tensor([9, 16, 24, 31, 50])
     assert torch.equal(gradients(q, g, codes, "pass", 1)[0], g)
-    assert gradients(q, g, codes, "clip", 1)[0].tolist() == [1.0, 2.0, 3.0, 4.0, 0.0, 0.0]
+    for mode in ("clip", "saturate"):
+        assert gradients(q, g, codes, mode, 1)[0].tolist() == [1.0, 2.0, 3.0, 4.0, 0.0, 0.0]
     empty, real = gradients(q[:0], g[:0], codes, "pass", 1)
     assert empty.numel() == 0
     assert real.tolist() == [0.0] * 4
@@ -128,7 +129,7 @@ def test_codes_that_stay_get_no_gradient():
 @pytest.mark.parametrize(
     ("settings", "why"),
     [
-        ({"mode": "saturate"}, "mode is 'saturate'"),
+        ({"mode": "wrap"}, "mode is 'wrap'; expected one of pass, clip, saturate"),
         ({"kernel": "cpp"}, "kernel is 'cpp'"),
         ({"window": 0}, "window is 0"),
         ({"qmax": 254}, "qmax 254"),

@@ -16,9 +16,9 @@ def values(shape, dtype, seed, scale):
     return (x * scale).to(dtype)
 
 
-@pytest.mark.parametrize("clip", [False, True])
+@pytest.mark.parametrize("mode", ["pass", "clip", "saturate"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-def test_values_marks_and_gradients_are_those_of_the_formula(clip, dtype):
+def test_values_marks_and_gradients_are_those_of_the_formula(mode, dtype):
     for i, shape in enumerate([(1,), (0,), (2049,), (3, 5, 7, 2), (20_000,)]):
         whole = torch.tensor(CODES[i % len(CODES)])
         scale = torch.tensor(0.5 if i % 2 else 0.0371)
@@ -26,10 +26,10 @@ def test_values_marks_and_gradients_are_those_of_the_formula(clip, dtype):
         if x.ndim == 4:
             x = x.contiguous(memory_format=torch.channels_last)
         g = torch.randn(shape, generator=torch.Generator().manual_seed(9)).to(dtype)
-        want, marks = reference.forward(x, whole, scale, clip, 127)
-        grad, sums = reference.backward(g, marks, whole, scale, clip, 127, 2)
+        want, marks = reference.forward(x, whole, scale, mode, 127)
+        grad, sums = reference.backward(g, marks, whole, scale, mode, 127, 2)
         there = [t.to(DEVICE) for t in (x, whole, scale, g)]
-        got, kept = triton.forward(*there[:3], clip, 127)
+        got, kept = triton.forward(*there[:3], mode, 127)
         if dtype == torch.bfloat16 and DEVICE == "cpu":
             # The interpreter has no bfloat16 of its own and cuts values off where a GPU rounds them.
             torch.testing.assert_close(got, want, rtol=2**-7, atol=0)
@@ -37,7 +37,7 @@ def test_values_marks_and_gradients_are_those_of_the_formula(clip, dtype):
             assert torch.equal(got.cpu(), want)
         assert torch.equal(kept.cpu(), marks)
         assert got.is_contiguous(memory_format=torch.channels_last) or x.ndim != 4
-        passed, found = triton.backward(there[3], kept, *there[1:3], clip, 127, 2)
+        passed, found = triton.backward(there[3], kept, *there[1:3], mode, 127, 2)
         assert torch.equal(passed.cpu(), grad)
         size = float(g.float().abs().sum() * scale) + 1e-30
         torch.testing.assert_close(found.sum(0).cpu() / size, sums / size, rtol=0, atol=1e-6)
@@ -58,8 +58,8 @@ def test_sums_of_many_programs_are_added():
 def test_what_is_not_finite_or_far_away_is_clamped():
     whole, scale = torch.tensor(CODES[0], device=DEVICE), torch.tensor(0.1, device=DEVICE)
     x = torch.tensor([-torch.inf, -1e30, -0.04, 0.05, 12.74, 12.76, 1e30, torch.inf], device=DEVICE)
-    got, kept = triton.forward(x, whole, scale, False, 127)
+    got, kept = triton.forward(x, whole, scale, "pass", 127)
     assert kept.tolist() == [254, 254, 0, 0, 127, 255, 255, 255]
-    want, marks = reference.forward(x.cpu(), whole.cpu(), scale.cpu(), False, 127)
+    want, marks = reference.forward(x.cpu(), whole.cpu(), scale.cpu(), "pass", 127)
     assert torch.equal(got.cpu(), want)
     assert torch.equal(kept.cpu(), marks)

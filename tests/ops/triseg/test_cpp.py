@@ -103,7 +103,7 @@ def test_explicit_kernels_run_or_say_why():
 
 @pytest.mark.usefixtures("nan_empty")
 @pytest.mark.parametrize("dtype", TYPES)
-@pytest.mark.parametrize("mode", ["pass", "clip"])
+@pytest.mark.parametrize("mode", ["pass", "clip", "saturate"])
 def test_a_batch_of_candidates_equals_one_after_the_other(dtype, mode):
     params = random_params(6, seed=6)
     for shape in ((6, 3, 5, 7), (12, 9), (6,), (18, 1, 2)):

@@ -29,7 +29,7 @@ def random_params(n, seed=0):
     return torch.stack([t1, v1, t2, v2, tmax], dim=1)
 
 
-@pytest.mark.parametrize("mode", ["pass", "clip"])
+@pytest.mark.parametrize("mode", ["pass", "clip", "saturate"])
 def test_every_code_of_ten_thousand_maps_equals_the_truth(mode):
     params = torch.cat([torch.tensor(EDGES), random_params(10_000)])
     got = tables(params, mode)
@@ -38,7 +38,7 @@ def test_every_code_of_ten_thousand_maps_equals_the_truth(mode):
     assert torch.equal(got, torch.tensor(want, dtype=torch.uint8))
 
 
-@pytest.mark.parametrize("mode", ["pass", "clip"])
+@pytest.mark.parametrize("mode", ["pass", "clip", "saturate"])
 def test_tables_never_decrease_and_hold_few_values(mode):
     params = random_params(2_000, seed=1)
     found = tables(params, mode).int()
@@ -46,11 +46,11 @@ def test_tables_never_decrease_and_hold_few_values(mode):
     assert bool((found[:, 0] == 0).all())
     assert bool((found <= torch.maximum(torch.arange(256), params[:, 4:])).all())
     for row, (_, v1, _, v2, tmax) in zip(found, params.tolist(), strict=True):
-        end = 256 if mode == "clip" else tmax + 1
-        assert set(row[:end].tolist()) <= {0, v1, v2}
+        end = 256 if mode != "pass" else tmax + 1
+        assert set(row[:end].tolist()) <= {0, v1, v2, *([tmax] if mode == "saturate" else [])}
 
 
-@pytest.mark.parametrize("mode", ["pass", "clip"])
+@pytest.mark.parametrize("mode", ["pass", "clip", "saturate"])
 def test_maps_commute_with_max_pooling(mode):
     maps = tables(random_params(40, seed=2), mode)
     codes = torch.randint(0, 256, (2, 3, 9, 7)).float()
@@ -69,13 +69,13 @@ def test_rows_are_independent_of_their_batch():
     assert torch.equal(tables(params.transpose(0, 1)), tables(params).transpose(0, 1))
 
 
-@pytest.mark.parametrize("overflow", ["pass", "clip"])
+@pytest.mark.parametrize("overflow", ["pass", "clip", "saturate"])
 def test_a_segment_map_of_three_is_a_tri_segment(overflow):
     for row in [*EDGES, *random_params(60, seed=4).tolist()]:
         assert torch.equal(SegmentMap.tri(*row, overflow=overflow).table(), tables(row, overflow))
 
 
-@pytest.mark.parametrize("overflow", ["pass", "clip"])
+@pytest.mark.parametrize("overflow", ["pass", "clip", "saturate"])
 @pytest.mark.parametrize("segments", [1, 2, 7, 40])
 def test_segment_maps_equal_the_truth(segments, overflow):
     for _ in range(50):
@@ -115,8 +115,8 @@ def test_bad_settings_are_named():
         tables((1, 2, 3, 4))
     with pytest.raises(ConfigError, match="bool"):
         tables(torch.ones(5, dtype=torch.bool))
-    with pytest.raises(ConfigError, match="mode is 'saturate'; expected 'pass' or 'clip'"):
-        tables(SEED, "saturate")
+    with pytest.raises(ConfigError, match="mode is 'wrap'; expected one of pass, clip, saturate"):
+        tables(SEED, "wrap")
 
 
 @pytest.mark.parametrize(

@@ -6,23 +6,23 @@ import pytest
 import torch
 
 from sparseflow.errors import DataError
-from sparseflow.ops.triseg import reference
+from sparseflow.ops.triseg import MODES, reference
 
 
 def test_every_edge_by_hand():
     codes = (7, 14, 21, 28, 35)
     edges = {0: 0, 1: 0, 7: 0, 8: 14, 14: 14, 21: 14, 22: 28, 28: 28, 35: 28}
-    beyond = {36: (36, 28), 127: (127, 28), 255: (255, 28)}
+    beyond = {36: (36, 28, 35), 127: (127, 28, 35), 255: (255, 28, 35)}
     for q, want in edges.items():
-        assert [reference.tri_segment(q, codes, mode) for mode in ("pass", "clip")] == [want, want]
+        assert [reference.tri_segment(q, codes, mode) for mode in MODES] == [want] * 3
     for q, want in beyond.items():
-        assert (reference.tri_segment(q, codes, "pass"), reference.tri_segment(q, codes, "clip")) == want
+        assert tuple(reference.tri_segment(q, codes, mode) for mode in MODES) == want
 
 
 def test_three_segments_are_a_tri_segment():
     for codes in ((7, 14, 21, 28, 35), (0, 0, 0, 0, 0), (2, 3, 6, 7, 15), (255, 1, 255, 255, 255), (0, 9, 0, 9, 9)):
         t1, v1, t2, v2, tmax = codes
-        for mode in ("pass", "clip"):
+        for mode in MODES:
             for q in range(256):
                 assert reference.segment(q, (t1, t2, tmax), (0, v1, v2), mode) == reference.tri_segment(q, codes, mode)
 
@@ -30,6 +30,7 @@ def test_three_segments_are_a_tri_segment():
 def test_one_segment():
     assert [reference.segment(q, (1,), (1,)) for q in (0, 1, 2)] == [0, 1, 2]
     assert [reference.segment(q, (9,), (4,), "clip") for q in (0, 1, 9, 10, 255)] == [0, 4, 4, 4, 4]
+    assert [reference.segment(q, (9,), (4,), "saturate") for q in (0, 1, 9, 10, 255)] == [0, 4, 4, 9, 9]
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float16, torch.bfloat16, torch.float32])

@@ -24,7 +24,7 @@ def test_lookups_equal_the_reference(dtype, shared):
         assert torch.equal(out.cpu(), want)
 
 
-@pytest.mark.parametrize("mode", ["pass", "clip"])
+@pytest.mark.parametrize("mode", ["pass", "clip", "saturate"])
 def test_all_codes_of_all_maps(mode):
     maps = tables(random_params(10_000 if DEVICE == "cuda" else 300, seed=7), mode)
     out = torch.full((len(maps), 256), torch.nan, device=DEVICE)

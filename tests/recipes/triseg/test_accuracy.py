@@ -26,7 +26,7 @@ def out(tmp_path_factory):
     more = tmp_path_factory.mktemp("more")
     save_teacher(folder)
     shutil.copy(save_teacher(more, steps=60), folder / "tuned.safetensors")
-    for name, codes, overflow in (("a", FIRST, "pass"), ("b", SECOND, "pass"), ("tuned", FIRST, "clip")):
+    for name, codes, overflow in (("a", FIRST, "pass"), ("b", SECOND, "pass"), ("tuned", FIRST, "saturate")):
         TriSegResult.of(
             SITES, torch.tensor(codes), backend="fbgemm", model="lenet5", selection="constrained-best",
             metrics=Metrics.of(50.0, 49.0), overflow=overflow, split="val",
@@ -47,7 +47,7 @@ def test_every_row_is_what_the_networks_answer(out):
     test = splits().test.open("compare")
     teacher, tuned = load_teacher("lenet5", out), load_teacher(str(out / "tuned.safetensors"))
     assert body["acc_teacher"] == pytest.approx(accuracy(teacher, test))
-    jobs = ((teacher, FIRST, "pass"), (teacher, SECOND, "pass"), (tuned, FIRST, "clip"))
+    jobs = ((teacher, FIRST, "pass"), (teacher, SECOND, "pass"), (tuned, FIRST, "saturate"))
     x = (parts.calib.images[:32].float() / 255 - 0.5) / 0.25
     for row, (net, codes, mode) in zip(body["rows"], jobs, strict=True):
         made = dict(zip(net.points, tables(torch.tensor(codes), mode), strict=True))

@@ -7,7 +7,7 @@ import pytest
 
 from sparseflow.compress.approximate import Metrics, TriSegResult, initial_codes
 from sparseflow.errors import ConfigError, DataError
-from sparseflow.ops.triseg import tables
+from sparseflow.ops.triseg import MODES, tables
 from sparseflow.recipes.triseg.analyze import accuracy
 from sparseflow.recipes.triseg.evaluate import EvalConfig, evaluate
 from sparseflow.recipes.triseg.teacher import load_teacher
@@ -30,7 +30,7 @@ def result(names: tuple[str, ...] = NAMES, model: str = "lenet5", **more: object
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("overflow", ["pass", "clip"])
+@pytest.mark.parametrize("overflow", MODES)
 def test_accuracies_are_those_of_the_network(out: Path, overflow: str) -> None:
     path = result(overflow=overflow).write(out / "tri_ppo_int_codes" / "result.json")
     given = splits()

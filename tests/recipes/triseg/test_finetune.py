@@ -38,19 +38,18 @@ def start(tmp_path):
     return to_integer(qat)
 
 
-@pytest.mark.parametrize("mode", ["pass", "saturate"])
-def test_files_hold_the_student_of_the_record(tmp_path, mode):
+@pytest.mark.parametrize(("mode", "rule"), [("pass", "gradient"), ("clip", "gradient"), ("saturate", "counts")])
+def test_files_hold_the_student_of_the_record(tmp_path, mode, rule):
     start(tmp_path)
-    c = config(tmp_path, mode=mode)
+    c = config(tmp_path, mode=mode, code_rule=rule)
     record = finetune_triseg(c, progress=False)
-    overflow = "clip" if mode == "saturate" else "pass"
     result = TriSegResult.read(record["result"], names=NAMES, model="lenet5")
-    assert (result.overflow, result.split) == (overflow, "val")
+    assert (result.overflow, result.split) == (mode, "val")
     codes = check_codes(result.codes(NAMES), names=NAMES)
     assert dict(zip(NAMES, codes.tolist(), strict=True)) == record["codes"]
     student = load_teacher(record["file"])
     points = dict(zip(student.names, student.points, strict=True))
-    got = student_accuracy(student.net, points, codes, overflow, splits_of(c).val, torch.device("cpu"))
+    got = student_accuracy(student.net, points, codes, mode, splits_of(c).val, torch.device("cpu"))
     assert got == record["acc_student"]
     assert result.metrics.acc_student == pytest.approx(100 * got)
     assert read_qat(record["file"]).record["codes"] == record["codes"]
@@ -71,9 +70,9 @@ def test_a_search_gives_the_codes_to_start_from(tmp_path):
     assert list(finetune_triseg(c, progress=False)["codes"].values()) == codes.tolist()
 
 
-def test_a_saturating_start_leaves_room_above_v2(tmp_path):
+def test_a_clipping_start_leaves_room_above_v2(tmp_path):
     start(tmp_path)
-    c = config(tmp_path, mode="saturate")
+    c = config(tmp_path, mode="clip")
     found = read_qat(tmp_path / QAT.format(model="lenet5"))
     points = {site.name: site.node for site in found.sites}
     codes = start_codes(c, found, points, splits_of(c).calib, torch.device("cpu"))

@@ -101,11 +101,14 @@ def test_test_images_are_opened_only_if_asked(out, tmp_path):
     assert (out / "reports" / "r" / "report.html").is_file()
 
 
-def test_a_clipped_result_has_two_bits(out, tmp_path):
-    path = result(tmp_path, overflow="clip")
+@pytest.mark.parametrize("overflow", ["clip", "saturate"])
+def test_results_without_escapes_have_two_bits(out, tmp_path, overflow):
+    path = result(tmp_path, overflow=overflow)
     body = report(ReportConfig(config_path=path, out=str(out), folder=str(tmp_path)), splits=splits())
     assert body["cost"]["bits_per_activation"] == 2
-    assert body["overflow"] == "clip"
+    assert body["overflow"] == overflow
+    for s in body["sites"]:
+        assert sum(s["shares"]) == pytest.approx(1)
 
 
 def test_a_result_for_some_layers_leaves_the_others_exact(out, tmp_path):

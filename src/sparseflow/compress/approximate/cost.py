@@ -20,9 +20,8 @@ __all__ = ["Machine", "Reader", "Stored", "TriSegCost"]
 
 _BITS = 8
 _TAG_BITS = 2
-_COMPARISONS = {"pass": 3, "clip": 2}
+_COMPARISONS = {"pass": 3, "clip": 2, "saturate": 3}
 # One product and one addition for each of v1 and v2.
-_LEVELS = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +37,7 @@ class Reader:
         pairs_exact_nonzero: those whose input is not 0 without approximation: the products if zeros are skipped.
         pairs_nonzero: those whose input is not 0 with approximation: the additions.
         pairs_escaped: those whose input is carried whole and not 0: the products that are left.
+        values: what a site's segments hold beside 0: v1 and v2, and tmax in mode "saturate".
     """
 
     layer: str
@@ -48,11 +48,12 @@ class Reader:
     pairs_exact_nonzero: int
     pairs_nonzero: int
     pairs_escaped: int
+    values: int = 2
 
     @property
     def levels(self) -> int:
-        """Products of a sum of weights with v1 or v2: two an output and site."""
-        return _LEVELS * len(self.sites) * self.outputs
+        """Products of a sum of weights with a value: one a value, output and site."""
+        return self.values * len(self.sites) * self.outputs
 
     @property
     def multiplies(self) -> int:
@@ -72,13 +73,13 @@ class Stored:
     Args:
         name: name of the value in the network's graph.
         sites: the sites whose codes it holds.
-        elements: by segment: zeros, v1, v2, codes carried whole.
+        elements: by segment: zeros, v1, v2, codes carried whole, and in mode "saturate" tmax.
         exact_nonzero: elements that are not 0 without approximation.
     """
 
     name: str
     sites: tuple[str, ...]
-    elements: tuple[int, int, int, int]
+    elements: tuple[int, ...]
     exact_nonzero: int
 
     @property
@@ -88,7 +89,7 @@ class Stored:
 
     @property
     def shares(self) -> tuple[float, ...]:
-        """Shares of zeros, v1, v2 and escapes: ρ0, ρ1, ρ2, ρx."""
+        """Shares of zeros, v1, v2 and escapes, ρ0, ρ1, ρ2, ρx, and in mode "saturate" of tmax."""
         return tuple(n / max(self.count, 1) for n in self.elements)
 
     @property
@@ -142,7 +143,7 @@ class TriSegCost:
         readers: the convolutions and linear layers, in order of execution.
         stored: the tensors they read.
         made: activations that the sites make, each of which is compared with the thresholds.
-        mode: "pass" or "clip".
+        mode: "pass", "clip" or "saturate".
         table: energy of an operation.
     """
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sparseflow.compress.approximate.cost import Reader, Stored, TriSegCost
 from sparseflow.compress.approximate.energy import EnergyTable
-from sparseflow.compress.approximate.flow import ESCAPE, Reading, follow
+from sparseflow.compress.approximate.flow import ESCAPE, TOP, Reading, follow
 from sparseflow.compress.quantize.integer import IntegerNet
 from sparseflow.compress.quantize.integer_ops import IntegerLayer
 from sparseflow.compress.quantize.sites import Site
@@ -63,7 +63,7 @@ def cost_of(
         sites: the L sites.
         codes: int64 `[L, 5]`.
         batches: images `[N, C, H, W]`, normalised.
-        mode: "pass" or "clip".
+        mode: "pass", "clip" or "saturate".
         table: energy of an operation; the shipped table if None.
 
     Returns:
@@ -78,6 +78,7 @@ def cost_of(
     kept: dict[str, list[int]] = {}
     sources: dict[str, tuple[str, ...]] = {}
     images = made = 0
+    kinds = _kinds(mode)
     for batch in batches:
         exact = follow(net, sites, None, batch)
         changed = follow(net, sites, codes, batch, mode=mode)
@@ -92,7 +93,7 @@ def cost_of(
             first.setdefault(after.layer, after)
             if after.source not in seen:
                 seen.add(after.source)
-                segments = torch.bincount(after.tags.flatten().to(torch.int64), minlength=ESCAPE + 1).tolist()
+                segments = torch.bincount(after.tags.flatten().to(torch.int64), minlength=kinds).tolist()
                 _add(kept, after.source, [*segments, int((before.codes != zero).sum())])
                 sources[after.source] = after.sites
         images += len(batch)
@@ -101,9 +102,9 @@ def cost_of(
         raise DataError("no images to count the cost on; give at least one batch")
     return TriSegCost(
         images=images,
-        readers=tuple(_reader(first[name], numbers) for name, numbers in counted.items()),
+        readers=tuple(_reader(first[name], numbers, mode) for name, numbers in counted.items()),
         stored=tuple(
-            Stored(name=name, sites=sources[name], elements=(n[0], n[1], n[2], n[3]), exact_nonzero=n[4])
+            Stored(name=name, sites=sources[name], elements=tuple(n[:-1]), exact_nonzero=n[-1])
             for name, n in kept.items()
         ),
         made=made,
@@ -120,29 +121,29 @@ def stored_bits(net: IntegerNet, sites: Sequence[Site], codes: Tensor, images: T
         sites: the L sites.
         codes: int64 `[L, 5]`.
         images: `[N, C, H, W]`, normalised.
-        mode: "pass" or "clip".
+        mode: "pass", "clip" or "saturate".
 
     Raises:
         ConfigError: as `cost_of`.
     """
     read = {r.source: r for r in follow(net, sites, codes, images, mode=mode) if r.sites}
-    tags = [torch.bincount(r.tags.flatten().to(torch.int64), minlength=ESCAPE + 1).tolist() for r in read.values()]
+    tags = [torch.bincount(r.tags.flatten().to(torch.int64), minlength=_kinds(mode)).tolist() for r in read.values()]
     stored = tuple(
-        Stored(name=r.source, sites=r.sites, elements=(n[0], n[1], n[2], n[3]), exact_nonzero=0)
+        Stored(name=r.source, sites=r.sites, elements=tuple(n), exact_nonzero=0)
         for r, n in zip(read.values(), tags, strict=True)
     )
     return TriSegCost(images=len(images), readers=(), stored=stored, made=0, mode=mode).bits_per_activation
 
 
 def code_shares(histogram: Tensor, codes: Tensor, *, mode: str = "pass") -> Tensor:
-    """Return the shares of zeros, v1, v2 and escapes where the codes are made, in front of any pool.
+    """Return the shares of zeros, v1, v2 and codes beyond tmax where the codes are made, in front of any pool.
 
     Quick, for many candidates; `cost_of` counts where they are read.
 
     Args:
         histogram: `[L, 256]` counts.
         codes: int64 `[..., L, 5]`.
-        mode: "pass" or "clip".
+        mode: "pass", "clip" or "saturate".
 
     Returns:
         float64 `[..., L, 4]`; a site without codes has only zeros.
@@ -183,9 +184,14 @@ def _add(into: dict[str, list[int]], key: str, numbers: list[int]) -> None:
     into[key] = [a + b for a, b in zip(into.get(key, [0] * len(numbers)), numbers, strict=True)]
 
 
-def _reader(reading: Reading, numbers: list[int]) -> Reader:
+def _kinds(mode: str) -> int:
+    return TOP + 1 if mode == "saturate" else ESCAPE + 1
+
+
+def _reader(reading: Reading, numbers: list[int], mode: str) -> Reader:
     outputs, pairs, exact_nonzero, nonzero, escaped = numbers
     return Reader(
         layer=reading.layer, source=reading.source, sites=reading.sites, outputs=outputs, pairs=pairs,
         pairs_exact_nonzero=exact_nonzero, pairs_nonzero=nonzero, pairs_escaped=escaped,
+        values=3 if mode == "saturate" else 2,
     )  # fmt: skip

@@ -36,7 +36,7 @@ def segment_error(histogram: Tensor, codes: Tensor, *, mode: str = "pass") -> Te
     Args:
         histogram: `[L, 256]` counts or weights, as Fisher-weighted counts.
         codes: int64 `[..., L, 5]`.
-        mode: "pass" leaves codes beyond tmax, "clip" gives them v2.
+        mode: "pass" leaves codes beyond tmax, "clip" gives them v2, "saturate" tmax.
 
     Returns:
         float64 `[..., L]`, in squared codes times the unit of the histogram.
@@ -66,14 +66,15 @@ def optimal_codes(
 
         A[b] = min_a  Σ_{q ≤ a} h·q² + segment(a, b),    B[c] = min_b  A[b] + segment(b, c),
 
-    a = t1, b = t2, c = tmax: O(n²) a site for n codes. Counts below 2⁵³/255² a site make it exact to the last bit.
-    Where codes are equally good, the least tmax, then the least t2, then the least t1 is taken.
+    a = t1, b = t2, c = tmax: O(n²) a site for n codes. If tmax is chosen, what lies beyond it is added to B[c].
+    Counts below 2⁵³/255² a site make it exact to the last bit. Where codes are equally good, the least tmax, then the
+    least t2, then the least t1 is taken.
 
     Args:
         histogram: `[L, 256]` counts or weights, as Fisher-weighted counts.
         tmax: `[L]` codes; None chooses it too.
         masks: what is allowed.
-        mode: "pass" leaves codes beyond tmax, "clip" gives them v2.
+        mode: "pass" leaves codes beyond tmax, "clip" gives them v2, "saturate" tmax.
         escape_price: what a code that passes unchanged costs if tmax is chosen, in squared codes: an error of
             √price. It must be positive in mode "pass", where else nothing would be replaced.
         tmax_range: least and greatest tmax to choose from.
@@ -112,7 +113,7 @@ def optimal_codes(
     t1 = first.argmin(1)
     best = first.gather(1, t1[:, None])[:, 0]
 
-    outer = inner if mode == "pass" else prefix[:, :, -1, None, None] - at[:, :, :, None]
+    outer = prefix[:, :, -1, None, None] - at[:, :, :, None] if mode == "clip" else inner
     v2, error = _level(outer, a + 1, b)
     allowed = (b > a) & (a <= (b - masks.gap).clamp(min=masks.t1_low + masks.gap))
     whole = torch.where(allowed, best[:, :, None] + error, _NEVER)
@@ -120,9 +121,12 @@ def optimal_codes(
     total = whole.gather(1, t2[:, None])[:, 0]
 
     if top is None:
-        escapes = prefix[0, :, -1:] - at[0] if mode == "pass" else torch.zeros_like(total)
-        priced = total + escape_price * escapes
-        top = torch.where((code >= low) & (code <= high), priced, _NEVER).argmin(1)
+        beyond = prefix[:, :, -1:] - at
+        if mode == "pass":
+            total = total + escape_price * beyond[0]
+        elif mode == "saturate":
+            total = total + beyond[2] - 2 * code * beyond[1] + code.square() * beyond[0]
+        top = torch.where((code >= low) & (code <= high), total, _NEVER).argmin(1)
     site = torch.arange(len(h))
     second = t2[site, top]
     start = t1[site, second]

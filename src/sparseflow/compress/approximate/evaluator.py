@@ -72,7 +72,7 @@ class Evaluator:
         labels: `[N]`, or None.
         taps: names of the sites whose maps are compared; none where the weight of attention is 0.
         config: the reward.
-        mode: "pass" leaves codes beyond tmax, "clip" gives them v2.
+        mode: "pass" leaves codes beyond tmax, "clip" gives them v2, "saturate" tmax.
         batch: images at a time.
         candidates: candidates at a time; None fits them to the batch.
         share: as of `CandidateNet`.
@@ -226,7 +226,7 @@ def reference_scores(
         labels: `[N]`, or None.
         taps: names of the sites whose maps are compared.
         config: the reward.
-        mode: "pass" or "clip".
+        mode: "pass", "clip" or "saturate".
     """
     config = config or RewardConfig()
     nodes = {site.name: site.node for site in sites}

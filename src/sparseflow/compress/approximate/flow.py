@@ -1,7 +1,7 @@
 """Follows the segments of the codes through a network, to where they are read.
 
-A tri-segment makes of each code one of 0, v1, v2 or an escape, a code beyond tmax that stays as it is. Which of them
-an activation is, its tag, passes max-pools (the function never decreases, so the larger tag wins with the larger
+A tri-segment makes of each code one of 0, v1, v2 or, beyond tmax, an escape that stays as it is, or tmax. Which of
+them an activation is, its tag, passes max-pools (the function never decreases, so the larger tag wins with the larger
 code), reshapes and concatenations; averages and sums end it. So each layer can be told what it is really given.
 """
 
@@ -28,9 +28,9 @@ from sparseflow.compress.quantize.sites import Site
 from sparseflow.errors import ConfigError
 from sparseflow.ops.triseg import NAMES, apply_tables, tables
 
-__all__ = ["ESCAPE", "Reading", "follow"]
+__all__ = ["ESCAPE", "TOP", "Reading", "follow"]
 
-ESCAPE = 3
+ESCAPE, TOP = 3, 4
 _ENDS = (IntegerInput, IntegerOutput, IntegerMean)
 
 
@@ -43,7 +43,8 @@ class Reading:
         source: name of the value in the graph; layers that read the same value share it.
         sites: names of the sites whose codes it holds, in order; empty if none.
         codes: `[N, ...]` as the layer gets them.
-        tags: uint8 in the same shape: 0 for a zero segment, 1 for v1, 2 for v2, 3 for a code that is carried whole.
+        tags: uint8 in the same shape: 0 for a zero segment, 1 for v1, 2 for v2, 3 for a code that is carried whole,
+            4 for tmax in mode "saturate".
         module: the layer.
     """
 
@@ -66,7 +67,7 @@ def follow(
         sites: the L sites.
         codes: int64 `[L, 5]`; None leaves the network as it is, and every code is carried whole.
         images: `[N, C, H, W]`.
-        mode: "pass" or "clip".
+        mode: "pass", "clip" or "saturate".
 
     Raises:
         ConfigError: another number of codes than sites, codes out of order, or a site that the network does not have.
@@ -81,15 +82,15 @@ def follow(
             net.point(site.node)
             edits[site.node] = lambda q, t=table: apply_tables(q, t)
             rows[site.node] = (site.name, row)
-    followed = _Follower(net.graph, rows, clip=mode == "clip")
+    followed = _Follower(net.graph, rows, mode)
     followed.run(images, edits)
     return followed.readings
 
 
 class _Follower(fx.Interpreter):
-    def __init__(self, graph: fx.GraphModule, rows: Mapping[str, tuple[str, Tensor]], *, clip: bool) -> None:
+    def __init__(self, graph: fx.GraphModule, rows: Mapping[str, tuple[str, Tensor]], mode: str) -> None:
         super().__init__(graph)
-        self.rows, self.clip = rows, clip
+        self.rows, self.beyond = rows, {"pass": ESCAPE, "clip": 2, "saturate": TOP}[mode]
         self.tags: dict[fx.Node, tuple[Any, tuple[str, ...]]] = {}
         self.readings: list[Reading] = []
 
@@ -127,7 +128,7 @@ class _Follower(fx.Interpreter):
             site, (t1, _, t2, _, tmax) = self.rows[str(name)]
             q = self.env[before]
             tags = (q > t1).to(torch.uint8) + (q > t2)
-            return (tags if self.clip else tags + (q > tmax)), (site,)
+            return torch.where(q > tmax, self.beyond, tags), (site,)
         if isinstance(module, IntegerCat):
             return self.joined(n, module)
         if isinstance(module, IntegerSum):

@@ -59,7 +59,7 @@ class TriSegResult:
         model: name of the network, as "alexnet".
         selection: why this one was taken, see `select`.
         metrics: accuracies.
-        overflow: "pass" leaves codes beyond tmax, "clip" gives them v2.
+        overflow: "pass" leaves codes beyond tmax, "clip" gives them v2, "saturate" tmax.
         split: images that the metrics were taken on, as "val"; None in files of the earlier project.
 
     Raises:

@@ -11,27 +11,28 @@ from sparseflow.ops.round_segment import reference
 
 __all__ = ["round_segment"]
 
+_MODES = ("pass", "clip", "saturate")
 _KERNELS = ("auto", "dense", "triton")
 
 
 class _RoundSegment(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, real: Tensor, whole: Tensor, scale: Tensor, clip: bool, qmax: int, window: int, fast: bool
+        ctx: Any, x: Tensor, real: Tensor, whole: Tensor, scale: Tensor, mode: str, qmax: int, window: int, fast: bool
     ) -> Tensor:
-        found = _kernels(fast).forward(x, whole, scale, clip, qmax)
+        found = _kernels(fast).forward(x, whole, scale, mode, qmax)
         out: Tensor = found[0]
         ctx.save_for_backward(found[1], whole, scale)
-        ctx.settings = clip, qmax, window
+        ctx.settings = mode, qmax, window
         ctx.fast = fast
         return out
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         kept, whole, scale = ctx.saved_tensors
-        clip, qmax, window = ctx.settings
+        mode, qmax, window = ctx.settings
         kernels = _kernels(ctx.fast)
-        passed, sums = kernels.backward(grads[0], kept, whole, scale, clip, qmax, window)
+        passed, sums = kernels.backward(grads[0], kept, whole, scale, mode, qmax, window)
         real = kernels.slopes(sums, whole, window) if ctx.needs_input_grad[1] else None
         return passed, real, *[None] * 6
 
@@ -59,8 +60,8 @@ def round_segment(
 
     f is a tri-segment as in `sparseflow.ops.triseg`. With g = ∂loss/∂f:
 
-    * ∂/∂x passes straight through where the rounded code lies in 0 to `qmax`, and in mode "clip" up to tmax.
-    * ∂/∂v1 = Σ_{t1 < q ≤ t2} g and ∂/∂v2 = Σ_{t2 < q} g (up to tmax in mode "pass").
+    * ∂/∂x passes straight through where the rounded code lies in 0 to `qmax`, and up to tmax unless in mode "pass".
+    * ∂/∂v1 = Σ_{t1 < q ≤ t2} g and ∂/∂v2 = Σ_{t2 < q} g (up to tmax unless in mode "clip").
     * ∂/∂t1 = −v1·(mean of g over the codes in (t1 − window, t1 + window]), ∂/∂t2 likewise with v2 − v1; the windows
       end at 0 and tmax.
 
@@ -69,7 +70,7 @@ def round_segment(
         real: `[4]`: t1, v1, t2, v2 as they are trained; only their gradient matters.
         whole: int64 `[5]`: t1, v1, t2, v2, tmax, which are applied; in order.
         scale: float32 `[]`, positive: what one code stands for; code 0 stands for 0.
-        mode: "pass" leaves codes beyond tmax, "clip" gives them v2.
+        mode: "pass" leaves codes beyond tmax, "clip" gives them v2, "saturate" tmax.
         qmax: greatest code, at most 253.
         window: half width in codes over which the gradient of a threshold is taken, at least 1.
         kernel: "dense", "triton", or "auto" for the fastest that runs.
@@ -88,12 +89,12 @@ def round_segment(
     >>> round_segment(torch.tensor([0.2, 3.5, 4.1, 15.0, 18.0]), t, codes, torch.tensor(0.5)).tolist()
     [0.0, 0.0, 7.0, 14.0, 18.0]
     """
-    if mode not in ("pass", "clip"):
-        raise ConfigError(f"round_segment: mode is {mode!r}; expected 'pass' or 'clip'")
+    if mode not in _MODES:
+        raise ConfigError(f"round_segment: mode is {mode!r}; expected one of {', '.join(_MODES)}")
     if kernel not in _KERNELS:
         raise ConfigError(f"round_segment: kernel is {kernel!r}; expected one of {', '.join(_KERNELS)}")
     if window < 1 or not 0 < qmax < reference.BELOW:
         raise ConfigError(f"round_segment: window is {window} and qmax {qmax}; expected at least 1, and 1 to 253")
     fast = kernel == "triton" or (kernel == "auto" and on_triton(x))
-    out: Tensor = _RoundSegment.apply(x, real, whole, scale, mode == "clip", qmax, window, fast)  # type: ignore[no-untyped-call]
+    out: Tensor = _RoundSegment.apply(x, real, whole, scale, mode, qmax, window, fast)  # type: ignore[no-untyped-call]
     return out

@@ -8,14 +8,14 @@ __all__ = ["BELOW", "BEYOND", "backward", "forward", "slopes"]
 BELOW, BEYOND = 254, 255
 
 
-def forward(x: Tensor, whole: Tensor, scale: Tensor, clip: bool, qmax: int) -> tuple[Tensor, Tensor]:
+def forward(x: Tensor, whole: Tensor, scale: Tensor, mode: str, qmax: int) -> tuple[Tensor, Tensor]:
     """Return scale·f(clamp(round(x / scale), 0, qmax)), and the codes.
 
     Args:
         x: any shape.
         whole: int64 `[5]`: t1, v1, t2, v2, tmax.
         scale: float32 `[]`.
-        clip: codes beyond tmax take v2; else they stay.
+        mode: "pass" leaves codes beyond tmax, "clip" gives them v2, "saturate" tmax.
         qmax: greatest code, at most 253.
 
     Returns:
@@ -25,26 +25,26 @@ def forward(x: Tensor, whole: Tensor, scale: Tensor, clip: bool, qmax: int) -> t
     rounded = torch.round(x.to(wide) * scale.reciprocal())
     q = rounded.clamp(0, qmax)
     t1, v1, t2, v2, tmax = whole.to(wide).unbind()
-    high = v2 if clip else torch.where(q > tmax, q, v2)
-    f = torch.where(q > t2, high, torch.where(q > t1, v1, 0.0))
+    beyond = {"pass": q, "clip": v2, "saturate": tmax}[mode]
+    f = torch.where(q > t2, torch.where(q > tmax, beyond, v2), torch.where(q > t1, v1, 0.0))
     marks = torch.where(rounded < 0, BELOW, torch.where(rounded > qmax, BEYOND, q))
     return (f * scale).to(x.dtype), marks.to(torch.uint8)
 
 
 def backward(
-    g: Tensor, kept: Tensor, whole: Tensor, scale: Tensor, clip: bool, qmax: int, window: int
+    g: Tensor, kept: Tensor, whole: Tensor, scale: Tensor, mode: str, qmax: int, window: int
 ) -> tuple[Tensor, Tensor]:
     """Return the gradient of the input, and the sums that those of values and thresholds are made of.
 
     With g in units of a code, the sums run over the codes in (t1 − w, t1 + w], (t1, t2], (t2 − w, t2 + w] and beyond
-    t2 (up to tmax unless `clip`); windows end at 0 and at tmax.
+    t2 (up to tmax unless in "clip"); windows end at 0 and at tmax.
 
     Args:
         g: gradient of the values.
         kept: marks of `forward`.
         whole: int64 `[5]`.
         scale: float32 `[]`.
-        clip: codes beyond tmax take v2.
+        mode: what codes beyond tmax become.
         qmax: greatest code.
         window: w.
 
@@ -55,8 +55,8 @@ def backward(
     marks = kept.to(wide)
     q = torch.where(marks == BELOW, 0.0, marks.clamp(max=qmax))
     t1, _, t2, _, tmax = whole.to(wide).unbind()
-    through = (marks < BELOW) & ((q <= tmax) | (not clip))
-    last = torch.full_like(tmax, torch.inf) if clip else tmax
+    through = (marks < BELOW) & ((q <= tmax) | (mode == "pass"))
+    last = torch.full_like(tmax, torch.inf) if mode == "clip" else tmax
     near = [((t - window).clamp(min=0), torch.minimum(t + window, tmax)) for t in (t1, t2)]
     ranges = (near[0], (t1, t2), near[1], (t2, last))
     sums = torch.stack([torch.where((q > low) & (q <= high), g.to(wide), 0.0).sum() for low, high in ranges])

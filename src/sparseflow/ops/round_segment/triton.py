@@ -24,7 +24,7 @@ def _codes(whole):
 
 
 @triton.jit
-def _forward(x, whole, scale, inverse, out, kept, size, qmax, CLIP: tl.constexpr, BLOCK: tl.constexpr):
+def _forward(x, whole, scale, inverse, out, kept, size, qmax, MODE: tl.constexpr, BLOCK: tl.constexpr):
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = at < size
     t1, v1, t2, v2, top = _codes(whole)
@@ -33,8 +33,10 @@ def _forward(x, whole, scale, inverse, out, kept, size, qmax, CLIP: tl.constexpr
     # Whole numbers lie one apart there, so that the addition rounds, halves to even.
     r = (r + 12582912.0) - 12582912.0
     q = tl.minimum(tl.maximum(r, 0.0), qmax)
-    if CLIP:
+    if MODE == "clip":
         high = v2 + 0.0 * q
+    elif MODE == "saturate":
+        high = tl.where(q > top, top, v2)
     else:
         high = tl.where(q > top, q, v2)
     f = tl.where(q > t2, high, tl.where(q > t1, v1, 0.0))
@@ -46,7 +48,7 @@ def _forward(x, whole, scale, inverse, out, kept, size, qmax, CLIP: tl.constexpr
 @triton.jit
 def _backward(
     g, kept, whole, scale, out, sums, size, qmax, window,
-    CLIP: tl.constexpr, BLOCK: tl.constexpr, BLOCKS: tl.constexpr,
+    MODE: tl.constexpr, BLOCK: tl.constexpr, BLOCKS: tl.constexpr,
 ):  # fmt: skip
     program = tl.program_id(0).to(tl.int64)
     t1, _, t2, _, top = _codes(whole)
@@ -66,9 +68,9 @@ def _backward(
         q = tl.where(mark == 254.0, 0.0, tl.minimum(mark, qmax))
         through = mark < 254.0
         beyond = q > t2
-        if CLIP:
+        if MODE != "pass":
             through = through & (q <= top)
-        else:
+        if MODE != "clip":
             beyond = beyond & (q <= top)
         near1 += tl.where((q > low1) & (q <= high1), y, 0.0)
         first += tl.where((q > t1) & (q <= t2), y, 0.0)
@@ -104,14 +106,14 @@ def _slopes(sums, whole, out, programs, window, BLOCK: tl.constexpr):
     tl.store(out + 3, tl.sum(second))
 
 
-def forward(x: Tensor, whole: Tensor, scale: Tensor, clip: bool, qmax: int) -> tuple[Tensor, Tensor]:
+def forward(x: Tensor, whole: Tensor, scale: Tensor, mode: str, qmax: int) -> tuple[Tensor, Tensor]:
     """Return values and marks, as `reference.forward` does.
 
     Args:
         x: any shape; float32, float16 or bfloat16.
         whole: int64 `[5]`.
         scale: float32 `[]`.
-        clip: codes beyond tmax take v2.
+        mode: what codes beyond tmax become.
         qmax: greatest code, at most 253.
     """
     x = dense_layout(x)
@@ -120,13 +122,13 @@ def forward(x: Tensor, whole: Tensor, scale: Tensor, clip: bool, qmax: int) -> t
         with torch.cuda.device_of(x):
             grid = (triton.cdiv(x.numel(), BLOCK),)
             _forward[grid](
-                x, whole, scale, scale.reciprocal(), out, kept, x.numel(), float(qmax), CLIP=clip, BLOCK=BLOCK
+                x, whole, scale, scale.reciprocal(), out, kept, x.numel(), float(qmax), MODE=mode, BLOCK=BLOCK
             )
     return out, kept
 
 
 def backward(
-    g: Tensor, kept: Tensor, whole: Tensor, scale: Tensor, clip: bool, qmax: int, window: int
+    g: Tensor, kept: Tensor, whole: Tensor, scale: Tensor, mode: str, qmax: int, window: int
 ) -> tuple[Tensor, Tensor]:
     """Return the gradient of the input and four sums, as `reference.backward` does, but one row of sums a program.
 
@@ -135,7 +137,7 @@ def backward(
         kept: marks of `forward`.
         whole: int64 `[5]`.
         scale: float32 `[]`.
-        clip: codes beyond tmax take v2.
+        mode: what codes beyond tmax become.
         qmax: greatest code.
         window: half width in codes of the sums around thresholds.
     """
@@ -147,7 +149,7 @@ def backward(
         with torch.cuda.device_of(g):
             _backward[(programs,)](
                 g, kept, whole, scale, out, sums, g.numel(), float(qmax), float(window),
-                CLIP=clip, BLOCK=BLOCK, BLOCKS=BLOCKS,
+                MODE=mode, BLOCK=BLOCK, BLOCKS=BLOCKS,
             )  # fmt: skip
     return out, sums
 

@@ -13,7 +13,7 @@ __all__ = ["CODES", "MODES", "NAMES", "SegmentMap", "tables"]
 
 CODES = 256
 NAMES = ("t1", "v1", "t2", "v2", "tmax")
-MODES = ("pass", "clip")
+MODES = ("pass", "clip", "saturate")
 _ORDER = "0 <= t1 <= t2 <= tmax <= 255 and 0 <= v1 <= v2 <= tmax"
 
 
@@ -22,13 +22,13 @@ class SegmentMap:
     """A step function on codes with S segments; three of them, the first with value 0, are a tri-segment.
 
     f(0) = 0; f(q) = values[i] for thresholds[i-1] < q <= thresholds[i] (thresholds[-1] is 0 for the first);
-    beyond the last threshold f(q) = q ("pass") or the last value ("clip"). It never decreases, so it
-    commutes with max-pooling. A segment between equal thresholds is empty.
+    beyond the last threshold f(q) = q ("pass"), the last value ("clip") or that threshold ("saturate"). It never
+    decreases, so it commutes with max-pooling. A segment between equal thresholds is empty.
 
     Args:
         thresholds: last code of each segment.
         values: what the codes of each segment become.
-        overflow: "pass" or "clip".
+        overflow: "pass", "clip" or "saturate".
 
     Raises:
         ConfigError: no segment, another number of values, something else than whole numbers, an order
@@ -82,7 +82,7 @@ def tables(params: Tensor | Sequence[int], mode: str = "pass") -> Tensor:
 
     Args:
         params: `[..., 5]` whole numbers t1, v1, t2, v2, tmax, as `[5]`, `[L, 5]` or `[K, L, 5]`.
-        mode: "pass" leaves codes beyond tmax, "clip" gives them v2.
+        mode: "pass" leaves codes beyond tmax, "clip" gives them v2, "saturate" tmax.
 
     Returns:
         uint8 `[..., 256]` on the device of `params`, the value of each code.
@@ -96,7 +96,7 @@ def tables(params: Tensor | Sequence[int], mode: str = "pass") -> Tensor:
     check_mode("mode", mode)
     t1, v1, t2, v2, tmax = _checked(params).unsqueeze(-1).unbind(-2)
     q = torch.arange(CODES, device=t1.device)
-    out = torch.where(q <= tmax, v2, q if mode == "pass" else v2)
+    out = torch.where(q <= tmax, v2, {"pass": q, "clip": v2, "saturate": tmax}[mode])
     out = torch.where(q <= t2, v1, out)
     return torch.where(q <= t1, 0, out).to(torch.uint8)
 
@@ -104,7 +104,7 @@ def tables(params: Tensor | Sequence[int], mode: str = "pass") -> Tensor:
 def check_mode(what: str, mode: str) -> None:
     """Refuse a mode that is none."""
     if mode not in MODES:
-        raise ConfigError(f"{what} is {mode!r}; expected 'pass' or 'clip'")
+        raise ConfigError(f"{what} is {mode!r}; expected one of {', '.join(MODES)}")
 
 
 def _checked(params: Tensor | Sequence[int]) -> Tensor:

@@ -17,7 +17,8 @@ def segment(code: int, thresholds: Sequence[int], values: Sequence[int], overflo
         code: the code, 0 to 255.
         thresholds: last code of each segment, in order.
         values: what the codes of each segment become.
-        overflow: "pass" leaves codes beyond the last threshold, "clip" gives them the last value.
+        overflow: "pass" leaves codes beyond the last threshold, "clip" gives them the last value, "saturate" that
+            threshold itself.
 
     >>> [segment(q, (3, 9), (2, 6)) for q in (0, 1, 3, 4, 9, 10)]
     [0, 2, 2, 6, 6, 10]
@@ -27,7 +28,7 @@ def segment(code: int, thresholds: Sequence[int], values: Sequence[int], overflo
     for threshold, value in zip(thresholds, values, strict=True):
         if code <= threshold:
             return value
-    return code if overflow == "pass" else values[-1]
+    return {"pass": code, "clip": values[-1], "saturate": thresholds[-1]}[overflow]
 
 
 def tri_segment(code: int, params: Sequence[int], mode: str = "pass") -> int:
@@ -36,7 +37,7 @@ def tri_segment(code: int, params: Sequence[int], mode: str = "pass") -> int:
     Args:
         code: the code, 0 to 255.
         params: t1, v1, t2, v2, tmax.
-        mode: "pass" or "clip".
+        mode: "pass", "clip" or "saturate".
 
     >>> [tri_segment(q, (7, 14, 21, 28, 35)) for q in (0, 7, 8, 21, 22, 35, 36)]
     [0, 0, 14, 14, 28, 28, 36]
@@ -50,7 +51,7 @@ def tri_segment(code: int, params: Sequence[int], mode: str = "pass") -> int:
         return v1
     if code <= tmax:
         return v2
-    return code if mode == "pass" else v2
+    return {"pass": code, "clip": v2, "saturate": tmax}[mode]
 
 
 def lookup(codes: Tensor, tables: Tensor, shared: bool) -> Tensor:

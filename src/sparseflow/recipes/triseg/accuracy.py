@@ -221,7 +221,7 @@ def _row(
     share = 100 * float(judge.score(result.codes(teacher.names)[None]).accuracy)
     x = torch.split(inputs_of(teacher, calib), 64)
     cost = cost_of(teacher.net, teacher.sites, result.codes(teacher.names), x, mode=result.overflow)
-    kind = ("saturated" if result.overflow == "clip" else "tuned") if tuned else "frozen"
+    kind = ("tuned" if result.overflow == "pass" else "saturated") if tuned else "frozen"
     return {
         "result": Path(path).name, "kind": kind, "overflow": result.overflow, "accuracy": share,
         "drop": round(whole - share, 9), "selected": result.metrics.acc_drop,

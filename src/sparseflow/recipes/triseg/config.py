@@ -6,6 +6,7 @@ from typing import Any
 
 from sparseflow.compress.approximate import TmaxRule
 from sparseflow.errors import ConfigError
+from sparseflow.ops.triseg import MODES
 from sparseflow.recipes.triseg.checkpoint import network_name
 
 __all__ = ["FinetuneConfig", "QatConfig", "TrainConfig", "check_choice"]
@@ -223,13 +224,15 @@ class FinetuneConfig(TrainConfig):
 
     Args:
         config_path: result of a search to start from; None starts from the optimum of the Fisher-weighted histograms.
-        mode: "pass" leaves codes beyond tmax; "saturate" gives them v2, a quantiser of 2 bits.
+        mode: "pass" leaves codes beyond tmax; "clip" gives them v2; "saturate" tmax, a quantiser of 2 bits.
         tmax: how tmax is chosen in mode "pass" without a search: the default lets at most 4 % of all codes pass.
         result_file: name of the result below `tri_ppo_int_codes/` of `out`; None names network, mode and seed.
         hint: weight in the loss of how far the maps of the sites are from those of the network before the change: the
             mean over the sites of |a − b|² / |b|², over a quarter of each batch. 0 for none.
+        code_rule: how codes follow the weights: "gradient" trains values and thresholds, "counts" and "fisher" take the
+            optimum of the histograms of calibration images, plain or Fisher-weighted, anew some twenty times.
         code_lr: rate of values and thresholds at its peak, about codes a step with "adamw".
-        code_share: share of the run in which those are trained; then they stay, and the weights settle.
+        code_share: share of the run in which codes move; then they stay, and the weights settle.
         window: half width in codes over which the gradient of a threshold is taken.
         freeze_at: share of the run from which statistics of norms stay as they are.
         calib_batches: batches of calibration images for the histograms.
@@ -254,6 +257,7 @@ class FinetuneConfig(TrainConfig):
     tmax: TmaxRule = field(default_factory=TmaxRule)
     result_file: str | None = None
     hint: float = 25.0
+    code_rule: str = "gradient"
     code_lr: float = 0.01
     code_share: float = 0.6
     window: int = 2
@@ -263,7 +267,8 @@ class FinetuneConfig(TrainConfig):
     def __post_init__(self) -> None:
         """Check the fields."""
         TrainConfig.__post_init__(self)
-        check_choice(self, "mode", ("pass", "saturate"))
+        check_choice(self, "mode", MODES)
+        check_choice(self, "code_rule", ("gradient", "counts", "fisher"))
         for name in ("code_share", "freeze_at"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected 0 to 1")

@@ -3,7 +3,7 @@
 import copy
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from sparseflow.compress.approximate import CODE_MAX, Metrics, TriSegResult, optimal_codes
-from sparseflow.compress.approximate.finetune import SegmentedNet
+from sparseflow.compress.approximate import CODE_MAX, RELATIVE, Metrics, TriSegResult, optimal_codes
+from sparseflow.compress.approximate.finetune import SegmentedNet, roomy
 from sparseflow.compress.approximate.fisher import code_histograms
 from sparseflow.compress.approximate.result import FOLDER
 from sparseflow.compress.quantize import IntegerNet, freeze_bn, quantizers, to_integer
@@ -39,6 +39,8 @@ FINETUNED = "{model}_finetuned_{mode}_seed{seed}.safetensors"
 _CALIB_BATCH = 32
 _HINT_SHARE = 4
 _TINY = 1e-12
+# Histograms are counted on the host, each of them for as long as dozens of steps on a GPU take.
+_REFITS, _REFIT_BATCHES = 20, 8
 
 
 def finetune_triseg(config: FinetuneConfig, *, progress: bool = True) -> dict[str, Any]:
@@ -71,7 +73,7 @@ def finetune_triseg(config: FinetuneConfig, *, progress: bool = True) -> dict[st
     graph = found.graph.to(device=device, memory_format=layout_of(device))  # type: ignore[call-overload]
     teacher = to_integer(graph)
     points = {site.name: site.node for site in found.sites if site.node in teacher.points}
-    mode = "clip" if config.mode == "saturate" else "pass"
+    mode = config.mode
     codes = start_codes(config, found, points, splits.calib, device)
     acc_teacher = accuracy(teacher, splits.val, device)
     acc_frozen = student_accuracy(teacher, points, codes, mode, splits.val, device)
@@ -83,6 +85,7 @@ def finetune_triseg(config: FinetuneConfig, *, progress: bool = True) -> dict[st
         tells = _guide(_unrounded(_read(other, find_qat(other, config.out)).graph, device))
         guide = tells if hint is None else _after(guide, tells)
     net = SegmentedNet(graph, points, codes, mode=mode, window=config.window)
+    net.real.requires_grad_(config.code_rule == "gradient")
     start = {key: value.detach().clone() for key, value in net.state_dict().items()}
     tuned = _Tuned(net, in_half=config.precision in ("auto", "bfloat16") and device.type == "cuda")
     dropouts = [(m, m.p) for m in graph.modules() if isinstance(m, nn.Dropout)]
@@ -92,12 +95,20 @@ def finetune_triseg(config: FinetuneConfig, *, progress: bool = True) -> dict[st
     result_file = config.result_file or f"{config.name}_finetuned_{config.mode}_seed{config.seed}.json"
     result_path = Path(config.out) / FOLDER / result_file
 
+    def refit() -> None:
+        some = _batches(splits.calib, device, min(config.calib_batches, _REFIT_BATCHES))
+        seen = code_histograms(graph, points, some, seed=config.seed)
+        net.refit(seen.counts if config.code_rule == "counts" else seen.fisher)
+
     phase = (True, False)
 
     def before_epoch(done: float) -> bool:
         nonlocal phase
         before, phase = phase, (done < config.code_share, done >= config.freeze_at)
-        net.real.requires_grad_(phase[0])
+        if config.code_rule == "gradient":
+            net.real.requires_grad_(phase[0])
+        elif phase[0] and done * _REFITS > int(net.fits) * config.code_share:
+            refit()
         for m in graph.modules():
             if isinstance(m, WeightFakeQuantize):
                 m.observing = not phase[1]
@@ -125,8 +136,9 @@ def finetune_triseg(config: FinetuneConfig, *, progress: bool = True) -> dict[st
         write(line["val"])
 
     lines = fit(
-        tuned, config, train, splits.val, codes=[net.real], code_lr=config.code_lr, guide=guide, extra=hint,
-        before_epoch=before_epoch, after_step=net.settle, judge_start=True, kept=keep, progress=progress,
+        tuned, config, train, splits.val, codes=[net.real] if config.code_rule == "gradient" else [],
+        code_lr=config.code_lr, guide=guide, extra=hint, before_epoch=before_epoch,
+        after_step=net.settle, judge_start=True, kept=keep, progress=progress,
     )  # fmt: skip
     if hint is not None:
         hint.remove()
@@ -190,7 +202,7 @@ def start_codes(
 ) -> Tensor:
     """Return the codes to start from: those of a search, or the optimum of the Fisher-weighted histograms.
 
-    In mode "pass" tmax is that of `config.tmax`. In mode "saturate" it only bounds v2, and is chosen too.
+    In mode "pass" tmax is that of `config.tmax`; else it is chosen too, and in mode "clip" only bounds v2.
 
     Args:
         config: names the result of the search, if there is one.
@@ -207,15 +219,12 @@ def start_codes(
     """
     if config.config_path is not None:
         return TriSegResult.read(config.config_path, names=tuple(points), model=config.name).codes(tuple(points))
-    batches = (x.to(device) for x, _ in islice(calib.batches(_CALIB_BATCH), config.calib_batches))
+    batches = _batches(calib, device, config.calib_batches)
     histograms = code_histograms(found.graph, points, batches, seed=config.seed)
     if config.mode == "pass":
         return optimal_codes(histograms.fisher, tmax=config.tmax(histograms.counts)).codes
-    codes = optimal_codes(histograms.fisher, mode="clip").codes
-    # The least tmax is v2 itself; half a step above it leaves v2 room to rise, and codes there their gradient.
-    v1, v2 = codes[:, 1], codes[:, 3]
-    codes[:, 4] = (v2 + (v2 - v1 + 1) // 2).clamp(max=CODE_MAX)
-    return codes
+    codes = optimal_codes(histograms.fisher, mode=config.mode, tmax_range=(RELATIVE.least_tmax, CODE_MAX)).codes
+    return roomy(codes) if config.mode == "clip" else codes
 
 
 def student_accuracy(
@@ -227,12 +236,16 @@ def student_accuracy(
         net: without tables.
         points: the point of each site by its name, in the order of `codes`.
         codes: int64 `[L, 5]`.
-        mode: "pass" or "clip".
+        mode: "pass", "clip" or "saturate".
         images: the set.
         device: where the network is.
     """
     rows = dict(zip(points.values(), tables(codes, mode).to(device).unsqueeze(1), strict=True))
     return accuracy(_Student(net, rows), images, device)
+
+
+def _batches(calib: ImageSet, device: torch.device, count: int) -> Iterator[Tensor]:
+    return (x.to(device) for x, _ in islice(calib.batches(_CALIB_BATCH), count))
 
 
 def _read(model: str, path: Path) -> QatNet:

@@ -47,7 +47,7 @@ class Problem:
         start: the exact optimum of the Fisher-weighted histograms, int64 `[L, 5]`.
         taps: sites whose maps are compared.
         reward: the reward.
-        overflow: "pass" or "clip".
+        overflow: "pass", "clip" or "saturate".
     """
 
     teacher: Teacher

@@ -213,7 +213,7 @@ def _beside(path: str, look: AnalyzeConfig, judged: ImageSet, calib: ImageSet) -
     made = dict(zip(teacher.points, tables(codes, mode), strict=True))
     few = _images(teacher, calib.take(min(_FINALIST_IMAGES, len(calib))))
     return pages.Finding(
-        name=f"fine-tuned, {'2-bit' if mode == 'clip' else 'with escapes'}",
+        name=f"fine-tuned, {'with escapes' if mode == 'pass' else '2-bit'}",
         bits=stored_bits(teacher.net, teacher.sites, codes, few, mode=mode),
         accuracy=accuracy(teacher, judged, made, batch_size=look.batch_size),
         kind="tuned",
@@ -307,13 +307,14 @@ def _site(name: str, counts: list[int], codes: list[int], cost: TriSegCost, drop
     stored = [s for s in cost.stored if name in s.sites]
     readers = [r for r in cost.readers if name in r.sites]
     count = sum(s.count for s in stored)
+    elements = [(*s.elements[:3], sum(s.elements[3:])) for s in stored]
     pairs = sum(r.pairs for r in readers)
     t1, v1, t2, v2, tmax = codes
     return pages.SiteView(
         name=name,
         counts=tuple(counts),
         codes=(t1, v1, t2, v2, tmax),
-        shares=tuple(sum(s.elements[i] for s in stored) / count for i in range(4)) if count else None,
+        shares=tuple(sum(kinds) / count for kinds in zip(*elements, strict=True)) if count else None,
         bits=sum(s.count * s.bits for s in stored) / count if count else None,
         avoided=1 - sum(r.multiplies for r in readers) / pairs if pairs else None,
         drop=drop,

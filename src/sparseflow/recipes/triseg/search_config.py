@@ -31,7 +31,7 @@ class SearchConfig:
         tmax: how tmax is chosen.
         tmax_reach: how far the search may move it; 0 leaves it there.
         masks: ranges of the codes, "relative" or "seed"; None for what the method searches in.
-        overflow: "pass" leaves codes beyond tmax, "clip" gives them v2.
+        overflow: "pass" leaves codes beyond tmax, "clip" gives them v2, "saturate" tmax.
         lr: learning rate of PPO; None for its default.
         update_timestep: layers after which the original PPO learns.
         top: finalists whose accuracy is measured.
