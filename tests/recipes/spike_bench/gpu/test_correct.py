@@ -54,6 +54,7 @@ def test_the_stage_checks_random_layers_trained_layers_and_the_whole(case):
     assert any("top-1" in c.name and c.value == 1.0 for c in result.checks)
     assert sum("did not come to it" in c.name for c in result.checks) == 2
     assert result.details["csnn, dense, fp16"]["layers"].keys() == {"features.conv2", "classifier.fc1"}
+    assert result.details["csnn, whole, fp16"]["parity"] == REPORT.parity
 
 
 def test_a_wrong_network_fails(case, monkeypatch):

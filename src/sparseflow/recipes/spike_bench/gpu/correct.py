@@ -240,6 +240,7 @@ def _whole(
             # A dense form in half precision may have been faster: then it is that one which is compared.
             form = {
                 "kernels": {layer.name: layer.kernel for layer in report.layers},
+                "parity": report.parity,
                 "forms_refused": [f"{r.what}: {r.reason}"[:200] for r in report.refusals if not r.layer],
             }
         with torch.no_grad():
