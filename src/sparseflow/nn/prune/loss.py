@@ -28,11 +28,12 @@ def ast_loss(
     >>> ast_loss({"token": 0.25}, {"token": 0.5}, {"token": 1.0}, "tracking")
     tensor(0.0625)
     """
-    total = torch.zeros(())
+    given = [s for s in sparsity.values() if isinstance(s, Tensor)]
+    # On the device of what is given, so that a step of training can be recorded as a graph.
+    total = given[0].new_zeros(()) if given else torch.zeros(())
     for kind, target in targets.items():
-        value = torch.as_tensor(sparsity[kind], dtype=torch.float32)
-        term = value if form == "spec" else (1 - value - target).square()
-        total = total.to(value.device) + weights[kind] * term
+        value = sparsity[kind]
+        total = total + weights[kind] * (value if form == "spec" else (1 - value - target) ** 2)
     return total
 
 

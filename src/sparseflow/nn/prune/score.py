@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sparseflow.errors import ConfigError
@@ -57,7 +58,15 @@ class TokenScore(nn.Module):
         with torch.autocast(features.device.type, enabled=False):
             score = self._score(features)
             if self.head is not None:
-                score = score + self.head(self.norm(features.float())).squeeze(-1)
+                # In the type of the score, whatever the parameters' is.
+                normed = F.layer_norm(
+                    features.to(score.dtype),
+                    features.shape[-1:],
+                    self.norm.weight.to(score.dtype),
+                    self.norm.bias.to(score.dtype),
+                )
+                weight, bias = self.head.weight.to(score.dtype), self.head.bias.to(score.dtype)
+                score = score + F.linear(normed, weight, bias).squeeze(-1)
         return score
 
     def _score(self, features: Tensor) -> Tensor:

@@ -252,7 +252,7 @@ def _share(tokens: Tokens, total: int) -> Tensor:
     """Return the share of all tokens that counts, without dimensions; merged tokens count once."""
     if tokens.log_weight is not None and tokens.position is None:
         return tokens.log_weight.float().exp().mean()
-    return torch.tensor(tokens.x.shape[1] / total, device=tokens.x.device)
+    return tokens.x.new_full((), tokens.x.shape[1] / total, dtype=torch.float32)
 
 
 def _initialise(module: nn.Module) -> None:
