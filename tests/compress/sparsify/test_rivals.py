@@ -1,5 +1,8 @@
 """A dense rival gives what its model gives, in another type, and follows its weights."""
 
+import copy
+import pickle
+
 import pytest
 import torch
 from torch import nn
@@ -73,3 +76,43 @@ def test_weights_of_videos_have_no_such_layout() -> None:
     assert channels_last(model) is model
     assert model[0].weight.is_contiguous(memory_format=torch.channels_last)
     assert model[1].weight.is_contiguous()
+
+
+@torch.no_grad()
+def test_standardised_weights_are_computed_once_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = pytest.importorskip("spikingjelly.activation_based.layer")
+    torch.manual_seed(0)
+    model = nn.Sequential(layer.WSConv2d(3, 4, 3), nn.Flatten(), layer.WSLinear(4 * 36, 5)).eval()
+    x = (torch.rand(2, 3, 8, 8) < 0.3).float()
+    form = DenseForm(model, torch.bfloat16)
+
+    def plain() -> torch.Tensor:
+        weights = [model[i].get_weight().bfloat16() for i in (0, 2)]
+        y = torch.nn.functional.conv2d(x.bfloat16(), weights[0], model[0].bias.bfloat16()).flatten(1)
+        return torch.nn.functional.linear(y, weights[1], model[2].bias.bfloat16()).float()
+
+    torch.testing.assert_close(form(x), plain())
+    model[0].weight.mul_(torch.rand_like(model[0].weight))
+    torch.testing.assert_close(form(x), plain())
+    again = pickle.loads(pickle.dumps(copy.deepcopy(form)))
+    torch.testing.assert_close(again(x), plain())
+
+    def refuse(_: nn.Module) -> None:
+        pytest.fail("standardised again")
+
+    monkeypatch.setattr(layer.WSConv2d, "get_weight", refuse)
+    form(x)
+
+
+@torch.no_grad()
+def test_a_layer_with_other_standardised_weights_is_left_alone() -> None:
+    layer = pytest.importorskip("spikingjelly.activation_based.layer")
+
+    class Doubled(layer.WSLinear):  # type: ignore[misc, name-defined]
+        def get_weight(self) -> torch.Tensor:
+            out: torch.Tensor = 2 * super().get_weight()
+            return out
+
+    model = nn.Sequential(Doubled(4, 3)).eval()
+    x = torch.randn(2, 4)
+    torch.testing.assert_close(DenseForm(model, torch.float32)(x), model(x))
