@@ -42,6 +42,18 @@ BENCHMARKS = (
         needs="cmaes and optuna",
     ),
     Benchmark(
+        name="forecast-pack",
+        gate=(
+            "tests/ops/fixed_point",
+            "tests/export/fpga",
+            "tests/faults/test_integers.py",
+            "tests/examples/test_read_pack.py",
+        ),
+        command=("sparseflow", "forecast", "prove", "--reader", "examples/read_pack.py"),
+        result="forecast_pack_cpu.json",
+        needs="Verilator and yosys; other series than ETTh1 with --checkpoint and --data",
+    ),
+    Benchmark(
         name="bad-input",
         gate=("tests/faults", "tests/cli"),
         command=(sys.executable, "-m", "benchmarks.bad_input"),

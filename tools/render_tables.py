@@ -6,7 +6,8 @@ from the checks in `benchmarks/results/NAME.json`, which a benchmark wrote;
 `NAME.forms` is the table of its layers by form, `NAME.traffic` that of what their
 floats cost to move, `NAME.horizons` that of forecasts, and `NAME.blocks`, `.seed`, `.network`, `.memory` and
 `.coverage` are stages of a GPU record; `.searchers` and `.networks` are tables of
-tri-segment search. A name that ends in `?` may have no result yet. So no figure in the prose
+tri-segment search, `.integers`, `.rows`, `.edges` and `.cells` those of a forecaster's pack. A name that ends in `?`
+may have no result yet. So no figure in the prose
 is typed by hand. `--check` changes nothing and returns 1 if a table is out of date.
 """
 
@@ -21,6 +22,7 @@ from typing import Any
 
 from tools.render_forecast import horizons
 from tools.render_gpu import NOTHING, STAGES, stage_table
+from tools.render_pack import PACK
 from tools.render_triseg import TRISEG
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -149,7 +151,7 @@ def render(text: str, results: Path) -> str:
         elif part in STAGES:
             made = stage_table(json.loads(path.read_text()), part)
         else:
-            makers = {"brief": brief, "forms": forms, "traffic": traffic, "horizons": horizons, **TRISEG}
+            makers = {"brief": brief, "forms": forms, "traffic": traffic, "horizons": horizons, **TRISEG, **PACK}
             made = makers.get(part, table)(json.loads(path.read_text()))
         return f"<!-- table: {match['name']} -->\n\n{made}\n\n<!-- /table -->"
 

@@ -414,6 +414,7 @@ def _errors(row: dict[str, Any]) -> str:
 
 
 app.command()(forecast_integers.quantize)
+app.command()(forecast_integers.prove)
 app.command()(forecast_fpga.export)
 app.command()(forecast_fpga.verify)
 

@@ -78,7 +78,7 @@ def test_a_training_that_does_harm_is_dropped(trained, tmp_path):
     harmed = quantize(
         config(trained, tmp_path / "harmed", split="val", epochs=1, lr=10.0, train_limit=20), progress=False
     )
-    assert harmed["epochs"][0]["kept"]
+    assert [line["kept"] for line in harmed["epochs"]] == [True, False]
     assert harmed["integers"] == plain["integers"]
     assert harmed["qspec"] == plain["qspec"]
 
@@ -86,11 +86,24 @@ def test_a_training_that_does_harm_is_dropped(trained, tmp_path):
 def test_the_engine_is_compared_with_the_reference(trained, tmp_path, monkeypatch):
     found = quantize(config(trained, tmp_path, compare=True, limit=9), progress=False)
     if recipe.isas():
-        assert [c["value"] for c in found["checks"][1:]] == [0.0] * len(recipe.isas())
+        assert [c["value"] for c in found["checks"][1:-1]] == [0.0] * len(recipe.isas())
+    assert found["checks"][-1]["value"] <= 1
+    assert "FakeQuant" in found["checks"][-1]["name"]
+    few = quantize(config(trained, tmp_path, compare=True, compare_limit=2), progress=False)
+    assert any("of 2 forecasts" in c["name"] for c in few["checks"])
     monkeypatch.setattr(recipe, "isas", list)
     without = quantize(config(trained, tmp_path, compare=True, limit=9), progress=False)
     assert not without["checks"][1]["ok"]
     assert without["integers"] == found["integers"]
+
+
+def test_training_does_not_go_on_from_other_scales(trained, tmp_path):
+    first = quantize(config(trained, tmp_path, weights=3, epochs=1, limit=4), progress=False)
+    other = quantize(config(trained, tmp_path, weights=3, epochs=1, limit=4, windows=20), progress=False)
+    again = quantize(config(trained, tmp_path, weights=3, epochs=1, limit=4), progress=False)
+    assert first["qspec"] != other["qspec"]
+    assert again["qspec"] == first["qspec"]
+    assert again["epochs"][1]["seconds"] == first["epochs"][1]["seconds"]
 
 
 def test_some_windows_are_spread(trained, tmp_path):
@@ -112,7 +125,8 @@ def test_the_seed_variant_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"weights": 9}, {"windows": 0}, {"epochs": -1}, {"lr": 0.0}, {"limit": 0}, {"rule": "luck"}]
+    "wrong",
+    [{"weights": 9}, {"windows": 0}, {"epochs": -1}, {"lr": 0.0}, {"limit": 0}, {"compare_limit": 0}, {"rule": "luck"}],
 )
 def test_wrong_settings_are_refused(wrong):
     with pytest.raises(ConfigError):

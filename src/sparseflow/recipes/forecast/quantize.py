@@ -20,6 +20,7 @@ from sparseflow.nn.models.cmamba.lowering import Arrays
 from sparseflow.recipes.checks import Check, checks_body
 from sparseflow.recipes.forecast.checkpoint import Forecaster, load_forecaster, save_forecaster
 from sparseflow.recipes.forecast.dataset import Pool, Task, open_task
+from sparseflow.recipes.forecast.distance import fake_distance
 from sparseflow.recipes.forecast.fit import fit, val_loss
 from sparseflow.recipes.forecast.score import Scores, score
 
@@ -28,6 +29,7 @@ __all__ = ["IntegerForecaster", "QuantizeConfig", "load_integers", "quantize", "
 # Asked of the integers over float32, by the bits of the weights: INT8 and W4A8.
 _ALLOWED = {8: 1.005, 4: 1.02}
 _VAL = 512
+_NEAR = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +48,9 @@ class QuantizeConfig:
         train_limit: use only so many windows for it, evenly spread.
         split: part to score on: "test" or "val".
         limit: score on so many windows, evenly spread; None for all.
-        compare: hold every forecast of the compiled engine to the reference's, on each instruction set.
+        compare: hold every forecast of the compiled engine to the reference's, on each instruction set, and every
+            tensor of the network that trains on codes to the reference's.
+        compare_limit: on so many windows, evenly spread; None for all that are scored.
         out: folder of `forecaster.safetensors` and `qspec.json`.
 
     Raises:
@@ -60,11 +64,12 @@ class QuantizeConfig:
     rule: str = "largest"
     windows: int = 256
     epochs: int = 0
-    lr: float = 5e-5
+    lr: float = 1e-5
     train_limit: int | None = None
     split: str = "test"
     limit: int | None = None
     compare: bool = False
+    compare_limit: int | None = None
     out: str = "outputs/forecast_integers"
 
     def __post_init__(self) -> None:
@@ -73,8 +78,10 @@ class QuantizeConfig:
         for name, least in (("windows", 1), ("epochs", 0)):
             if getattr(self, name) < least:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected at least {least}")
-        if self.limit is not None and self.limit < 1:
-            raise ConfigError(f"limit is {self.limit}; expected at least 1, or nothing")
+        for name in ("limit", "compare_limit", "train_limit"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"{name} is {value}; expected at least 1, or nothing")
         if not self.lr > 0:
             raise ConfigError(f"lr is {self.lr}; expected more than 0")
 
@@ -147,7 +154,7 @@ def quantize(config: QuantizeConfig, *, progress: bool = True) -> dict[str, Any]
     allowed = _ALLOWED.get(config.weights, 1.02)
     checks = [Check(show="2", name=name, value=scores.mse / float_scores.mse, unit="x", rule="<=", bound=allowed)]
     if config.compare:
-        checks += _compared(integers, pool, config.limit)
+        checks += _compared(integers, pool, config.compare_limit or config.limit)
     return {
         "task": found.config.name,
         "split": config.split,
@@ -197,7 +204,7 @@ def score_integers(integers: IntegerForecaster, pool: Pool, *, limit: int | None
 
 
 def _compared(integers: IntegerForecaster, pool: Pool, limit: int | None) -> list[Check]:
-    """Count the numbers in which the engine's forecasts differ from the reference's; NaN where there is no engine."""
+    """Hold engine and FakeQuant to the reference; NaN where there is no engine."""
     x, _ = _spread(pool, limit or len(pool))
     want = integers.reference.codes(x)
     checks = []
@@ -206,7 +213,10 @@ def _compared(integers: IntegerForecaster, pool: Pool, limit: int | None) -> lis
         wrong = float("nan") if engine is None else float((engine.codes(x) != want).sum())
         name = f"numbers of {len(x)} forecasts on {isa} unlike the reference"
         checks.append(Check(show="1", name=name, value=wrong, unit="numbers", rule="==", bound=0))
-    return checks
+    near, _ = _spread(pool, min(len(x), _NEAR))
+    gaps = fake_distance(integers.forecaster.model, integers.spec, integers.arrays, near)
+    name = f"codes between FakeQuant and the reference, at most, in {len(gaps)} tensors"
+    return [*checks, Check(show="2", name=name, value=max(gaps.values()), unit="LSB", rule="<=", bound=1)]
 
 
 def _float_scores(model: CMamba, pool: Pool, targets: tuple[int, ...], limit: int | None) -> Scores:
@@ -262,15 +272,16 @@ def _learn(
     val = _Some(task.part("val"), _VAL)
     settings = replace(
         found.config, lr=config.lr, epochs=config.epochs, patience=config.epochs, steady=1, decay=0.5,
-        train_limit=None, device="cpu", precision="float32", eval_batch=64,
-        out=str(Path(config.out) / f"w{config.weights}a{config.activations}"),
+        train_limit=None, device="cpu", precision="float32", eval_batch=64, ema=0.0,
+        # A run goes on from what lies in its folder, which must not be of other weights, scales or windows.
+        out=str(Path(config.out) / f"w{config.weights}a{config.activations}_{spec.digest}_{len(train)}"),
     )  # fmt: skip
     before = val_loss(student, val, found.targets, settings.eval_batch)
     parts: dict[str, Pool] = {"train": train, "val": val}
     lines = fit(student, settings, replace(task, parts=parts), progress=progress)
     lines.insert(0, {"epoch": -1, "val": before, "kept": before <= min(line["val"] for line in lines)})
     if lines[0]["kept"]:
-        return model, spec, lines
+        return model, spec, [lines[0], *({**line, "kept": False} for line in lines[1:])]
     learned = build_model(model.args).eval()
     learned.load_state_dict({k: v for k, v in student.state_dict().items() if not k.startswith("scales.")})
     return learned, learned_spec(student), lines
