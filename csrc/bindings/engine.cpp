@@ -6,6 +6,7 @@
 
 #include "bindings/bind.hpp"
 #include "engine/network.hpp"
+#include "nouns/integer_isa.hpp"
 
 using namespace sparseflow;
 
@@ -24,7 +25,7 @@ Skip skip_of(const char* name) {
 void bind_engine(nb::module_& m) {
   m.def("engine_isas", [] {
     std::vector<std::string> names;
-    for (const char* name : engine_isas()) names.emplace_back(name);
+    for (const char* name : integer_isas()) names.emplace_back(name);
     return names;
   });
   nb::class_<Network>(m, "Network")

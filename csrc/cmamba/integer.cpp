@@ -1,38 +1,59 @@
 #include "cmamba/integer.hpp"
 
+#include <cstdlib>
 #include <cstring>
 #include <stdexcept>
 
-#include "engine/kernels.hpp"
+#include "nouns/integer_isa.hpp"
 
 namespace sparseflow {
 
 namespace {
 
-constexpr int64_t kPanel = 64;
+constexpr int64_t kPanel = 64, kInt32 = 2147483647;
+constexpr int32_t kByte = 127, kShort = 32767, kForecast = (1 << 26) - 1;
+
+template <class T>
+constexpr const char* kName = nullptr;
+template <>
+constexpr const char* kName<int8_t> = "int8";
+template <>
+constexpr const char* kName<uint8_t> = "uint8";
+template <>
+constexpr const char* kName<int16_t> = "int16";
+template <>
+constexpr const char* kName<uint16_t> = "uint16";
+template <>
+constexpr const char* kName<int32_t> = "int32";
+template <>
+constexpr const char* kName<int64_t> = "int64";
 
 class Reader {
  public:
-  explicit Reader(const std::map<std::string, std::string>& arrays) : arrays_(arrays) {}
+  explicit Reader(const IntegerArrays& arrays) : arrays_(arrays) {}
 
   template <class T>
   std::vector<T> take(const std::string& name, int64_t count) const {
     const auto found = arrays_.find(name);
     if (found == arrays_.end()) throw std::invalid_argument("the integers of the network lack " + name);
-    if (found->second.size() != static_cast<size_t>(count) * sizeof(T))
-      throw std::invalid_argument(name + " has " + std::to_string(found->second.size()) + " bytes; expected " +
+    const auto& [type, bytes] = found->second;
+    if (type != kName<T>) throw std::invalid_argument(name + " is of type " + type + "; expected " + kName<T>);
+    if (bytes.size() != static_cast<size_t>(count) * sizeof(T))
+      throw std::invalid_argument(name + " has " + std::to_string(bytes.size()) + " bytes; expected " +
                                   std::to_string(static_cast<size_t>(count) * sizeof(T)));
     std::vector<T> values(static_cast<size_t>(count));
-    if (count) std::memcpy(values.data(), found->second.data(), found->second.size());
+    if (count) std::memcpy(values.data(), bytes.data(), bytes.size());
     return values;
   }
   template <class T>
   T one(const std::string& name) const {
     return take<T>(name, 1)[0];
   }
-  int32_t limit(const std::string& path) const {
+  // The largest code of a result, which is `most` or less: codes of 8 bits are places in tables.
+  int32_t limit(const std::string& path, int32_t most) const {
     const int32_t found = one<int32_t>(path + ".limit");
-    if (found < 1) throw std::invalid_argument(path + ".limit is not positive");
+    if (found < 1 || found > most)
+      throw std::invalid_argument(path + ".limit is " + std::to_string(found) + "; expected 1 to " + std::to_string(most));
     return found;
   }
   // Shifts of 1 to 62, widened.
@@ -50,35 +71,25 @@ class Reader {
   }
 
  private:
-  const std::map<std::string, std::string>& arrays_;
+  const IntegerArrays& arrays_;
 };
 
-IntegerLinear pack(const std::vector<int8_t>& weight, std::vector<int32_t> bias, std::vector<int64_t> multiplier,
-                   std::vector<int64_t> shift, int32_t limit, int64_t inputs, int64_t outputs) {
-  IntegerLinear l;
-  const int64_t panels = (outputs + kPanel - 1) / kPanel, quads = (inputs + 3) / 4;
-  l.inputs = inputs, l.outputs = outputs, l.limit = limit;
-  l.weight.assign(static_cast<size_t>(panels * quads * 4 * kPanel), 0);
+// A layer whose sums fit 32 bits whatever the codes.
+IntegerLinear pack(const std::string& path, const std::vector<int8_t>& weight, std::vector<int32_t> bias,
+                   std::vector<int64_t> multiplier, std::vector<int64_t> shift, int32_t limit, int64_t inputs,
+                   int64_t outputs) {
   for (int64_t o = 0; o < outputs; ++o) {
-    int64_t sum = 0;
-    for (int64_t i = 0; i < inputs; ++i) {
-      const int8_t w = weight[static_cast<size_t>(o * inputs + i)];
-      l.weight[static_cast<size_t>(((o / kPanel * quads + i / 4) * kPanel + o % kPanel) * 4 + i % 4)] = w;
-      sum += w;
-    }
-    int32_t& b = bias[static_cast<size_t>(o)];
-    b = static_cast<int32_t>(static_cast<uint32_t>(b) - static_cast<uint32_t>(128 * sum));
+    int64_t reach = std::abs(int64_t{bias[static_cast<size_t>(o)]});
+    for (int64_t i = 0; i < inputs; ++i) reach += kByte * std::abs(weight[static_cast<size_t>(o * inputs + i)]);
+    if (reach > kInt32) throw std::invalid_argument("sums of " + path + " may reach beyond 32 bits");
   }
-  const size_t padded = static_cast<size_t>(panels * kPanel);
-  bias.resize(padded, 0), multiplier.resize(padded, 0), shift.resize(padded, 1);
-  l.bias = std::move(bias), l.multiplier = std::move(multiplier), l.shift = std::move(shift);
-  return l;
+  return {weight, std::move(bias), std::move(multiplier), std::move(shift), limit, inputs, outputs};
 }
 
-IntegerLinear linear(const Reader& from, const std::string& path, int64_t inputs, int64_t outputs) {
-  return pack(from.take<int8_t>(path + ".weight", inputs * outputs), from.take<int32_t>(path + ".bias", outputs),
+IntegerLinear linear(const Reader& from, const std::string& path, int64_t inputs, int64_t outputs, int32_t most) {
+  return pack(path, from.take<int8_t>(path + ".weight", inputs * outputs), from.take<int32_t>(path + ".bias", outputs),
               from.multipliers(path + ".multiplier", outputs), from.shifts(path + ".shift", outputs),
-              from.limit(path), inputs, outputs);
+              from.limit(path, most), inputs, outputs);
 }
 
 template <class T>
@@ -97,74 +108,102 @@ void read_gdd(const Reader& from, const std::string& path, const CMambaSizes& s,
     const std::vector<int64_t> by = from.multipliers(fc + ".0.multiplier", 2 * s.hidden);
     const std::vector<int64_t> at = from.shifts(fc + ".0.shift", 2 * s.hidden);
     for (int q = 0; q < 2; ++q)
-      l.up[i][q] = pack(up, std::vector<int32_t>(static_cast<size_t>(s.hidden)), half(by, q), half(at, q),
-                        from.limit(fc + ".0"), s.series, s.hidden);
+      l.up[i][q] = pack(fc + ".0", up, std::vector<int32_t>(static_cast<size_t>(s.hidden)), half(by, q), half(at, q),
+                        from.limit(fc + ".0", kByte), s.series, s.hidden);
     // What follows mean and maximum meets in one sum, so one layer reads both side by side.
     const std::vector<int8_t> down = from.take<int8_t>(fc + ".2.weight", s.series * s.hidden);
     std::vector<int8_t> twice;
     for (int64_t v = 0; v < s.series; ++v)
       for (int q = 0; q < 2; ++q) twice.insert(twice.end(), down.begin() + v * s.hidden, down.begin() + (v + 1) * s.hidden);
-    l.down[i] = pack(twice, from.take<int32_t>(add + ".bias", s.series), from.multipliers(add + ".multiplier", s.series),
-                     from.shifts(add + ".shift", s.series), from.limit(add), 2 * s.hidden, s.series);
+    l.down[i] = pack(fc + ".2", twice, from.take<int32_t>(add + ".bias", s.series),
+                     from.multipliers(add + ".multiplier", s.series), from.shifts(add + ".shift", s.series),
+                     from.limit(add, kByte), 2 * s.hidden, s.series);
     l.gelu[i] = from.take<int8_t>(fc + ".1.table", 256);
     l.gate[i] = from.take<int16_t>(path + (i ? "gate.shift" : "gate.scale"), 256);
   }
-  l.pool_limit = from.limit(path + "pool");
+  l.pool_limit = from.limit(path + "pool", kByte);
 }
 
 IntegerLayer read_layer(const Reader& from, const std::string& block, const CMambaSizes& s) {
   IntegerLayer l;
   const std::string mixer = block + "mixer.", scan = mixer + "scan";
   l.eps = from.one<int64_t>(block + "norm.eps");
+  if (l.eps < 1 || l.eps > int64_t{1} << 46) throw std::invalid_argument(block + "norm.eps is not from 1 to 2^46");
   l.norm_multiplier = from.multipliers(block + "norm.multiplier", s.width);
   l.norm_shift = from.shifts(block + "norm.shift", s.width);
-  l.norm_limit = from.limit(block + "norm");
-  l.in = linear(from, mixer + "in_proj", s.width, 2 * s.inner);
-  l.x = linear(from, mixer + "x_proj", s.inner, s.rank + 2 * s.states + s.inner);
-  l.dt = linear(from, mixer + "dt_proj", s.rank, s.inner);
-  l.out = linear(from, mixer + "out_proj", s.inner, s.width);
+  l.norm_limit = from.limit(block + "norm", kByte);
+  l.in = linear(from, mixer + "in_proj", s.width, 2 * s.inner, kByte);
+  l.x = linear(from, mixer + "x_proj", s.inner, s.rank + 2 * s.states + s.inner, kByte);
+  l.dt = linear(from, mixer + "dt_proj", s.rank, s.inner, kByte);
+  l.out = linear(from, mixer + "out_proj", s.inner, s.width, kShort);
   l.act = from.take<int8_t>(mixer + "act.table", 256);
   l.silu = from.take<int8_t>(scan + ".silu", 256);
   l.delta = from.take<uint16_t>(scan + ".delta", 256);
-  const std::vector<int16_t> decay = from.take<int16_t>(scan + ".decay", s.states * 256);
-  l.decay.resize(decay.size());
-  for (int64_t n = 0; n < s.states; ++n)
-    for (int64_t c = 0; c < 256; ++c) l.decay[static_cast<size_t>(c * s.states + n)] = decay[static_cast<size_t>(n * 256 + c)];
+  l.set_decay(from.take<int16_t>(scan + ".decay", s.states * 256), s.states);
   l.t = from.one<uint8_t>(scan + ".t"), l.j = from.one<uint8_t>(scan + ".j");
   if (l.t > 8 || l.j > 8) throw std::invalid_argument(scan + " has shifts beyond 8");
   l.state = from.one<int32_t>(scan + ".state"), l.skip = from.one<int32_t>(scan + ".skip");
   l.y_shift = static_cast<int>(from.shifts(scan + ".y.shift", 1)[0]);
   l.scan_multiplier = from.one<int32_t>(scan + ".multiplier");
   l.scan_shift = static_cast<int>(from.shifts(scan + ".shift", 1)[0]);
-  l.scan_limit = from.limit(scan);
+  l.scan_limit = from.limit(scan, kByte);
   read_gdd(from, block + "GDDMLP.", s, l);
   return l;
 }
 
 }  // namespace
 
-IntegerWeights::IntegerWeights(const CMambaSizes& given, const std::map<std::string, std::string>& arrays)
+IntegerLinear::IntegerLinear(const std::vector<int8_t>& from, std::vector<int32_t> biases,
+                             std::vector<int64_t> multipliers, std::vector<int64_t> shifts, int32_t most, int64_t in,
+                             int64_t out)
+    : inputs(in), outputs(out), limit(most) {
+  const int64_t panels = (outputs + kPanel - 1) / kPanel, quads = (inputs + 3) / 4;
+  weight.assign(static_cast<size_t>(panels * quads * 4 * kPanel), 0);
+  for (int64_t o = 0; o < outputs; ++o) {
+    int64_t sum = 0;
+    for (int64_t i = 0; i < inputs; ++i) {
+      const int8_t w = from[static_cast<size_t>(o * inputs + i)];
+      weight[static_cast<size_t>(((o / kPanel * quads + i / 4) * kPanel + o % kPanel) * 4 + i % 4)] = w;
+      sum += w;
+    }
+    int32_t& b = biases[static_cast<size_t>(o)];
+    b = static_cast<int32_t>(static_cast<uint32_t>(b) - static_cast<uint32_t>(128 * sum));
+  }
+  const size_t padded = static_cast<size_t>(panels * kPanel);
+  biases.resize(padded, 0), multipliers.resize(padded, 0), shifts.resize(padded, 1);
+  bias = std::move(biases), multiplier = std::move(multipliers), shift = std::move(shifts);
+}
+
+void IntegerLayer::set_decay(const std::vector<int16_t>& of_states, int64_t states) {
+  decay.resize(of_states.size());
+  for (int64_t n = 0; n < states; ++n)
+    for (int64_t c = 0; c < 256; ++c)
+      decay[static_cast<size_t>(c * states + n)] = of_states[static_cast<size_t>(n * 256 + c)];
+}
+
+IntegerWeights::IntegerWeights(const CMambaSizes& given, const IntegerArrays& arrays)
     : sizes(given) {
   const CMambaSizes& s = sizes;
   if (!s.official || s.length > 4096) throw std::invalid_argument("only the published network of at most 4096 readings");
+  if (s.width > 32768 || s.states > 512) throw std::invalid_argument("only widths to 32768 and 512 states of a channel");
   const Reader from(arrays);
   standardize = from.one<int32_t>("standardize.multiplier");
-  standardize_limit = from.limit("standardize");
-  embedding = linear(from, "patch_embedding.value_embedding", s.patch, s.width);
+  standardize_limit = from.limit("standardize", kByte);
+  embedding = linear(from, "patch_embedding.value_embedding", s.patch, s.width, kShort);
   positions = from.take<int16_t>("patch_embedding.position_embedding.pe", s.patches * s.width);
   rsqrt = from.take<uint16_t>("rsqrt.table", 193);
   for (int64_t i = 0; i < s.layers; ++i)
     layers.push_back(read_layer(from, "encoder.layers." + std::to_string(i) + ".", s));
   act_multiplier = from.one<int32_t>("encoder.act.in.multiplier");
   act_shift = from.shifts("encoder.act.in.shift", 1)[0];
-  act_limit = from.limit("encoder.act.in");
+  act_limit = from.limit("encoder.act.in", kByte);
   act_bias = from.one<int32_t>("encoder.act.in.bias");
   act = from.take<int8_t>("encoder.act.table", 256);
-  head = linear(from, "head.linear", s.width * s.patches, s.forecast);
+  head = linear(from, "head.linear", s.width * s.patches, s.forecast, kForecast);
 }
 
 const IntegerKernels& integer_kernels(const char* isa) {
-  const char* const name = engine_kernels(isa).name;
+  const char* const name = integer_isa(isa);
 #ifdef SPARSEFLOW_X86
   if (!std::strcmp(name, "avx512")) return avx512_integer;
   if (!std::strcmp(name, "avx2")) return avx2_integer;

@@ -15,6 +15,11 @@ struct IntegerLinear {
   std::vector<int32_t> bias;          // less 128 times the weights of the output
   std::vector<int64_t> multiplier, shift;  // padded to whole panels
   int32_t limit = 0;
+
+  IntegerLinear() = default;
+  // From a matrix [outputs, inputs] and what belongs to each output. Sums wrap at 32 bits.
+  IntegerLinear(const std::vector<int8_t>& weight, std::vector<int32_t> bias, std::vector<int64_t> multiplier,
+                std::vector<int64_t> shift, int32_t limit, int64_t inputs, int64_t outputs);
 };
 
 struct IntegerLayer {
@@ -25,6 +30,7 @@ struct IntegerLayer {
   std::vector<int8_t> act, silu;
   std::vector<uint16_t> delta;
   std::vector<int16_t> decay;  // [256][states]
+  void set_decay(const std::vector<int16_t>& of_states, int64_t states);  // from [states][256]
   int t = 0, j = 0, y_shift = 0, scan_shift = 1;
   int64_t state = 0, skip = 0, scan_multiplier = 0;
   int32_t scan_limit = 0;
@@ -34,6 +40,12 @@ struct IntegerLayer {
   std::vector<int8_t> gelu[2];
   std::vector<int16_t> gate[2];
 };
+
+// An array of `lowering.lower`: its type as NumPy names it, and its numbers, little end first.
+struct IntegerArray {
+  std::string type, bytes;
+};
+using IntegerArrays = std::map<std::string, IntegerArray>;
 
 struct IntegerWeights {
   CMambaSizes sizes;
@@ -47,14 +59,20 @@ struct IntegerWeights {
   int64_t act_multiplier = 0, act_shift = 1;
   std::vector<int8_t> act;
 
-  // Arrays by name as `lowering.lower` makes them, their bytes; throws std::invalid_argument that names a wrong one.
-  IntegerWeights(const CMambaSizes& sizes, const std::map<std::string, std::string>& arrays);
+  // Throws std::invalid_argument that names an array which is missing, of another type or size, or holds numbers with
+  // which the arithmetic would leave its tables or its 32 bits.
+  IntegerWeights(const CMambaSizes& sizes, const IntegerArrays& arrays);
 };
 
 // One set of entry points per instruction set; all give the same bits.
 struct IntegerKernels {
   // Readings [batch, series, length] to forecasts [batch, series, forecast], both with 16 fraction bits.
   void (*forward)(const IntegerWeights& net, const int32_t* x, int32_t* y, int64_t batch, int threads);
+  // One layer: codes + 128 [rows, inputs] to requantised sums [rows, outputs]. By itself for tests, as the next.
+  void (*linear)(const IntegerLinear& layer, const uint8_t* x, int32_t* y, int64_t rows);
+  // The scan of a layer, codes + 128: x, p, z, out [sequences, steps, channels], bcd [.., 2 states + channels].
+  void (*scan)(const IntegerLayer& layer, int64_t states, int64_t channels, const uint8_t* x, const uint8_t* p,
+               const uint8_t* z, const uint8_t* bcd, uint8_t* out, int64_t sequences, int64_t steps);
 };
 
 extern const IntegerKernels scalar_integer;
@@ -62,7 +80,7 @@ extern const IntegerKernels scalar_integer;
 extern const IntegerKernels avx2_integer, avx512_integer;
 #endif
 
-// The kernels of a named instruction set of `engine_isas`, or of the best one here for "auto".
+// The kernels of a named instruction set of `integer_isas`, or of the best one here for "auto".
 const IntegerKernels& integer_kernels(const char* isa);
 
 }  // namespace sparseflow

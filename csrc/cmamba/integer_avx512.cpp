@@ -4,6 +4,7 @@
 #define SF_INTEGER_PRODUCTS
 #define SF_INTEGER_REST
 #include "cmamba/integer_plain.hpp"
+#include "cmamba/integer_scan.hpp"
 
 namespace sparseflow {
 namespace {
@@ -57,36 +58,6 @@ inline void requant_all(int32_t* v, const int64_t* multiplier, const int64_t* sh
     const __m512i rounded = _mm512_srav_epi64(_mm512_add_epi64(product, _mm512_add_epi64(half, odd)), s);
     const __m512i kept = _mm512_max_epi64(bottom, _mm512_min_epi64(top, rounded));
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(v + i), _mm512_cvtepi64_epi32(kept));
-  }
-}
-
-// Sixteen states of a channel in one register, with the raised B beside them, so that one instruction takes both products.
-inline void scan_block(const ScanBlock& b, int16_t* h) {
-  if (b.states != 16) return plain_scan(b, h);
-  const __m512i low = _mm512_set1_epi32(0xffff), one = _mm512_set1_epi32(1), half = _mm512_set1_epi32(16383);
-  const __m512i top = _mm512_set1_epi32(32767), bottom = _mm512_set1_epi32(-32767), middle = _mm512_set1_epi32(128);
-  const auto codes = [&](const uint8_t* at) {
-    return _mm512_sub_epi32(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(at))), middle);
-  };
-  __m512i states[16];
-  for (__m512i& s : states) s = _mm512_setzero_si512();
-  ScanRow row;
-  for (int64_t k = 0; k < b.steps; ++k) {
-    enter(b, k, row);
-    const uint8_t* const in = b.dbcd + k * b.width + b.rank;
-    const __m512i raised = _mm512_slli_epi32(codes(in), 16 + static_cast<unsigned>(b.layer.j));
-    const __m512i read = _mm512_and_si512(codes(in + 16), low);
-    for (int64_t e = 0; e < b.channels; ++e) {
-      const int16_t* const decay = b.layer.decay.data() + b.p[k * b.inner + b.first + e] * 16;
-      const __m512i a = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(decay)));
-      const __m512i aw = _mm512_or_si512(a, _mm512_set1_epi32(static_cast<int32_t>(static_cast<uint32_t>(row.w[e]) << 16)));
-      const __m512i hb = _mm512_or_si512(_mm512_and_si512(states[e], low), raised);
-      const __m512i v = _mm512_madd_epi16(aw, hb), odd = _mm512_and_si512(_mm512_srli_epi32(v, 15), one);
-      const __m512i rounded = _mm512_srai_epi32(_mm512_add_epi32(v, _mm512_add_epi32(half, odd)), 15);
-      states[e] = _mm512_max_epi32(bottom, _mm512_min_epi32(top, rounded));
-      row.sums[e] = _mm512_reduce_add_epi32(_mm512_madd_epi16(states[e], read));
-    }
-    leave(b, k, row);
   }
 }
 

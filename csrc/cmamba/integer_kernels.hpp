@@ -61,8 +61,10 @@ class IntegerForward {
       : net_(net), s_(net.sizes), in_(in), out_(out), batch_(batch) {
     const int64_t tokens = s_.series * s_.patches;
     chunk_ = least(batch, most(1, kChunkOfTokens / tokens));
-    threads_ = static_cast<int>(
-        least(threads, most(1, batch * tokens * s_.layers * s_.width * s_.inner * 4 / kWorkOfThread)));
+    // In double, which does not overflow, whatever the sizes.
+    const double work = 4.0 * static_cast<double>(batch * tokens) * static_cast<double>(s_.layers * s_.width) *
+                        static_cast<double>(s_.inner) / static_cast<double>(kWorkOfThread);
+    threads_ = work < threads ? static_cast<int>(most(1, static_cast<int64_t>(work))) : threads;
   }
 
   int threads() const { return threads_; }
@@ -277,8 +279,41 @@ void integer_forward(const IntegerWeights& net, const int32_t* x, int32_t* y, in
   }
 }
 
+void integer_linear(const IntegerLinear& l, const uint8_t* x, int32_t* y, int64_t rows) {
+  std::vector<uint8_t> in(static_cast<size_t>(rows * l.inputs + 64));
+  if (in.size() > 64) std::memcpy(in.data(), x, in.size() - 64);
+  linear(
+      l, 0, rows, [&](int64_t row) { return in.data() + row * l.inputs; },
+      [&](int64_t row, int64_t o, const int32_t* v, int64_t n) {
+        std::memcpy(y + row * l.outputs + o, v, static_cast<size_t>(n) * sizeof *v);
+      });
+}
+
+void integer_scan(const IntegerLayer& l, int64_t states, int64_t channels, const uint8_t* x, const uint8_t* p,
+                  const uint8_t* z, const uint8_t* bcd, uint8_t* out, int64_t sequences, int64_t steps) {
+  const int64_t inner = up64(channels), parts = 2 * states + channels, width = up64(parts) + 64;
+  // Rows of x, p, z, out and dbcd with room behind them, as the network has them.
+  std::vector<uint8_t> rows(static_cast<size_t>(steps * (4 * inner + width) + 64));
+  std::vector<int16_t> h(static_cast<size_t>(16 * states + 64));
+  uint8_t* const at[] = {rows.data(), rows.data() + steps * inner, rows.data() + 2 * steps * inner,
+                         rows.data() + 3 * steps * inner, rows.data() + 4 * steps * inner};
+  for (int64_t s = 0; s < sequences; ++s) {
+    const uint8_t* const from[] = {x, p, z};
+    for (int64_t k = 0; k < steps; ++k) {
+      const int64_t t = s * steps + k;
+      for (int i = 0; i < 3; ++i) std::memcpy(at[i] + k * inner, from[i] + t * channels, static_cast<size_t>(channels));
+      std::memcpy(at[4] + k * width, bcd + t * parts, static_cast<size_t>(parts));
+    }
+    for (int64_t first = 0; first < channels; first += 16)
+      scan_block({l, steps, states, width, at[0], at[1], at[2], at[4], inner, 0, first, least(16, channels - first), at[3]},
+                 h.data());
+    for (int64_t k = 0; k < steps; ++k)
+      std::memcpy(out + (s * steps + k) * channels, at[3] + k * inner, static_cast<size_t>(channels));
+  }
+}
+
 }  // namespace
 
-const IntegerKernels SF_INTEGER{integer_forward};
+const IntegerKernels SF_INTEGER{integer_forward, integer_linear, integer_scan};
 
 }  // namespace sparseflow

@@ -78,14 +78,14 @@ inline void products(const IntegerLinear& l, int64_t panel, const uint8_t* const
   const int64_t quads = (l.inputs + 3) / 4;
   const int8_t* const weight = l.weight.data() + panel * quads * 256;
   for (int64_t r = 0; r < rows; ++r) {
-    int32_t sums[64];
-    for (int o = 0; o < 64; ++o) sums[o] = l.bias[static_cast<size_t>(panel * 64 + o)];
+    uint32_t sums[64];  // the bias has lost 128 times the weights, so only the whole sum is sure to fit 32 bits
+    for (int o = 0; o < 64; ++o) sums[o] = static_cast<uint32_t>(l.bias[static_cast<size_t>(panel * 64 + o)]);
     for (int64_t i = 0; i < l.inputs; ++i) {
       const int32_t x = in[r][i];
       const int8_t* const w = weight + i / 4 * 256 + i % 4;
-      for (int o = 0; o < 64; ++o) sums[o] += x * w[o * 4];
+      for (int o = 0; o < 64; ++o) sums[o] += static_cast<uint32_t>(x * w[o * 4]);
     }
-    for (int o = 0; o < 64; ++o) out[r][o] = sums[o];
+    for (int o = 0; o < 64; ++o) out[r][o] = static_cast<int32_t>(sums[o]);
   }
 }
 #endif

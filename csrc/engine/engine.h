@@ -1,8 +1,8 @@
 /* The engine of integer networks for C and C++: reads a plan file and predicts. No Python, no torch.
  *
- * Build json.cpp, plan.cpp, network.cpp, kernels.cpp, scalar.cpp and c_interface.cpp as C++17 with -ffp-contract=off
- * (and -fopenmp for threads); on x86 add avx2.cpp and avx512.cpp with their flags and -DSPARSEFLOW_X86, as
- * examples/engine/CMakeLists.txt does. */
+ * Build plan.cpp, network.cpp, kernels.cpp, scalar.cpp, c_interface.cpp and, of nouns/, json.cpp and integer_isa.cpp as
+ * C++17 with -ffp-contract=off (and -fopenmp for threads); on x86 add avx2.cpp and avx512.cpp with their flags and
+ * -DSPARSEFLOW_X86, as examples/engine/CMakeLists.txt does. */
 #ifndef SPARSEFLOW_ENGINE_H
 #define SPARSEFLOW_ENGINE_H
 

@@ -108,6 +108,5 @@ extern const EngineKernels engine_avx2, engine_avx512;
 
 // The kernels of a named instruction set, or of the best one here for "auto"; throws std::invalid_argument.
 const EngineKernels& engine_kernels(const char* isa);
-std::vector<const char*> engine_isas();
 
 }  // namespace sparseflow

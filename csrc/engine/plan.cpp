@@ -4,7 +4,7 @@
 #include <cstring>
 #include <stdexcept>
 
-#include "engine/json.hpp"
+#include "nouns/json.hpp"
 
 namespace sparseflow {
 
@@ -12,7 +12,9 @@ namespace {
 
 constexpr int64_t kLargest = 1 << 20, kMostBytes = int64_t{1} << 31;
 
-[[noreturn]] void refuse(const std::string& what) { throw std::invalid_argument("no valid plan: " + what); }
+const char* const kRefused = "no valid plan: ";
+
+[[noreturn]] void refuse(const std::string& what) { throw std::invalid_argument(kRefused + what); }
 
 struct Piece {
   const uint8_t* data;
@@ -280,7 +282,9 @@ class Reader {
 
 }  // namespace
 
-Plan Plan::parse(const uint8_t* data, size_t size) {
+namespace {
+
+Plan read(const uint8_t* data, size_t size) {
   const Archive archive(data, size);
   if (!archive.header().has("__metadata__") || !archive.header().at("__metadata__").has("int8_net")) {
     refuse("it is a safetensors file without a network ('int8_net' in its metadata)");
@@ -288,6 +292,17 @@ Plan Plan::parse(const uint8_t* data, size_t size) {
   const std::string& text = archive.header().at("__metadata__").at("int8_net").string();
   const Json program = Json::parse(text.data(), text.size());
   return Reader(archive, program).run();
+}
+
+}  // namespace
+
+Plan Plan::parse(const uint8_t* data, size_t size) {
+  try {
+    return read(data, size);
+  } catch (const std::invalid_argument& e) {
+    if (!std::strncmp(e.what(), kRefused, std::strlen(kRefused))) throw;
+    refuse(e.what());
+  }
 }
 
 }  // namespace sparseflow

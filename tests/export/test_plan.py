@@ -36,8 +36,9 @@ def test_what_cannot_be_read_is_named(tmp_path):
 
 @pytest.mark.skipif(CXX is None, reason="no C++ compiler")
 def test_the_example_in_c_predicts_from_the_file(tmp_path):
-    names = ("json", "plan", "network", "kernels", "scalar", "c_interface")
-    sources = [str(ROOT / "csrc" / "engine" / f"{name}.cpp") for name in names]
+    engine = ("plan", "network", "kernels", "scalar", "c_interface")
+    names = [*(f"engine/{name}.cpp" for name in engine), "nouns/json.cpp", "nouns/integer_isa.cpp"]
+    sources = [str(ROOT / "csrc" / name) for name in names]
     flags = ["-O0", "-Wall", "-Wextra", "-Wno-unknown-pragmas", "-Werror", "-ffp-contract=off", f"-I{ROOT / 'csrc'}"]
     example = str(ROOT / "examples" / "engine" / "predict.c")
     subprocess.run(

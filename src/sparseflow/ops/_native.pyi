@@ -529,18 +529,101 @@ def changed(attributes: list[dict[str, object]], children: list[tuple[object, ..
         pre-hooks, else 0; of 1 and 2 what the last such module has.
     """
 
+class IntegerLinear:
+    """A linear layer of 8-bit codes by itself, with its requantisation; sums wrap at 32 bits.
+
+    Args:
+        weight: int8 `[outputs, inputs]`, little-endian bytes, as all that follow.
+        bias: int32 `[outputs]`.
+        multiplier: int32 `[outputs]`.
+        shift: uint8 `[outputs]`, 1 to 62.
+        limit: largest result.
+        inputs: codes of a row.
+        outputs: results of a row.
+
+    Raises:
+        ValueError: bytes of another size, or a number out of its range.
+    """
+
+    def __init__(
+        self, weight: bytes, bias: bytes, multiplier: bytes, shift: bytes, limit: int, inputs: int, outputs: int
+    ) -> None: ...
+    def run(self, x: int, y: int, rows: int, isa: str = "auto") -> None:
+        """Compute rows.
+
+        Args:
+            x: uint8 `[rows, inputs]`, codes with 128 added.
+            y: int32 `[rows, outputs]`.
+            rows: 0 or more.
+            isa: "auto", or one of `engine_isas()`.
+        """
+
+class IntegerScan:
+    """The selective scan of 8-bit codes by itself, as step 4.6 of `ops/fixed_point/README.md` has it.
+
+    Args:
+        delta: uint16 `[256]`, little-endian bytes, as the next two.
+        decay: int16 `[states, 256]`, not negative.
+        silu: int8 `[256]`.
+        t: shift behind Δ·x, 0 to 8.
+        j: shift of B, 0 to 8.
+        state: factor of the sum over the states.
+        skip: factor of D·x.
+        y_shift: shift behind both, 1 to 62.
+        multiplier: factor of what leaves.
+        shift: and its shift, 1 to 62.
+        limit: and its largest code.
+        states: N.
+        channels: E.
+
+    Raises:
+        ValueError: bytes of another size, or a number out of its range.
+    """
+
+    def __init__(
+        self,
+        delta: bytes,
+        decay: bytes,
+        silu: bytes,
+        t: int,
+        j: int,
+        state: int,
+        skip: int,
+        y_shift: int,
+        multiplier: int,
+        shift: int,
+        limit: int,
+        states: int,
+        channels: int,
+    ) -> None: ...
+    def run(
+        self, x: int, p: int, z: int, bcd: int, out: int, sequences: int, steps: int, isa: str = "auto"
+    ) -> None:
+        """Compute sequences, each from a state of 0.
+
+        Args:
+            x: uint8 `[sequences, steps, channels]`, codes with 128 added, as all that follow.
+            p: of the same shape, codes of Δ.
+            z: of the same shape.
+            bcd: `[sequences, steps, 2 * states + channels]`: B, C and D side by side.
+            out: as x.
+            sequences: 0 or more.
+            steps: 0 or more.
+            isa: "auto", or one of `engine_isas()`.
+        """
+
 class IntegerCMamba:
     """A CMamba in integers, ready to run; may be called from several threads.
 
     Args:
         sizes: of the network, "official" alone.
-        arrays: bytes of each array of `nn.models.cmamba.lowering.lower` by name, little-endian.
+        arrays: of each array of `nn.models.cmamba.lowering.lower` by name its type and its bytes, little-endian.
 
     Raises:
-        ValueError: an array is missing, of another size or out of its range; names it.
+        ValueError: an array is missing, of another type or size or out of its range; names it.
     """
 
-    def __init__(self, sizes: CMambaSizes, arrays: dict[str, bytes]) -> None: ...
+    def __init__(self, sizes: CMambaSizes, arrays: dict[str, tuple[str, bytes]]) -> None: ...
     def run(self, x: int, y: int, batch: int, threads: int, isa: str = "auto") -> None:
         """Compute forecasts; results do not depend on threads, batch or isa, bit for bit.
 

@@ -16,7 +16,7 @@ from sparseflow.ops.fixed_point import Ints, clamp, integers
 __all__ = ["ABSENT", "IntEngine", "isas"]
 
 ABSENT: str | None = _library.ABSENT
-if native is not None and not hasattr(native, "IntegerCMamba"):
+if native is not None and not hasattr(native, "IntegerScan"):
     ABSENT = "the compiled kernels are older than this engine; reinstall sparseflow with a C++17 compiler"
 
 _FRACTION = 16
@@ -42,7 +42,7 @@ class IntEngine:
     Raises:
         UnsupportedError: there are no compiled kernels, or the variant has no integers.
         ConfigError: no such instruction set.
-        DataError: an array is missing or of another size; names it.
+        DataError: an array is missing, of another type or size, or out of its range; names it.
     """
 
     def __init__(self, args: ModelArgs, arrays: Mapping[str, NDArray[np.integer]], *, isa: str = "auto") -> None:
@@ -58,7 +58,7 @@ class IntEngine:
             args.d_model, args.n_layer, args.d_inner, args.d_state, args.rank, 0,
             args.num_channels // args.reduction_ratio, args.forecast_len,
         )  # fmt: skip
-        stored = {name: _little(array).tobytes() for name, array in arrays.items()}
+        stored = {name: (array.dtype.name, _little(array).tobytes()) for name, array in arrays.items()}
         try:
             self._network = native.IntegerCMamba(sizes, stored)
         except ValueError as e:
