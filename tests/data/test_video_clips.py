@@ -43,8 +43,12 @@ def test_a_test_reads_all_covers_in_order(root):
 
 
 def test_per_video_and_a_batch_too_large(root):
-    ((x, y),) = clips(root, per_video=1).epoch(100, 0)
-    assert len(x) == 8
+    found = clips(root, per_video=1)
+    ((x, y),) = found.epoch(8, 0)
+    assert (len(x), found.batches(8), found.batches(3)) == (8, 1, 2)
+    assert list(found.epoch(9, 0)) == []
+    # Covers of 4 of 9 frames start at 0, 2, 4; of 8 at 0.
+    assert clips(root).batches(1) == 8 * 4
     assert sorted(y.tolist()) == [0, 0, 1, 1, 2, 2, 3, 3]
 
 

@@ -67,11 +67,16 @@ class VideoClips:
         """
         return tuple(count_frames(video.path) for video in self.source.videos)
 
+    def batches(self, size: int) -> int:
+        """Return how many batches an epoch has; with all covers, up to a few that the drawn phases cost or add."""
+        each = (len(covers(n, self.lengths)) if self.per_video is None else self.per_video for n in self.counts)
+        return sum(each) // size
+
     def epoch(self, size: int, seed: int, *, share: slice = slice(None)) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the batches of a training epoch: `[B, T, 3, S, S]` uint8 clips, and labels.
 
         Covers start at a phase drawn for each video, crops and mirroring are drawn for each clip. All of it follows
-        from `seed` alone, whatever the number of workers. A smaller rest is left out unless it is all there is.
+        from `seed` alone, whatever the number of workers. A smaller rest is left out.
 
         Args:
             size: clips a batch.
@@ -88,8 +93,7 @@ class VideoClips:
             chosen = found if self.per_video is None else draw.choices(found, k=self.per_video)
             items += [(video, cover, draw.getrandbits(62)) for cover in chosen]
         draw.shuffle(items)
-        whole = len(items) - len(items) % size or len(items)
-        for clips, labels, _ in self._read([items[i : i + size][share] for i in range(0, whole, size)]):
+        for clips, labels, _ in self._read([items[i : i + size][share] for i in range(0, len(items) - size + 1, size)]):
             yield clips, labels
 
     def every(self, size: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
