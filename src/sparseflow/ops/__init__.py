@@ -14,6 +14,7 @@ from sparseflow.ops import (
     spike_layer,
     spike_matmul,
     stem,
+    token_gather,
     triseg,
 )
 from sparseflow.ops._formulas import flops, has_flops, known_ops
@@ -46,6 +47,7 @@ OPS: tuple[Op, ...] = (
     int8_net.OP,
     conv2d_codes.OP,
     selective_scan.OP,
+    token_gather.OP,
 )
 
 

@@ -121,7 +121,7 @@ _TABLE: dict[str, Callable[[Shapes, Attrs], Any]] = {
         (
             "input", "output", "identity", "dropout", "flatten", "reshape", "view", "permute", "transpose",
             "contiguous", "repeat", "expand", "cat", "stack", "split", "chunk", "slice", "select", "squeeze",
-            "unsqueeze", "pad", "copy", "embedding", "gather",
+            "unsqueeze", "pad", "copy", "embedding", "gather", "token_gather",
         ),
         lambda shapes, attrs: 0.0,
     ),

@@ -5,6 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from sparseflow.ops.token_gather import token_gather
+
 __all__ = ["Tokens", "merge_tokens", "take_tokens"]
 
 
@@ -33,10 +35,10 @@ class Tokens(NamedTuple):
 def take_tokens(tokens: Tokens, index: Tensor) -> Tokens:
     """Keep the tokens at `index` `[B, k]`, with all that is carried along."""
     return Tokens(
-        x=tokens.x.gather(1, index.unsqueeze(-1).expand(-1, -1, tokens.x.shape[2])),
-        position=index if tokens.position is None else tokens.position.gather(1, index),
-        score=None if tokens.score is None else tokens.score.gather(1, index),
-        log_weight=None if tokens.log_weight is None else tokens.log_weight.gather(1, index),
+        x=token_gather(tokens.x, index),
+        position=index if tokens.position is None else token_gather(tokens.position, index),
+        score=None if tokens.score is None else token_gather(tokens.score, index),
+        log_weight=None if tokens.log_weight is None else token_gather(tokens.log_weight, index),
     )
 
 
@@ -70,17 +72,14 @@ def _merge(tokens: Tokens, metric: Tensor, r: int) -> tuple[Tokens, Tensor]:
     gone, stay = order[:, :r], order[:, r:].sort(dim=1).values
     into = partner.gather(1, gone)
 
-    def rows(t: Tensor, index: Tensor) -> Tensor:
-        return t.gather(1, index.unsqueeze(-1).expand(-1, -1, t.shape[2]))
-
     size = torch.ones_like(tokens.x[..., :1], dtype=torch.float32)
     if tokens.log_weight is not None:
         size = tokens.log_weight.float().exp().unsqueeze(-1)
     carried = torch.cat([tokens.x.float() * size, metric.float() * size, size], -1)
     first, second = carried[:, ::2], carried[:, 1::2]
-    second = second.scatter_add(1, into.unsqueeze(-1).expand(-1, -1, second.shape[2]), rows(first, gone))
+    second = second.scatter_add(1, into.unsqueeze(-1).expand(-1, -1, second.shape[2]), token_gather(first, gone))
     # In the order of the sequence as far as there is one: those that stay, then those that were merged into.
-    left = torch.cat([rows(first, stay), second], 1)
+    left = torch.cat([token_gather(first, stay), second], 1)
     size = left[..., -1:]
     mean = left[..., :-1] / size
     places = tokens.places()
