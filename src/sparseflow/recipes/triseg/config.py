@@ -14,7 +14,7 @@ __all__ = ["FinetuneConfig", "QatConfig", "TrainConfig", "check_choice"]
 _NOT_THE_RUN = ("out", "data", "device", "compile", "graph")
 
 
-def check_choice(config: object, name: str, allowed: tuple[str, ...]) -> None:
+def check_choice(config: object, name: str, allowed: tuple[str | None, ...]) -> None:
     """Refuse a field that has none of the allowed values.
 
     Raises:
@@ -22,7 +22,7 @@ def check_choice(config: object, name: str, allowed: tuple[str, ...]) -> None:
     """
     value = getattr(config, name)
     if value not in allowed:
-        raise ConfigError(f"{name} is {value!r}; expected one of {', '.join(allowed)}")
+        raise ConfigError(f"{name} is {value!r}; expected one of {', '.join(a for a in allowed if a)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,7 +230,8 @@ class FinetuneConfig(TrainConfig):
         hint: weight in the loss of how far the maps of the sites are from those of the network before the change: the
             mean over the sites of |a − b|² / |b|², over a quarter of each batch. 0 for none.
         code_rule: how codes follow the weights: "gradient" trains values and thresholds, "counts" and "fisher" take the
-            optimum of the histograms of calibration images, plain or Fisher-weighted, anew some twenty times.
+            optimum of the histograms of calibration images, plain or Fisher-weighted, anew some twenty times. None is
+            "counts" in mode "saturate", whose tmax has no gradient, and "gradient" else.
         code_lr: rate of values and thresholds at its peak, about codes a step with "adamw".
         code_share: share of the run in which codes move; then they stay, and the weights settle.
         window: half width in codes over which the gradient of a threshold is taken.
@@ -257,7 +258,7 @@ class FinetuneConfig(TrainConfig):
     tmax: TmaxRule = field(default_factory=TmaxRule)
     result_file: str | None = None
     hint: float = 25.0
-    code_rule: str = "gradient"
+    code_rule: str | None = None
     code_lr: float = 0.01
     code_share: float = 0.6
     window: int = 2
@@ -268,7 +269,7 @@ class FinetuneConfig(TrainConfig):
         """Check the fields."""
         TrainConfig.__post_init__(self)
         check_choice(self, "mode", MODES)
-        check_choice(self, "code_rule", ("gradient", "counts", "fisher"))
+        check_choice(self, "code_rule", (None, "gradient", "counts", "fisher"))
         for name in ("code_share", "freeze_at"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected 0 to 1")
@@ -283,3 +284,8 @@ class FinetuneConfig(TrainConfig):
     def stage(self) -> str:
         """Name of the stage in the run's folder."""
         return f"finetuned_{self.mode}"
+
+    @property
+    def rule(self) -> str:
+        """How codes follow the weights."""
+        return self.code_rule or ("counts" if self.mode == "saturate" else "gradient")

@@ -85,7 +85,7 @@ def finetune_triseg(config: FinetuneConfig, *, progress: bool = True) -> dict[st
         tells = _guide(_unrounded(_read(other, find_qat(other, config.out)).graph, device))
         guide = tells if hint is None else _after(guide, tells)
     net = SegmentedNet(graph, points, codes, mode=mode, window=config.window)
-    net.real.requires_grad_(config.code_rule == "gradient")
+    net.real.requires_grad_(config.rule == "gradient")
     start = {key: value.detach().clone() for key, value in net.state_dict().items()}
     tuned = _Tuned(net, in_half=config.precision in ("auto", "bfloat16") and device.type == "cuda")
     dropouts = [(m, m.p) for m in graph.modules() if isinstance(m, nn.Dropout)]
@@ -98,14 +98,14 @@ def finetune_triseg(config: FinetuneConfig, *, progress: bool = True) -> dict[st
     def refit() -> None:
         some = _batches(splits.calib, device, min(config.calib_batches, _REFIT_BATCHES))
         seen = code_histograms(graph, points, some, seed=config.seed)
-        net.refit(seen.counts if config.code_rule == "counts" else seen.fisher)
+        net.refit(seen.counts if config.rule == "counts" else seen.fisher)
 
     phase = (True, False)
 
     def before_epoch(done: float) -> bool:
         nonlocal phase
         before, phase = phase, (done < config.code_share, done >= config.freeze_at)
-        if config.code_rule == "gradient":
+        if config.rule == "gradient":
             net.real.requires_grad_(phase[0])
         elif phase[0] and done * _REFITS > int(net.fits) * config.code_share:
             refit()
@@ -136,7 +136,7 @@ def finetune_triseg(config: FinetuneConfig, *, progress: bool = True) -> dict[st
         write(line["val"])
 
     lines = fit(
-        tuned, config, train, splits.val, codes=[net.real] if config.code_rule == "gradient" else [],
+        tuned, config, train, splits.val, codes=[net.real] if config.rule == "gradient" else [],
         code_lr=config.code_lr, guide=guide, extra=hint, before_epoch=before_epoch,
         after_step=net.settle, judge_start=True, kept=keep, progress=progress,
     )  # fmt: skip
