@@ -284,22 +284,24 @@ def export(
         str | None, typer.Option(help="Prefix of the C files and symbols.", show_default="the network")
     ] = None,
     format: Annotated[
-        list[str] | None, typer.Option(help="plan, c or onnx; may be repeated.", show_default="plan and c")
+        list[str] | None, typer.Option(help="plan, c, onnx or pt2e; may be repeated.", show_default="plan and c")
     ] = None,
     images: Annotated[
         int | None, typer.Option(help="Images that all must answer alike; 0 for none.", show_default="1000")
     ] = None,
     json_: options.Json = False,
 ) -> None:
-    """Write a network with its codes as files that need no Python: a plan for the C++ engine, C99 sources, ONNX.
+    """Write a network with its codes as files: a plan for the C++ engine, C99 sources, ONNX, PT2E.
 
-    All are run on real images, and every output must equal Python's to the bit.
+    All are run on real images, and every output must equal Python's to the bit; a PT2E file, which back ends of torchao
+    lower to their integer layers, is compared by classes.
 
     **Examples**
 
     - `sparseflow triseg export --model alexnet --config-path outputs/tri_ppo_int_codes/alexnet_exp1.json`
     - `sparseflow triseg export --model alexnet --plain --format c --folder firmware`
     - `sparseflow triseg export --model alexnet --format onnx` — for ONNX Runtime, with `pip install sparseflow[onnx]`
+    - `sparseflow triseg export --model alexnet --format pt2e` — for torchao, with `pip install sparseflow[pt2e]`
     """
     from sparseflow.recipes.settings import read_settings
     from sparseflow.recipes.triseg.export import ExportConfig
@@ -312,9 +314,11 @@ def export(
     told = run(settings)
     checks = told.get("checks", {})
     said = [
-        f"{kind} equals Python on {found['images'] - found['unequal']} of {found['images']} images"
-        if isinstance(found, dict)
-        else f"{kind}: {found}"
+        f"{kind}: {found}"
+        if not isinstance(found, dict)
+        else f"{kind} equals Python on {found['images'] - found['unequal']} of {found['images']} images"
+        if "unequal" in found
+        else f"{kind} names Python's class on {found['images'] - found['other_class']} of {found['images']} images"
         for kind, found in checks.items()
     ]
     told_line(told, json_, "\n".join([*told["files"], *said]))

@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from sparseflow.errors import UnsupportedError
+from sparseflow.export._windows import counted, pads
 from sparseflow.export.plan import make_folder
 from sparseflow.ir.files import write_atomic
 from sparseflow.ops.int8_net import Program, Step, Value
@@ -163,7 +163,7 @@ class _Writer:
     def _max_pool(self, step: Step, out: Value) -> None:
         self.add(
             "MaxPool", [f"v{step.inputs[0]}"], output=f"v{step.output}", kernel_shape=list(step.kernel),
-            strides=list(step.stride), dilations=list(step.dilation), pads=self.pads(step, out),
+            strides=list(step.stride), dilations=list(step.dilation), pads=list(pads(self.program, step)),
         )  # fmt: skip
 
     def _sum(self, step: Step, out: Value) -> None:
@@ -195,10 +195,10 @@ class _Writer:
         channels = out.shape[0]
         ones = torch.ones(channels, 1, *step.kernel, dtype=torch.int8)
         sums = self.sums(
-            step.inputs[0], ones, self.pads(step, out), strides=list(step.stride), dilations=list(step.dilation),
-            group=channels,
+            step.inputs[0], ones, list(pads(self.program, step)), strides=list(step.stride),
+            dilations=list(step.dilation), group=channels,
         )  # fmt: skip
-        count = self.real(step.divisor) if step.divisor else self.constant(self.counted(step, out))
+        count = self.real(step.divisor) if step.divisor else self.constant(counted(self.program, step))
         mean = self.add("Div", [self.cast(sums, "FLOAT"), count])
         self.codes(
             self.add("Mul", [mean, self.real(step.ratios[0])]), step, out.zero, output=f"v{step.output}"
@@ -211,25 +211,3 @@ class _Writer:
         wide = self.cast(f"v{step.inputs[0]}", "DOUBLE")
         mean = self.add("ReduceMean", [wide, self.constant(np.array([2, 3], dtype=np.int64))])
         self.cast(mean, "FLOAT", output=f"v{step.output}")
-
-    def pads(self, step: Step, out: Value) -> list[int]:
-        """Return padding in front and behind, where windows that begin inside may end beyond the padding."""
-        _, *size = self.program.values[step.inputs[0]].shape
-        before = list(step.padding)
-        behind = [max(0, self.reach(step, out, i) - before[i] - size[i]) for i in range(2)]
-        return [*before, *behind]
-
-    @staticmethod
-    def reach(step: Step, out: Value, axis: int) -> int:
-        """Return how many rows or columns all windows cover, padding included."""
-        return (out.shape[1 + axis] - 1) * step.stride[axis] + (step.kernel[axis] - 1) * step.dilation[axis] + 1
-
-    def counted(self, step: Step, out: Value) -> Tensor:
-        """Return how many places each window of an average has, float32 `[H, W]`."""
-        _, *size = self.program.values[step.inputs[0]].shape
-        (ph, pw), (h, w) = step.padding, size
-        inside = F.pad(torch.ones(1, 1, h, w), (pw, pw, ph, ph), value=float(step.include_padding))
-        wanted = [self.reach(step, out, i) for i in range(2)]
-        more = [max(0, wanted[i] - inside.shape[2 + i]) for i in range(2)]
-        inside = F.pad(inside, (0, more[1], 0, more[0]))[:, :, : wanted[0], : wanted[1]]
-        return F.conv2d(inside, torch.ones(1, 1, *step.kernel), stride=step.stride, dilation=step.dilation)[0, 0]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sparseflow.compress.approximate import Metrics, TriSegResult, initial_codes
-from sparseflow.errors import ConfigError, DataError
+from sparseflow.errors import ConfigError, DataError, MeasurementError
 from sparseflow.export import read_plan
 from sparseflow.ops.int8_net import cpp, reference
 from sparseflow.recipes.triseg import export as module
@@ -61,6 +61,20 @@ def test_an_onnx_file_is_compared_too(out: Path, tmp_path: Path, monkeypatch: py
     assert body["checks"]["onnx"] == {"images": 20, "unequal": 0}
     monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
     assert "pip install onnxruntime" in export(config, splits=splits())["checks"]["onnx"]
+
+
+def test_a_pt2e_file_is_compared_by_classes(out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("torchao")
+    result().write(out / "tri_ppo_int_codes" / "result.json")
+    config = ExportConfig(model="lenet5", out=str(out), folder=str(tmp_path), formats=("pt2e",), images=20)
+    body = export(config, splits=splits())
+    assert list(body["files"]) == [str(tmp_path / "lenet5.pt2")]
+    assert body["checks"]["pt2e"]["images"] == 20
+    assert body["checks"]["pt2e"]["other_class"] <= 1
+    true_run = module.run_pt2e
+    monkeypatch.setattr(module, "run_pt2e", lambda path, x: -true_run(path, x))
+    with pytest.raises(MeasurementError, match="another class than Python on 20 of 20 images"):
+        export(config, splits=splits())
 
 
 def test_the_plain_network_and_one_format(out: Path, tmp_path: Path) -> None:

@@ -17,8 +17,9 @@ from sparseflow.compress.approximate.result import FOLDER
 from sparseflow.compress.quantize import to_program
 from sparseflow.data.splits import Splits, open_splits
 from sparseflow.errors import ConfigError, DataError, MeasurementError, UnsupportedError
-from sparseflow.export import export_c, export_onnx, write_plan
+from sparseflow.export import export_c, export_onnx, export_pt2e, write_plan
 from sparseflow.export.onnx import run_onnx
+from sparseflow.export.pt2e import run_pt2e
 from sparseflow.ops.int8_net import Engine, Program, reference
 from sparseflow.ops.int8_net.cpp import ABSENT
 from sparseflow.ops.int8_net.space import plan_bytes
@@ -29,9 +30,10 @@ from sparseflow.recipes.triseg.weights import result_of, weights_of
 
 __all__ = ["ExportConfig", "chosen_tables", "export"]
 
-_FORMATS = ("plan", "c", "onnx")
+_FORMATS = ("plan", "c", "onnx", "pt2e")
 _AT_ONCE = 100
 _MEAN_ERROR = 1e-6
+_OTHER_CLASS = 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +47,7 @@ class ExportConfig:
         plain: leave the codes as they are: the network that the search starts from.
         folder: where the files go; None for `export/<model>` below `out`.
         name: prefix of C files and symbols; None for the name of the network.
-        formats: any of "plan", "c" and "onnx".
+        formats: any of "plan", "c", "onnx" and "pt2e".
         images: on how many images the files must give what Python gives; 0 checks nothing.
         data: CIFAR-10, as `data.cifar10` takes it; None for the images that ship with sparseflow.
 
@@ -79,11 +81,12 @@ class ExportConfig:
 
 
 def export(config: ExportConfig, *, splits: Splits | None = None) -> dict[str, Any]:
-    """Write a network's plan, C sources and ONNX file, and check that they compute what it computes.
+    """Write a network's plan, C sources, ONNX and PT2E files, and check that they compute what it computes.
 
     The engine runs the plan, a C compiler where there is one builds the sources, and ONNX Runtime where it is installed
     runs that file, on `images` images (never those for testing); every output must equal Python's to the bit (behind a
-    mean of logits, to 1e-6).
+    mean of logits, to 1e-6). A PT2E file sums in float32, so that codes at a half may differ by one: of it at most one
+    image in a hundred, or one, may be of another class.
 
     Args:
         config: what is exported.
@@ -115,7 +118,9 @@ def export(config: ExportConfig, *, splits: Splits | None = None) -> dict[str, A
         files += export_c(program, folder / "c", name)
     if "onnx" in config.formats:
         files.append(export_onnx(program, folder / f"{teacher.name}.onnx"))
-    sources, nets = ([path for path in files if path.suffix == end] for end in (".c", ".onnx"))
+    if "pt2e" in config.formats:
+        files.append(export_pt2e(program, folder / f"{teacher.name}.pt2"))
+    sources, nets, graphs = ([path for path in files if path.suffix == end] for end in (".c", ".onnx", ".pt2"))
     body: dict[str, Any] = {
         "model": teacher.name,
         "config_path": None if result is None else str(config.result_path),
@@ -127,7 +132,10 @@ def export(config: ExportConfig, *, splits: Splits | None = None) -> dict[str, A
         parts = open_splits(config.data) if splits is None else splits
         x = _images(teacher, parts, config.images)
         want = torch.cat([teacher.net(b, tables=chosen or None) for b in torch.split(x, _AT_ONCE)])
-        body["checks"] = _checks(program, x, want.reshape(len(x), -1), sources, nets)
+        flat = want.reshape(len(x), -1)
+        body["checks"] = _checks(program, x, flat, sources, nets)
+        if graphs:
+            body["checks"]["pt2e"] = _classes(graphs[0], x, flat)
     return body
 
 
@@ -194,6 +202,18 @@ def _checks(
                 f" {float(difference.max()):.3g}; do not use the exported files, and report this network"
             )
     return found
+
+
+def _classes(path: Path, x: Tensor, want: Tensor) -> dict[str, int]:
+    """Return on how many images the largest output of a PT2E file is another one than Python's."""
+    got = torch.cat([run_pt2e(path, b) for b in torch.split(x, _AT_ONCE)]).reshape(len(x), -1)
+    other = int((got.argmax(1) != want.argmax(1)).sum())
+    if other > max(1, _OTHER_CLASS * len(x)):
+        raise MeasurementError(
+            f"{path} gives another class than Python on {other} of {len(x)} images; do not use it, and report this"
+            " network"
+        )
+    return {"images": len(x), "other_class": other}
 
 
 def _run_onnx(path: Path, x: Tensor) -> Tensor | str:
