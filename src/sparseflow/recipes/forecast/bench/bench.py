@@ -22,9 +22,10 @@ SUITES = ("errors", "speed", "network", "int8")
 PROTOCOL = (
     "Both sides run in one process and in interleaved rounds, with the same operands; a ratio is the median of the "
     "ratios of the rounds. Scans are timed forwards and backwards with the gradients of all operands, mambapy's with "
-    "the same softplus, direct term and gate around it, each form against the same form. Memory is the most that "
-    "one call adds. The network has the sizes of ETTh1-96 and no dropout; the plain side is the faster of two scans. "
-    "Integers and their rivals run in blocks of calls, each after a rest, since threads of onnxruntime spin on."
+    "the same softplus, direct term and gate around it; a row compares both sides in one form, and the target is held "
+    "against the best form of each side. Memory is the most that one plain call adds. The network has the sizes of "
+    "ETTh1-96 and no dropout; the plain side is the faster of two scans. Integers and their rivals run in blocks of "
+    "calls, each after a rest, since threads of onnxruntime spin on."
 )
 
 
