@@ -62,6 +62,32 @@ def currents(source, tensors, cout):
     return (out[:, :cout, :, :width] + bias) / constants[3]
 
 
+def grid(bits, *shape):
+    """Return whole numbers of so many bits, the largest one among them."""
+    whole = torch.randint(-(2**bits) + 1, 2**bits, shape, generator=torch.Generator().manual_seed(bits)).float()
+    whole[(0,) * len(shape)] = 2**bits - 1
+    return whole / 64
+
+
+@pytest.mark.parametrize(("bits", "kept"), [(7, True), (9, True), (11, False)])
+def test_weights_that_only_the_plain_kernel_holds_get_no_pairs(bits, kept):
+    """A trained VGG-9 lost the answers of 2 of 100 images by the rounding of sums of whole weights."""
+    weight, params = grid(bits, 64, 64, 3, 3), LIFParams()
+    exact = pairs.transform(weight.double())
+    assert bool((exact.half().double() == exact).all()) == kept
+    assert pairs.keeps(weight) == kept
+    tensors = pack_layer([weight], None, params, kernel="cuda", precision="fp16").tensors
+    assert ("pairs" in tensors) == kept
+    assert "weights" in tensors
+
+
+def test_weights_of_random_digits_keep_their_pairs():
+    assert pairs.keeps(noise(64, 64, 3, 3))
+    assert pairs.keeps(1e-6 * noise(64, 128, 3, 3))
+    assert pairs.keeps(torch.zeros(64, 64, 3, 3))
+    assert pairs.keeps(torch.zeros(0, 64, 3, 3))
+
+
 def test_structure_lies_as_the_compiler_lays_it():
     assert ctypes.sizeof(pairs.Params) == 6 * 8 + 11 * 4 + 4
 

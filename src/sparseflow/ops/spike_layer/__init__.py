@@ -157,7 +157,7 @@ def _packed(
     if kernel == "cuda":
         tensors = _pack.pack(weights, bias, params, identity, precision)
         spikes_alone = planes == (1,) and not identity and params is not None and precision == "fp16"
-        if spikes_alone and params is not None and pairs.suits(tuple(weights[0].shape)):
+        if spikes_alone and params is not None and pairs.suits(tuple(weights[0].shape)) and pairs.keeps(weights[0]):
             tensors |= pairs.pack(weights[0], bias, params)
         return tensors
     tensors = {f"weight{i}": w.contiguous() for i, w in enumerate(weights)}

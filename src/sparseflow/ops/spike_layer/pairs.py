@@ -14,7 +14,9 @@ from sparseflow.ops.spike_layer import _build
 from sparseflow.ops.spike_layer._pack import COLUMNS, INPUTS, _chunked, _constants
 from sparseflow.ops.spike_layer.reference import Source
 
-__all__ = ["Call", "Params", "configure", "fits", "launch", "pack", "packed", "shared_bytes", "suits", "transform"]
+__all__ = [
+    "Call", "Params", "configure", "fits", "keeps", "launch", "pack", "packed", "shared_bytes", "suits", "transform",
+]  # fmt: skip
 
 NAME = "spike_pairs"
 TAPS = (3, 3)
@@ -73,6 +75,35 @@ def transform(weight: Tensor) -> Tensor:
     return torch.stack([g0, (g0 + g1 + g2) / 2, (g0 - g1 + g2) / 2, g2], dim=3)
 
 
+def keeps(weight: Tensor) -> bool:
+    """Tell whether the weights of pairs round about as little in float16 as the weights themselves.
+
+    Weights with random digits lose as much either way. Those that are whole in float16 lose nothing as they are;
+    their sums of three need up to two digits more, which grids of 8 bits leave free and those of 11 do not.
+
+    Args:
+        weight: `[Cout, C, 3, 3]`.
+
+    >>> keeps(torch.tensor([1.0, 1.0, 127.0]).expand(1, 1, 3, 3))
+    True
+    >>> keeps(torch.tensor([1.0, 1.0, 2047.0]).expand(1, 1, 3, 3))
+    False
+    """
+    plain, ways = weight.double(), transform(weight.double())
+    return _lost(ways) <= 2 * _lost(plain)
+
+
+def _lost(values: Tensor) -> float:
+    """Return the root of the mean square of what float16 loses of values scaled as `pack` does, over their size."""
+    scaled = values * 2.0 ** _exponent(values)
+    return float((scaled - scaled.half().double()).norm() / scaled.norm().clamp_min(1e-300))
+
+
+def _exponent(values: Tensor) -> int:
+    largest = float(values.abs().max()) if values.numel() else 0.0
+    return 15 - math.frexp(largest)[1] if largest else 0
+
+
 def pack(weight: Tensor, bias: Tensor | None, params: LIFParams) -> dict[str, Tensor]:
     """Return `pairs`, float16 `[tiles, 3 * 4 * ceil(C/64), 4, 8, 2, 8, 8]`, and `pairs_constants`, as of `_pack.pack`.
 
@@ -81,8 +112,7 @@ def pack(weight: Tensor, bias: Tensor | None, params: LIFParams) -> dict[str, Te
     cout = weight.shape[0]
     gain = 1 / params.tau if params.kind == "lif" and params.decay_input else 1.0
     ways = transform(weight.double() * gain)
-    largest = float(ways.abs().max()) if ways.numel() else 0.0
-    exponent = 15 - math.frexp(largest)[1] if largest else 0
+    exponent = _exponent(ways)
     tiles = -(-cout // COLUMNS)
     return {
         "pairs": _chunked(ways * 2.0**exponent, tiles).half().contiguous(),
