@@ -8,6 +8,7 @@ from sparseflow.export.fpga import Pauses
 from sparseflow.export.fpga.bundle import write_bundle
 from sparseflow.export.fpga.network import layers
 from sparseflow.export.fpga.pack import Pack, read_pack
+from sparseflow.nn.models.cmamba.int_engine import isas
 from sparseflow.recipes.forecast import rows
 from sparseflow.recipes.forecast.rows import draw, engine_rows, hls_rows, reference_row, verilog_rows
 from tests.export.fpga.marks import needs_verilator
@@ -43,7 +44,21 @@ def test_a_wrong_number_is_counted(folder, monkeypatch):
 
 def test_without_the_compiled_engine_its_row_says_why(folder, monkeypatch):
     monkeypatch.setattr(rows, "ABSENT", "no compiler was there")
-    assert [(row.mismatches, row.note) for row in engine_rows(read_pack(folder))] == [(None, "no compiler was there")]
+    assert [(row.mismatches, row.note) for row in engine_rows(read_pack(folder), None)] == [
+        (None, "no compiler was there")
+    ]
+
+
+@pytest.mark.skipif(not isas(), reason="no compiled kernels")
+def test_the_engines_kernels_run_by_themselves(folder, monkeypatch):
+    pack, drawn = read_pack(folder), draw(60)
+    found = engine_rows(pack, drawn)
+    assert len(found) == 3 * len(isas())
+    assert all(row.mismatches == 0 and row.of > 0 for row in found)
+    whole = rows.scan_codes
+    monkeypatch.setattr(rows, "scan_codes", lambda *args, isa: whole(*args, isa=isa) + (isa == "scalar"))
+    wrong = {row.name: row.mismatches for row in engine_rows(pack, drawn)}
+    assert [name for name, count in wrong.items() if count] == ["C++ engine, scalar, 60 steps of scans"]
 
 
 @needs_verilator

@@ -27,8 +27,8 @@ def test_a_whole_pack_has_no_mismatch(pack):
     body = verify(VerifyConfig(pack=str(pack), vectors=300, corruptions=True))
     assert body["ok"]
     rows = {row["name"]: row for row in body["rows"]}
-    assert len(rows) == 11 + max(len(isas()), 1)
-    assert {f"C++ engine, {isa}" for isa in isas()} <= set(rows)
+    assert len(rows) == 11 + max(3 * len(isas()), 1)
+    assert {f"C++ engine, {isa}, whole network" for isa in isas()} <= set(rows)
     assert all(row["mismatches"] == 0 and row["of"] > 0 for row in rows.values())
     assert all(count > 0 for counts in body["edges"].values() for count in counts.values())
     checks = {check["name"]: check for check in body["checks"]}
@@ -78,9 +78,9 @@ def test_an_engine_that_differs_is_seen(pack, monkeypatch):
     monkeypatch.setattr(IntEngine, "codes", lambda self, x: whole(self, x) + (self.isa == isas()[-1]))
     monkeypatch.setenv("PATH", "")
     rows = {row["name"]: row for row in verify(VerifyConfig(pack=str(pack), vectors=0))["rows"]}
-    wrong = rows[f"C++ engine, {isas()[-1]}"]
+    wrong = rows[f"C++ engine, {isas()[-1]}, whole network"]
     assert wrong["mismatches"] == wrong["of"] > 0
-    assert rows["C++ engine, scalar"]["mismatches"] == 0
+    assert rows["C++ engine, scalar, whole network"]["mismatches"] == 0
 
 
 def test_a_reader_is_run_and_looked_at(pack, tmp_path, monkeypatch):

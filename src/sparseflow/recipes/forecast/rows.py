@@ -16,6 +16,7 @@ from sparseflow.export.fpga.pack import Pack
 from sparseflow.export.fpga.vectors import calls, expected, matrices, random_scans
 from sparseflow.nn.models.cmamba import IntRef, ModelArgs
 from sparseflow.nn.models.cmamba.int_engine import ABSENT, IntEngine, isas
+from sparseflow.nn.models.cmamba.int_kernels import linear_codes, scan_codes
 from sparseflow.ops.fixed_point import Ints
 
 __all__ = ["Drawn", "Row", "draw", "engine_rows", "hls_rows", "reference_row", "verilog_rows"]
@@ -85,8 +86,8 @@ def reference_row(pack: Pack) -> Row:
     return Row(name="IntRef, every tensor", of=of, mismatches=wrong)
 
 
-def engine_rows(pack: Pack) -> list[Row]:
-    """Forecast with the compiled engine, by each instruction set of this machine."""
+def engine_rows(pack: Pack, drawn: Drawn | None) -> list[Row]:
+    """Run the compiled engine by each instruction set of this machine: golden windows, then its kernels on vectors."""
     args, want = ModelArgs.from_dict(dict(pack.spec.model)), pack.golden["restore"].astype(np.int64)
     if ABSENT is not None:
         return [Row(name="C++ engine", note=ABSENT)]
@@ -94,7 +95,11 @@ def engine_rows(pack: Pack) -> list[Row]:
     for isa in isas():
         found = IntEngine(args, pack.arrays, isa=isa).codes(pack.golden["input"].astype(np.int64))
         wrong, of = _differ([found], [want])
-        rows.append(Row(name=f"C++ engine, {isa}", of=of, mismatches=wrong))
+        rows.append(Row(name=f"C++ engine, {isa}, whole network", of=of, mismatches=wrong))
+        if drawn is not None:
+            multiply, scan = partial(_linear_codes, isa=isa), partial(_scan_codes, isa=isa)
+            rows.append(_tried(f"C++ engine, {isa}, {_vectors(drawn)}", partial(_by_layer, drawn, multiply)))
+            rows.append(_tried(f"C++ engine, {isa}, {_steps(drawn)}", partial(_by_scan, drawn, scan, slice(0, 1))))
     return rows
 
 
@@ -105,26 +110,10 @@ def hls_rows(folder: str, pack: Pack, drawn: Drawn | None) -> list[Row]:
     def network() -> tuple[int, int, None]:
         return *_differ([predict(folder, pack.golden["input"].astype(np.int64))], [want]), None
 
-    def linear(drawn: Drawn) -> tuple[int, int, None]:
-        found, wanted = [], []
-        for i, layer in enumerate(drawn.layers):
-            at = [k for k, (j, _) in enumerate(drawn.vectors) if j == i]
-            if at:
-                found.append(hls_matvec(layer, np.stack([drawn.vectors[k][1] for k in at])))
-                wanted.append(np.stack([drawn.outputs[k] for k in at]))
-        return *_differ(found, wanted), None
-
-    def scanned(drawn: Drawn) -> tuple[int, int, None]:
-        found = []
-        for one in drawn.scans:
-            x, p, b, c, d, z = one.operands
-            found.append(hls_scan(one.tables, x, p, b, c, d, z))
-        return *_differ(found, [one.outputs for one in drawn.scans]), None
-
     rows = [_tried("HLS C++, whole network", network)]
     if drawn is not None:
-        rows.append(_tried(f"HLS C++, {_vectors(drawn)}", lambda: linear(drawn)))
-        rows.append(_tried(f"HLS C++, {_steps(drawn)}", lambda: scanned(drawn)))
+        rows.append(_tried(f"HLS C++, {_vectors(drawn)}", partial(_by_layer, drawn, hls_matvec)))
+        rows.append(_tried(f"HLS C++, {_steps(drawn)}", partial(_by_scan, drawn, _hls_scan, slice(None))))
     return rows
 
 
@@ -146,6 +135,36 @@ def verilog_rows(run: Sequence[Layer], pack: Pack, drawn: Drawn | None, pauses: 
         rows.append(_tried(f"Verilog, {_vectors(drawn)}, paused", random))
         rows.append(_tried(f"Verilog, {_steps(drawn)}, paused", partial(_scans, drawn.scans, pauses)))
     return rows
+
+
+def _by_layer(drawn: Drawn, run: Callable[[Matrix, Ints], Ints]) -> tuple[int, int, None]:
+    """Run the vectors of each layer at once."""
+    found, want = [], []
+    for i, layer in enumerate(drawn.layers):
+        at = [k for k, (j, _) in enumerate(drawn.vectors) if j == i]
+        if at:
+            found.append(run(layer, np.stack([drawn.vectors[k][1] for k in at])))
+            want.append(np.stack([drawn.outputs[k] for k in at]))
+    return *_differ(found, want), None
+
+
+def _by_scan(drawn: Drawn, run: Callable[[Scan], Ints], part: slice) -> tuple[int, int, None]:
+    """Run each scan; `part` says whether the codes, y before the gate, or both come out."""
+    return *_differ([run(one) for one in drawn.scans], [one.outputs[:, part] for one in drawn.scans]), None
+
+
+def _linear_codes(layer: Matrix, vectors: Ints, *, isa: str) -> Ints:
+    return linear_codes(vectors, layer.weight, layer.bias, layer.factor, layer.bits, isa=isa)
+
+
+def _scan_codes(one: Scan, *, isa: str) -> Ints:
+    x, p, b, c, d, z = one.operands
+    return scan_codes(x, p, b, c, d, z, one.tables, isa=isa).reshape(-1, 1, x.shape[2])
+
+
+def _hls_scan(one: Scan) -> Ints:
+    x, p, b, c, d, z = one.operands
+    return hls_scan(one.tables, x, p, b, c, d, z)
 
 
 def _vectors(drawn: Drawn) -> str:

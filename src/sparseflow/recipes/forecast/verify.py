@@ -88,7 +88,7 @@ def verify(config: VerifyConfig, *, say: Callable[[str], None] = lambda _: None)
     rows = [Row(name="hashes", of=len(pack.arrays) + len(pack.golden) + len(pack.files), mismatches=0)]
     rows.append(reference_row(pack))
     drawn = draw(config.vectors) if config.vectors else None
-    rows += engine_rows(pack)
+    rows += engine_rows(pack, drawn)
     say("HLS C++")
     rows += hls_rows(config.pack, pack, drawn)
     say("Verilog")
