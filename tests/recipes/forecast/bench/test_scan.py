@@ -74,6 +74,15 @@ def test_the_best_form_of_each_side_counts():
     assert not scan.speed_checks([row("eager", 1.0, 20.0, ours_bytes=0, rival_bytes=5)])[1].ok
 
 
+def test_long_sequences_are_not_compiled(monkeypatch):
+    monkeypatch.setattr(rival, "parallel", lambda: rival.one_after_the_other)
+    monkeypatch.setattr(scan, "_moved", lambda given, device: given)
+    monkeypatch.setattr(scan, "_compare", lambda *given: given[3])
+    assert scan._speed(1, 64, ("graph", "compiled"), 1) == ["graph", "compiled"]
+    left = scan._speed(1, 65, ("graph", "compiled"), 1)[1]
+    assert (left.form, left.failure) == ("compiled", "not compiled above 64 steps")
+
+
 def test_a_side_that_fails_leaves_the_other_timed(monkeypatch):
     def fails(*_):
         raise ValueError("no such thing")
