@@ -182,7 +182,13 @@ def sliding_region_entropy(p: Tensor, partitions: Iterable[Regions]) -> Tensor:
 
 def _moving(p: Tensor, length: int) -> Tensor:
     """Return means over windows of `length` steps of dimension 1."""
-    return p.unfold(1, min(length, p.shape[1]), 1).mean(-1)
+    length = min(length, p.shape[1])
+    count = p.shape[1] - length + 1
+    # Whole slices: torch's mean over an unfolded dimension takes ten times as long on CPUs.
+    total = p[:, :count]
+    for start in range(1, length):
+        total = total + p[:, start : start + count]
+    return total / length
 
 
 def _spread(h: Tensor, times: int) -> Tensor:
