@@ -206,7 +206,7 @@ def zoo(
     minutes: options.Minutes = None,
     lr: Annotated[float | None, typer.Option(help="Peak rate in float32.", show_default="0.02")] = None,
     episodes: Annotated[
-        int | None, typer.Option(callback=positive, help="Configurations to score.", show_default="100")
+        int | None, typer.Option(callback=positive, help="Configurations to score.", show_default="60")
     ] = None,
     max_acc_drop: Annotated[
         float | None, typer.Option(help="Points of accuracy that may be lost.", show_default="2.0")

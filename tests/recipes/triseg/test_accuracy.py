@@ -5,12 +5,11 @@ import pytest
 import torch
 from scipy.stats import t
 
-from sparseflow.compress.approximate import Metrics, TriSegResult, cost_of
+from sparseflow.compress.approximate import Evaluator, Metrics, RewardConfig, TriSegResult, cost_of
 from sparseflow.errors import ConfigError, DataError
-from sparseflow.ops.triseg import tables
 from sparseflow.recipes.triseg import accuracy as room
 from sparseflow.recipes.triseg.accuracy import AccuracyConfig, Claim, accuracy_bench, mean_of
-from sparseflow.recipes.triseg.analyze import accuracy
+from sparseflow.recipes.triseg.problem import inputs_of
 from sparseflow.recipes.triseg.teacher import load_teacher
 from tests.triseg_teachers import save_teacher, splits
 
@@ -40,18 +39,25 @@ def config(out, **changed):
     return AccuracyConfig(**given, **names, **changed)
 
 
+def judge(net, images, mode="pass"):
+    return Evaluator(
+        net.net, net.sites, inputs_of(net, images), images.labels, config=RewardConfig(attention=0.0), mode=mode
+    )  # fmt: skip
+
+
 def test_every_row_is_what_the_networks_answer(out):
     parts = splits()
     body = accuracy_bench(config(out, results=("a", "b"), tuned=("tuned",)), splits=parts)
     assert parts.test.opened == ("accuracy of 3 results of lenet5",)
     test = splits().test.open("compare")
     teacher, tuned = load_teacher("lenet5", out), load_teacher(str(out / "tuned.safetensors"))
-    assert body["acc_teacher"] == pytest.approx(accuracy(teacher, test))
+    assert body["acc_teacher"] == pytest.approx(100 * judge(teacher, test).teacher_accuracy)
     jobs = ((teacher, FIRST, "pass"), (teacher, SECOND, "pass"), (tuned, FIRST, "saturate"))
     x = (parts.calib.images[:32].float() / 255 - 0.5) / 0.25
     for row, (net, codes, mode) in zip(body["rows"], jobs, strict=True):
-        made = dict(zip(net.points, tables(torch.tensor(codes), mode), strict=True))
-        assert row["accuracy"] == pytest.approx(accuracy(net, test, made))
+        assert row["accuracy"] == pytest.approx(
+            100 * float(judge(net, test, mode).score(torch.tensor([codes])).accuracy)
+        )
         assert row["drop"] == pytest.approx(body["acc_teacher"] - row["accuracy"])
         cost = cost_of(net.net, net.sites, torch.tensor(codes), [x], mode=mode)
         assert (row["bits"], row["avoided"]) == (cost.bits_per_activation, cost.multiplies_avoided)

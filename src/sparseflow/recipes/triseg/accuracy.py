@@ -11,11 +11,13 @@ from typing import Any
 
 import torch
 
-from sparseflow.compress.approximate import Evaluator, RewardConfig, TriSegResult, cost_of
+from sparseflow.compress.approximate import TriSegResult, cost_of
 from sparseflow.data import ImageSet
 from sparseflow.data.splits import Splits, open_splits
 from sparseflow.errors import ConfigError, DataError
+from sparseflow.ops.triseg import tables
 from sparseflow.recipes.checks import Check, checks_body
+from sparseflow.recipes.triseg.analyze import accuracy
 from sparseflow.recipes.triseg.config import check_choice
 from sparseflow.recipes.triseg.problem import device_named, inputs_of
 from sparseflow.recipes.triseg.teacher import Teacher, load_teacher
@@ -25,7 +27,6 @@ from sparseflow.report.files import prepare_folder, write_atomic
 
 __all__ = ["CLAIMS", "AccuracyConfig", "Claim", "Mean", "accuracy_bench", "mean_of"]
 
-_AT_ONCE = 256
 _SPLITS = ("test", "val")
 PROTOCOL = (
     "The split is opened once, after everything was chosen on training images; every network is an integer network. A "
@@ -167,15 +168,8 @@ def accuracy_bench(config: AccuracyConfig, *, splits: Splits | None = None) -> d
         parts.test.open(f"accuracy of {len(jobs)} results of {teacher.name}") if config.split == "test" else parts.val
     )
     calib = parts.calib.take(min(config.counted, len(parts.calib)))
-    judges = {(teacher.source, "pass"): _judge(teacher, "pass", images)}
-    whole = 100 * judges[teacher.source, "pass"].teacher_accuracy
-    for net, result, _, _ in jobs:
-        if (net.source, result.overflow) not in judges:
-            judges[net.source, result.overflow] = _judge(net, result.overflow, images)
-    rows = [
-        _row(net, result, path, tuned, whole, judges[net.source, result.overflow], calib)
-        for net, result, path, tuned in jobs
-    ]
+    whole = accuracy(teacher, images)
+    rows = [_row(net, result, path, tuned, whole, images, calib) for net, result, path, tuned in jobs]
     groups = {kind: [row for row in rows if row["kind"] == kind] for kind in ("frozen", "tuned", "saturated")}
     means = {kind: _means(found) for kind, found in groups.items() if found}
     body = checks_body(
@@ -201,26 +195,19 @@ def _read(path: str, teacher: Teacher) -> TriSegResult:
     return TriSegResult.read(path, names=teacher.names, model=teacher.name)
 
 
-def _judge(teacher: Teacher, mode: str, images: ImageSet) -> Evaluator:
-    device = next(teacher.net.buffers()).device
-    return Evaluator(
-        teacher.net, teacher.sites, inputs_of(teacher, images), images.labels.to(device), taps=(),
-        config=RewardConfig(attention=0.0), mode=mode, batch=_AT_ONCE,
-    )  # fmt: skip
-
-
 def _row(
     teacher: Teacher,
     result: TriSegResult,
     path: str,
     tuned: bool,
     whole: float,
-    judge: Evaluator,
+    images: ImageSet,
     calib: ImageSet,
 ) -> dict[str, Any]:
-    share = 100 * float(judge.score(result.codes(teacher.names)[None]).accuracy)
+    codes = result.codes(teacher.names)
+    share = accuracy(teacher, images, dict(zip(teacher.points, tables(codes, result.overflow), strict=True)))
     x = torch.split(inputs_of(teacher, calib), 64)
-    cost = cost_of(teacher.net, teacher.sites, result.codes(teacher.names), x, mode=result.overflow)
+    cost = cost_of(teacher.net, teacher.sites, codes, x, mode=result.overflow)
     kind = ("tuned" if result.overflow == "pass" else "saturated") if tuned else "frozen"
     return {
         "result": Path(path).name, "kind": kind, "overflow": result.overflow, "accuracy": share,

@@ -53,9 +53,9 @@ class ZooConfig:
     batch_size: int = 128
     lr: float = 0.02
     graph: bool = False
-    episodes: int = 100
-    score_images: int = 64
-    top: int = 8
+    episodes: int = 60
+    score_images: int = 32
+    top: int = 4
     judged: int | None = None
     max_acc_drop: float = 2.0
     split: str = "val"

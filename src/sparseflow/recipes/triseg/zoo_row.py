@@ -78,8 +78,8 @@ def _way(model: str, config: ZooConfig, folder: Path, splits: Splits | None) -> 
         parts = replace(parts, val=parts.val.take(min(config.judged, len(parts.val))))
     settings = SearchConfig(
         **shared, episodes=config.episodes, batch_size=config.score_images, top=config.top, seed=config.seed,
-        halving=2, halving_images=4 * config.score_images, max_acc_drop=config.max_acc_drop, resume=config.resume,
-        result_file=f"zoo_{network_name(model)}.json",
+        calib_batches=8, halving=2, halving_images=4 * config.score_images, max_acc_drop=config.max_acc_drop,
+        resume=config.resume, result_file=f"zoo_{network_name(model)}.json",
     )  # fmt: skip
     found = search(settings, splits=parts, progress=False)
     told = evaluate(
