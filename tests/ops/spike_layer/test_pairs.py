@@ -75,17 +75,23 @@ def test_weights_that_only_the_plain_kernel_holds_get_no_pairs(bits, kept):
     weight, params = grid(bits, 64, 64, 3, 3), LIFParams()
     exact = pairs.transform(weight.double())
     assert bool((exact.half().double() == exact).all()) == kept
-    assert pairs.keeps(weight) == kept
+    assert pairs.keeps(weight, params) == kept
     tensors = pack_layer([weight], None, params, kernel="cuda", precision="fp16").tensors
     assert ("pairs" in tensors) == kept
     assert "weights" in tensors
 
 
 def test_weights_of_random_digits_keep_their_pairs():
-    assert pairs.keeps(noise(64, 64, 3, 3))
-    assert pairs.keeps(1e-6 * noise(64, 128, 3, 3))
-    assert pairs.keeps(torch.zeros(64, 64, 3, 3))
-    assert pairs.keeps(torch.zeros(0, 64, 3, 3))
+    for weight in (
+        noise(64, 64, 3, 3),
+        1e-6 * noise(64, 128, 3, 3),
+        torch.zeros(64, 64, 3, 3),
+        torch.zeros(0, 64, 3, 3),
+    ):
+        assert pairs.keeps(weight, LIFParams())
+    # A third of whole numbers is none in either form.
+    assert pairs.keeps(grid(11, 64, 64, 3, 3), LIFParams(tau=3.0))
+    assert not pairs.keeps(grid(11, 64, 64, 3, 3), LIFParams(tau=3.0, decay_input=False))
 
 
 def test_structure_lies_as_the_compiler_lays_it():

@@ -156,8 +156,10 @@ def _packed(
         return gate.pack(weights, bias, params, identity, planes, precision, crossover)
     if kernel == "cuda":
         tensors = _pack.pack(weights, bias, params, identity, precision)
-        spikes_alone = planes == (1,) and not identity and params is not None and precision == "fp16"
-        if spikes_alone and params is not None and pairs.suits(tuple(weights[0].shape)) and pairs.keeps(weights[0]):
+        spikes_alone = planes == (1,) and not identity and precision == "fp16"
+        if params is None or not (spikes_alone and pairs.suits(tuple(weights[0].shape))):
+            return tensors
+        if pairs.keeps(weights[0], params):
             tensors |= pairs.pack(weights[0], bias, params)
         return tensors
     tensors = {f"weight{i}": w.contiguous() for i, w in enumerate(weights)}

@@ -75,7 +75,7 @@ def transform(weight: Tensor) -> Tensor:
     return torch.stack([g0, (g0 + g1 + g2) / 2, (g0 - g1 + g2) / 2, g2], dim=3)
 
 
-def keeps(weight: Tensor) -> bool:
+def keeps(weight: Tensor, params: LIFParams) -> bool:
     """Tell whether the weights of pairs round about as little in float16 as the weights themselves.
 
     Weights with random digits lose as much either way. Those that are whole in float16 lose nothing as they are;
@@ -83,14 +83,19 @@ def keeps(weight: Tensor) -> bool:
 
     Args:
         weight: `[Cout, C, 3, 3]`.
+        params: of the neurons; an input that decays is a factor of the weights.
 
-    >>> keeps(torch.tensor([1.0, 1.0, 127.0]).expand(1, 1, 3, 3))
+    >>> keeps(torch.tensor([1.0, 1.0, 127.0]).expand(1, 1, 3, 3), LIFParams())
     True
-    >>> keeps(torch.tensor([1.0, 1.0, 2047.0]).expand(1, 1, 3, 3))
+    >>> keeps(torch.tensor([1.0, 1.0, 2047.0]).expand(1, 1, 3, 3), LIFParams())
     False
     """
-    plain, ways = weight.double(), transform(weight.double())
-    return _lost(ways) <= 2 * _lost(plain)
+    plain = weight.double() * _gain(params)
+    return _lost(transform(plain)) <= 2 * _lost(plain)
+
+
+def _gain(params: LIFParams) -> float:
+    return 1 / params.tau if params.kind == "lif" and params.decay_input else 1.0
 
 
 def _lost(values: Tensor) -> float:
@@ -110,7 +115,7 @@ def pack(weight: Tensor, bias: Tensor | None, params: LIFParams) -> dict[str, Te
     Chunk `(4 * ky + way) * ceil(C/64) + part` holds product `way` of row `ky` of the window, for 64 channels.
     """
     cout = weight.shape[0]
-    gain = 1 / params.tau if params.kind == "lif" and params.decay_input else 1.0
+    gain = _gain(params)
     ways = transform(weight.double() * gain)
     exponent = _exponent(ways)
     tiles = -(-cout // COLUMNS)
