@@ -1,9 +1,9 @@
-"""The table of forecasts by horizon, as Markdown."""
+"""The tables of forecasts by horizon and of scans by form, as Markdown."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-__all__ = ["horizons"]
+__all__ = ["FORECAST", "horizons", "scans"]
 
 _ERRORS = (("mse_stdev", "MSE"), ("mae_stdev", "MAE"))
 
@@ -41,6 +41,30 @@ def horizons(body: Mapping[str, Any]) -> str:
     return "\n".join([*lines, "", f"<sub>{'. '.join(part for part in about if part)}.</sub>"])
 
 
+def scans(body: Mapping[str, Any]) -> str:
+    """Return times and memory of scans by form, beside mambapy's.
+
+    Args:
+        body: what `sparseflow forecast bench --device cuda` writes.
+    """
+    lines = [
+        "| sequences, steps | form | us | mambapy us | × | MiB | mambapy MiB |",
+        "|---|---|--:|--:|--:|--:|--:|",
+    ]
+    for row in body["speed"]:
+        times = [_scaled(row[key], 1e6) for key in ("ours_s", "rival_s")]
+        ratio = "" if row["ratio"] is None else f"{row['ratio']:.1f}"
+        memory = [_scaled(row[key], 2**-20) for key in ("ours_bytes", "rival_bytes")]
+        lines.append(
+            f"| {row['sequences']}, {row['steps']} | {' | '.join([row['form'], *times, ratio, *memory])} |"
+        )  # fmt: skip
+    return "\n".join(lines)
+
+
+def _scaled(value: float | None, factor: float) -> str:
+    return f"{value * factor:,.0f}" if value else ""
+
+
 def _seeds(tasks: Iterable[Mapping[str, Any]]) -> str:
     counts = [len(task["seeds"]) for task in tasks]
     return ", ".join(str(n) for n in (counts[:1] if len(set(counts)) == 1 else counts))
@@ -52,3 +76,7 @@ def _pair(row: Mapping[str, Any] | None) -> str:
 
 def _published(row: Mapping[str, Any] | None) -> str:
     return f"{row['mse_published']:.3f} / {row['mae_published']:.3f}" if row else ""
+
+
+FORECAST = {"horizons": horizons, "scans": scans}
+"""What makes the tables of forecasts, by the part of the name behind the point."""

@@ -1,7 +1,7 @@
 import json
 
 from sparseflow.recipes.forecast.results import HORIZONS, summarize
-from tools.render_forecast import horizons
+from tools.render_forecast import horizons, scans
 from tools.render_tables import render
 
 
@@ -27,3 +27,11 @@ def test_it_stands_where_the_document_asks_for_it(tmp_path):
     (tmp_path / "f.json").write_text(json.dumps(made()))
     text = render("<!-- table: f.horizons? -->\n<!-- /table -->", tmp_path)
     assert horizons(made()) in text
+
+
+def test_scans_by_form():
+    row = {"sequences": 448, "steps": 12, "form": "graph", "ours_s": 85.7e-6, "rival_s": 1637e-6, "ratio": 19.15,
+           "ours_bytes": 27 << 20, "rival_bytes": 475 << 20}  # fmt: skip
+    failed = {**dict.fromkeys(row), "sequences": 8, "steps": 2048, "form": "compiled", "failure": "not compiled"}
+    lines = scans({"speed": [row, failed]}).splitlines()
+    assert lines[2:] == ["| 448, 12 | graph | 86 | 1,637 | 19.1 | 27 | 475 |", "| 8, 2048 | compiled |  |  |  |  |  |"]
