@@ -25,6 +25,10 @@ def test_a_pack_holds_what_was_quantised(quantised, tmp_path):
     assert pack.spec.digest == found.spec.digest == body["digest"]
     assert all(np.array_equal(pack.arrays[name], values) for name, values in found.arrays.items())
     assert len(pack.golden["input"]) == 3
+    scaler = found.forecaster.scaler
+    assert pack.spec.note["readings"] == {
+        "columns": list(found.forecaster.columns), "mean": list(scaler.mean), "std": list(scaler.std)
+    }  # fmt: skip
     assert body["bytes"] == (tmp_path / "weights.bin").stat().st_size
     assert body["padded_forecast_len"] % 8 == 0
     assert 0 <= body["padded_forecast_len"] - body["forecast_len"] < 8

@@ -8,6 +8,8 @@ import torch
 
 from sparseflow.errors import ConfigError
 from sparseflow.export.fpga.bundle import write_bundle
+from sparseflow.ir.qspec import QSpec
+from sparseflow.recipes.forecast.checkpoint import Forecaster
 from sparseflow.recipes.forecast.dataset import open_task
 from sparseflow.recipes.forecast.quantize import load_integers
 
@@ -58,7 +60,7 @@ def export_forecaster(config: ExportConfig) -> dict[str, Any]:
     pool = open_task(settings, trained.scaler).part("test")
     count = min(config.windows, len(pool))
     windows, _ = pool.take(torch.linspace(0, len(pool) - 1, count).round().long())
-    files = write_bundle(config.out, found.spec, found.arrays, found.reference.taps(windows))
+    files = write_bundle(config.out, _noted(found.spec, trained), found.arrays, found.reference.taps(windows))
     length = trained.model.args.forecast_len
     return {
         "files": [str(path) for path in files],
@@ -67,3 +69,11 @@ def export_forecaster(config: ExportConfig) -> dict[str, Any]:
         "forecast_len": length,
         "padded_forecast_len": -(-length // _MULTIPLE) * _MULTIPLE,
     }
+
+
+def _noted(spec: QSpec, trained: Forecaster) -> QSpec:
+    """Note by which means and deviations readings were scaled, for programs that have nothing but the pack."""
+    if trained.scaler is None:
+        return spec
+    mean, std = list(trained.scaler.mean), list(trained.scaler.std)
+    return replace(spec, note={**spec.note, "readings": {"columns": list(trained.columns), "mean": mean, "std": std}})

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from sparseflow.compress.quantize.forecaster import ForecastBits, calibrate_forecaster
 from sparseflow.errors import ConfigError, DataError, UnsupportedError
@@ -12,6 +13,8 @@ from sparseflow.nn.models.cmamba import CMamba, ModelArgs, int_engine
 from sparseflow.nn.models.cmamba.int_engine import IntEngine
 from sparseflow.nn.models.cmamba.int_ref import IntRef
 from sparseflow.nn.models.cmamba.lowering import Arrays, lower
+from sparseflow.ops import fixed_point
+from sparseflow.ops._library import native
 from tests.nn.models.cmamba.small import SMALL, arrays, readings
 
 pytestmark = pytest.mark.skipif(int_engine.ABSENT is not None, reason=str(int_engine.ABSENT))
@@ -90,6 +93,67 @@ def test_neither_threads_nor_batches_change_anything(isa: str) -> None:
         torch.set_num_threads(threads)
 
 
+def place(array: NDArray[np.generic]) -> int:
+    return int(array.ctypes.data)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize(("inputs", "outputs", "rows"), [(1, 1, 1), (3, 65, 2), (16, 128, 13), (130, 7, 7), (0, 3, 2)])
+def test_a_linear_layer_by_itself(isa: str, inputs: int, outputs: int, rows: int) -> None:
+    rng = np.random.default_rng(inputs)
+    weight = rng.choice([-127, -1, 0, 1, 127], (outputs, inputs)).astype(np.int8)
+    bias = rng.integers(-(2**31) + 2**22, 2**31 - 2**22, outputs).astype(np.int32)
+    by = (rng.integers(2**30, 2**31, outputs) * rng.choice([-1, 1], outputs)).astype(np.int32)
+    shift = rng.choice([1, 2, 31, 40, 52, 61, 62], outputs).astype(np.uint8)
+    x = rng.choice([-127, -1, 0, 5, 127], (rows, inputs))
+    sums = fixed_point.linear(x, weight.astype(np.int64), bias.astype(np.int64))
+    factor = fixed_point.Factor(multiplier=by.astype(np.int64), shift=shift.astype(np.int64))
+    stored = (weight.tobytes(), bias.tobytes(), by.tobytes(), shift.tobytes())
+    codes, y = (x + 128).astype(np.uint8), np.empty((rows, outputs), np.int32)
+    for bits in (8, 16, 27):
+        native.IntegerLinear(*stored, 2 ** (bits - 1) - 1, inputs, outputs).run(place(codes), place(y), rows, isa)
+        assert (y == fixed_point.requant(sums, factor, bits)).all()
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize(
+    ("states", "channels", "steps"), [(16, 16, 5), (16, 17, 9), (16, 1, 1), (3, 20, 4), (17, 5, 3)]
+)
+def test_a_scan_by_itself(isa: str, states: int, channels: int, steps: int) -> None:
+    rng = np.random.default_rng(states + channels)
+    shape = (3, steps, channels)
+    for t, j, y_shift, limit in ((0, 0, 20, 127), (8, 8, 62, 31), (3, 5, 33, 127), (1, 2, 1, 127)):
+        x, p, z, d = (rng.choice([-127, -64, -1, 0, 1, 3, 127], shape) for _ in range(4))
+        b, c = (rng.choice([-127, -1, 0, 1, 127], (3, steps, states)) for _ in range(2))
+        delta = rng.choice([0, 1, 255, 256, 32768, 65535], 256).astype(np.uint16)
+        decay = rng.choice([0, 1, 16384, 32766, 32767], (states, 256)).astype(np.int16)
+        silu = rng.integers(-127, 128, 256).astype(np.int8)
+        state, skip = (int(v) for v in rng.integers(2**20, 2**31, 2) * rng.choice([-1, 1], 2))
+        out = fixed_point.Factor(multiplier=np.array(2**30 + 12345), shift=np.array(46))
+        tables = fixed_point.ScanTables(
+            delta=delta.astype(np.int64), decay=decay.astype(np.int64), silu=silu.astype(np.int64), t=t, j=j,
+            state=np.array(state), skip=np.array(skip), shift=np.array(y_shift), out=out, bits=limit.bit_length() + 1,
+        )  # fmt: skip
+        want, _ = fixed_point.scan(x, p, b, c, d, z, tables)
+        scan = native.IntegerScan(
+            delta.tobytes(), decay.tobytes(), silu.tobytes(), t, j, state, skip, y_shift, int(out.multiplier), 46,
+            limit, states, channels,
+        )  # fmt: skip
+        given = [(v + 128).astype(np.uint8) for v in (x, p, z, np.concatenate((b, c, d), -1))]
+        found = np.zeros(shape, np.uint8)
+        scan.run(*map(place, given), place(found), 3, steps, isa)
+        assert (found.astype(np.int64) - 128 == want).all()
+
+
+def test_numbers_of_layers_are_checked() -> None:
+    with pytest.raises(ValueError, match="weight has 3 bytes"):
+        native.IntegerLinear(b"abc", b"1234", b"1234", b"1", 127, 2, 1)
+    with pytest.raises(ValueError, match="1 to 62"):
+        native.IntegerLinear(b"a", b"1234", b"1234", b"\x3f", 127, 1, 1)
+    with pytest.raises(ValueError, match="t is not"):
+        native.IntegerScan(bytes(512), bytes(512), bytes(256), 9, 0, 0, 0, 1, 1, 1, 127, 1, 1)
+
+
 def test_what_is_wrong_is_refused() -> None:
     good = arrays()
     engine = IntEngine(SMALL, good)
@@ -110,6 +174,8 @@ def test_what_is_wrong_is_refused() -> None:
             IntEngine(SMALL, {k: v for k, v in good.items() if k != name})
         with pytest.raises(DataError, match=name.replace(".", r"\.")):
             IntEngine(SMALL, {**good, name: np.concatenate((good[name].ravel(), good[name].ravel()[:1]))})
+        with pytest.raises(DataError, match=f"{name} is of type float32".replace(".", r"\.")):
+            IntEngine(SMALL, {**good, name: good[name].astype(np.float32)})  # type: ignore[dict-item]
     for name, value in (("encoder.layers.0.mixer.scan.t", 9), ("head.linear.shift", 63), ("head.linear.shift", 0)):
         with pytest.raises(DataError, match="shift"):
             IntEngine(SMALL, {**good, name: np.full_like(good[name], value)})
