@@ -10,6 +10,7 @@ from typing import Any
 from sparseflow.errors import ConfigError
 from sparseflow.recipes.forecast.export import ExportConfig, export_forecaster
 from sparseflow.recipes.forecast.quantize import QuantizeConfig, quantize
+from sparseflow.recipes.forecast.score import Scores
 from sparseflow.recipes.forecast.verify import VerifyConfig, verify
 from sparseflow.report.files import prepare_folder, write_atomic
 
@@ -140,9 +141,11 @@ def _task(
     """Return the errors of one forecaster in each of its forms, and the checks of them under its name."""
     row: dict[str, Any] = {"forms": {}}
     checks: list[dict[str, Any]] = []
+    known: Scores | None = None
     for name, settings in steps.items():
         say(f"{settings.checkpoint}, {name}")
-        body = quantize(settings, progress=progress)
+        body = quantize(settings, progress=progress, fp32=known)
+        known = Scores(**body["fp32"])
         row |= {key: body[key] for key in ("task", "split", "fp32")}
         lines = body["epochs"]
         row["forms"][name] = {

@@ -116,12 +116,13 @@ class IntegerForecaster:
         return IntEngine(self.forecaster.model.args, self.arrays) if isas() else self.reference
 
 
-def quantize(config: QuantizeConfig, *, progress: bool = True) -> dict[str, Any]:
+def quantize(config: QuantizeConfig, *, progress: bool = True, fp32: Scores | None = None) -> dict[str, Any]:
     """Lower a forecaster to integers, write it, and score it beside float32.
 
     Args:
         config: what and how.
         progress: show a progress bar while training on codes.
+        fp32: errors of the float network on the same windows where they are known already.
 
     Returns:
         `fp32` and `integers`: MSE, MAE and windows of each; `checks` of what is asked; `files` written.
@@ -148,7 +149,7 @@ def quantize(config: QuantizeConfig, *, progress: bool = True) -> dict[str, Any]
     files.append(write_atomic(out / "qspec.json", spec.to_json()))
     integers = IntegerForecaster(forecaster=made, spec=spec, arrays=_lowered(made.model, spec))
     pool = task.part(config.split)
-    float_scores = _float_scores(found.model, pool, found.targets, config.limit)
+    float_scores = fp32 or _float_scores(found.model, pool, found.targets, config.limit)
     scores = score_integers(integers, pool, limit=config.limit)
     name = f"W{config.weights}A{config.activations} MSE over FP32"
     allowed = _ALLOWED.get(config.weights, 1.02)
