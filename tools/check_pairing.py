@@ -15,7 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 # Suites that belong to no single module.
-SUITES = ("faults", "conformance", "browser")
+SUITES = ("faults", "conformance", "browser", "csrc")
 WHOLE_TREE = ("test_layout.py", "test_public_api.py")
 # Code outside the package whose tests live in a folder of the same name.
 SIBLINGS = ("tools", "benchmarks", "examples")

@@ -175,7 +175,7 @@ def test_what_is_wrong_is_refused() -> None:
         with pytest.raises(DataError, match=name.replace(".", r"\.")):
             IntEngine(SMALL, {**good, name: np.concatenate((good[name].ravel(), good[name].ravel()[:1]))})
         with pytest.raises(DataError, match=f"{name} is of type float32".replace(".", r"\.")):
-            IntEngine(SMALL, {**good, name: good[name].astype(np.float32)})  # type: ignore[dict-item]
+            IntEngine(SMALL, {**good, name: good[name].astype(np.float32)})
     for name, value in (("encoder.layers.0.mixer.scan.t", 9), ("head.linear.shift", 63), ("head.linear.shift", 0)):
         with pytest.raises(DataError, match="shift"):
             IntEngine(SMALL, {**good, name: np.full_like(good[name], value)})
