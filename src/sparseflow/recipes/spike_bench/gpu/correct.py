@@ -154,7 +154,8 @@ def _cases(config: GpuBenchConfig, device: torch.device, result: StageResult) ->
     found = []
     for path in (SHIPPED, *config.checkpoints):
         try:
-            found.append(load_trained(path, 8, device))
+            # As many small images as whole networks get: a kernel may have a form for large batches alone.
+            found.append(load_trained(path, BATCH if path == SHIPPED and device.type == "cuda" else 8, device))
         except Exception as e:
             result.errors[str(path)] = f"{type(e).__name__}: {e}"[:300]
     there = {case.builder for case in found}
