@@ -26,6 +26,11 @@ class Benchmark:
 
 
 _SPIKE_GATE = ("tests/ops/conv2d_spike", "tests/ops/lif", "tests/ops/linear_spike", "tests/faults")
+_SEEDS = (
+    "cmamba_etth1_96",
+    "benchmarks/checkpoints/cmamba_etth1_96_seed2022.safetensors",
+    "benchmarks/checkpoints/cmamba_etth1_96_seed2023.safetensors",
+)
 
 BENCHMARKS = (
     Benchmark(
@@ -40,6 +45,32 @@ BENCHMARKS = (
         command=("sparseflow", "triseg", "bench"),
         result="triseg_cpu.json",
         needs="cmaes and optuna",
+    ),
+    Benchmark(
+        name="forecast",
+        gate=("tests/ops/selective_scan", "tests/nn/models/cmamba", "tests/recipes/forecast/bench"),
+        command=("sparseflow", "forecast", "bench", "--device", "cpu"),
+        result="forecast_cpu.json",
+        needs="mambapy 1.2.0",
+    ),
+    Benchmark(
+        name="forecast-gpu",
+        gate=("tests/ops/selective_scan", "tests/recipes/forecast/bench"),
+        command=("sparseflow", "forecast", "bench", "--device", "cuda"),
+        result="forecast_bench_h200.json",
+        needs="an H200 and mambapy 1.2.0",
+    ),
+    Benchmark(
+        name="forecast-seeds",
+        gate=("tests/recipes/forecast/test_evaluate.py", "tests/recipes/forecast/test_score.py", "tests/data"),
+        command=("sparseflow", "forecast", "eval", *(f"--checkpoint={name}" for name in _SEEDS)),
+        result="forecast_seeds_cpu.json",
+    ),
+    Benchmark(
+        name="forecast-checks",
+        gate=("tests/recipes/forecast", "tests/nn/models/cmamba"),
+        command=("sparseflow", "forecast", "check"),
+        result="forecast_checks.json",
     ),
     Benchmark(
         name="forecast-pack",

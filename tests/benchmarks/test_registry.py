@@ -15,3 +15,9 @@ def test_every_gate_is_a_test_that_exists():
         assert benchmark.gate
         for path in benchmark.gate:
             assert (ROOT / path).exists(), f"{benchmark.name}: {path}"
+
+
+def test_every_checkpoint_that_a_command_names_is_there():
+    named = [word.partition("=")[2] for b in BENCHMARKS for word in b.command if word.startswith("--checkpoint=")]
+    assert len(named) == 3
+    assert all((ROOT / name).exists() for name in named if "/" in name)

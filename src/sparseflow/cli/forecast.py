@@ -169,6 +169,7 @@ def evaluate(
     device: Device = "auto",
     precision: Annotated[str, typer.Option(help="float32, tf32 or bfloat16.")] = "float32",
     batch_size: Annotated[int, typer.Option(callback=positive, help="Windows a call.")] = 512,
+    out: Annotated[Path | None, typer.Option(help="Write the JSON there.", show_default=False)] = None,
     check: Check = False,
     json_: Json = False,
 ) -> None:
@@ -185,7 +186,8 @@ def evaluate(
     from sparseflow.recipes.forecast import evaluate as run
 
     body = run(
-        checkpoint or SHIPPED, data=data, split=split, device=device, precision=precision, batch_size=batch_size
+        checkpoint or SHIPPED, data=data, split=split, device=device, precision=precision, batch_size=batch_size,
+        out=out,
     )  # fmt: skip
     if not json_:
         for one in body["runs"]:

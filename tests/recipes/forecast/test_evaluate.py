@@ -1,3 +1,4 @@
+import json
 import shutil
 
 import pytest
@@ -14,12 +15,16 @@ def runs(tmp_path_factory):
     return [train_forecaster(small_config(folder, epochs=1, seed=s), progress=False) for s in (1, 2)], folder
 
 
-def test_the_figures_are_those_of_the_training_and_their_mean(runs):
+def test_the_figures_are_those_of_the_training_and_their_mean(runs, tmp_path):
     records, _ = runs
+    out = tmp_path / "new" / "seeds.json"
     one = evaluate([records[0]["file"]], device="cpu")
     assert (one["mse"], one["mae"], one["windows"]) == tuple(records[0]["test"][k] for k in ("mse", "mae", "windows"))
     assert "mse_stdev" not in one
-    both = evaluate([r["file"] for r in records], device="cpu")
+    both = evaluate([r["file"] for r in records], device="cpu", out=out)
+    written = json.loads(out.read_text())
+    assert {k: written[k] for k in both} == both
+    assert "torch" in written["environment"]
     errors = [r["test"]["mse"] for r in records]
     assert both["mse"] == pytest.approx(sum(errors) / 2)
     assert both["mse_stdev"] == pytest.approx(abs(errors[0] - errors[1]) / 2**0.5)

@@ -1,15 +1,19 @@
 """Score trained forecasters, one or one a seed, on all windows of a split."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from sparseflow.errors import ConfigError
 from sparseflow.recipes.device import device_of, multiply_as
 from sparseflow.recipes.forecast.checkpoint import Forecaster, load_forecaster
 from sparseflow.recipes.forecast.dataset import Task, open_task
-from sparseflow.recipes.forecast.results import is_benchmark, summarize
+from sparseflow.recipes.forecast.results import DIGITS, is_benchmark, summarize
 from sparseflow.recipes.forecast.score import score
+from sparseflow.report.environment import describe
+from sparseflow.report.files import prepare_folder, write_atomic
 
 __all__ = ["evaluate", "open_forecaster"]
 
@@ -40,6 +44,7 @@ def evaluate(
     device: str = "auto",
     precision: str = "float32",
     batch_size: int = 512,
+    out: str | Path | None = None,
 ) -> dict[str, Any]:
     """Return MSE and MAE of each checkpoint, and their means over seeds and horizons.
 
@@ -52,6 +57,7 @@ def evaluate(
         device: "auto", "cpu" or "cuda".
         precision: as of the training; float32 unless asked for.
         batch_size: windows a call.
+        out: file for the JSON, with where it was made; None for none.
 
     Returns:
         What `results.summarize` makes of them; `runs`, one a checkpoint; and if all have one task, `task`, `windows`,
@@ -80,4 +86,8 @@ def evaluate(
     body = summarize(runs, split=split)
     one = body["tasks"][0] if len(body["tasks"]) == 1 else {}
     means = {k: v for k, v in one.items() if k in ("task", "windows") or k.startswith(("mse", "mae"))}
-    return {**means, "split": split, "unit": "scaled", **body, "runs": runs}
+    body = {**means, "split": split, "unit": "scaled", **body, "runs": runs}
+    if out is not None:
+        prepare_folder(Path(out).parent)
+        write_atomic(out, json.dumps({"digits": DIGITS, **body, "environment": describe()}, indent=1) + "\n")
+    return body

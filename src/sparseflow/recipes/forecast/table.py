@@ -7,11 +7,10 @@ from typing import Any
 
 from sparseflow.errors import ConfigError, DataError
 from sparseflow.recipes.forecast.config import ForecastConfig
-from sparseflow.recipes.forecast.results import is_benchmark, summarize
+from sparseflow.recipes.forecast.results import DIGITS, is_benchmark, summarize
 
 __all__ = ["table_of"]
 
-_DIGITS = 4
 _KEPT = ("task", "variant", "seed", "epochs", "best_epoch", "parameters", "train_s", "device", "versions", "commit")
 
 
@@ -42,7 +41,7 @@ def table_of(places: Sequence[str | Path]) -> dict[str, Any]:
         if len(values) == 1:
             shared[key] = runs[0][key]
     return {
-        "digits": _DIGITS,
+        "digits": DIGITS,
         "environment": _environment(runs),
         **shared,
         **summarize(runs),
