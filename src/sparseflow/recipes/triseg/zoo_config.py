@@ -36,7 +36,7 @@ class ZooConfig:
         exported: images on which the export is compared.
         jobs: networks at a time, each in a process of its own that has its part of the threads.
         report: file for the JSON, or None.
-        resume: take networks that an earlier run with the same settings, checkpoint and commit has finished from its
+        resume: take networks that an earlier run with the same settings, checkpoint and code has finished from its
             files.
         device: "auto", "cpu" or "cuda".
         seed: of trainings and searches.

@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from sparseflow import search as search_room
+from sparseflow.compress import approximate, quantize
 from sparseflow.compress.approximate import cost_of
 from sparseflow.compress.quantize import IntegerNet
 from sparseflow.compress.quantize.integer_ops import IntegerSum
@@ -13,7 +15,7 @@ from sparseflow.data.splits import Splits, open_splits
 from sparseflow.errors import DataError
 from sparseflow.ir._json import digest
 from sparseflow.ir.files import write_atomic
-from sparseflow.recipes.commit import commit
+from sparseflow.ops import int8_net, triseg
 from sparseflow.recipes.triseg.checkpoint import network_name
 from sparseflow.recipes.triseg.config import QatConfig, TrainConfig
 from sparseflow.recipes.triseg.evaluate import EvalConfig, evaluate
@@ -31,6 +33,7 @@ from sparseflow.report.files import prepare_folder
 __all__ = ["kinds", "measured"]
 
 _COUNTED = 128
+_STEPS = ("evaluate", "export", "methods", "problem", "search", "zoo_row")
 
 
 def measured(model: str, config: ZooConfig, splits: Splits | None = None) -> dict[str, Any]:
@@ -49,7 +52,7 @@ def measured(model: str, config: ZooConfig, splits: Splits | None = None) -> dic
     folder = prepare_folder(Path(config.out) / "runs" / "triseg" / f"zoo_{network_name(model)}")
     trained = _train(model, config, folder)
     checkpoint = source_hash(find_qat(model, config.out))
-    made_of = digest({"config": config.of_a_row(), "model": model, "checkpoint": checkpoint, "commit": commit()})
+    made_of = digest({"config": config.of_a_row(), "model": model, "checkpoint": checkpoint, "code": _code()})
     kept = folder / "row.json"
     own = splits is None
     if own and config.resume and (stored := _read(kept)).get("of") == made_of:
@@ -58,6 +61,13 @@ def measured(model: str, config: ZooConfig, splits: Splits | None = None) -> dic
     if own:
         write_atomic(kept, json.dumps({"of": made_of, "row": row}, indent=1, allow_nan=False) + "\n")
     return {"trained": trained, **row}
+
+
+def _code() -> str:
+    """Return a hash of the code that the figures come from."""
+    homes = [Path(str(module.__file__)).parent for module in (approximate, quantize, search_room, int8_net, triseg)]
+    files = [path for home in homes for path in sorted(home.glob("*.py"))]
+    return source_hash(*files, *(Path(str(__file__)).parent / f"{name}.py" for name in _STEPS))
 
 
 def kinds(net: IntegerNet) -> tuple[bool, bool]:
