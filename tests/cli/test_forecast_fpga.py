@@ -49,3 +49,18 @@ def test_verify_prints_a_table(tmp_path):
     assert "IntRef, every tensor" in done.output
     assert "0 mismatches of" in done.output
     assert "estimate for zcu102" in done.output
+
+
+def test_cells_stand_beside_what_the_target_has(monkeypatch):
+    cells = {
+        "tool": "yosys, an open-tool estimate", "target": "zcu102", "has": {"lut": 1000.0},
+        "sf_scan": {"lut": 12}, "total": {"lut": 50},
+    }  # fmt: skip
+    row = {"name": "hashes", "mismatches": 0, "of": 1, "cycles": None, "note": ""}
+    body = {"rows": [row], "estimate": None, "cells": cells, "checks": [], "ok": True}
+    monkeypatch.setattr("sparseflow.recipes.forecast.verify.verify", lambda *_, **__: body)
+    lines = run("verify", "pack").output
+    assert "cells, sf_scan: lut 12" in lines
+    assert "cells, zcu102: lut 50 of 1,000 (5.0%)" in lines
+    body["cells"] = {"note": "yosys is not installed"}
+    assert "cells: yosys is not installed" in run("verify", "pack").output

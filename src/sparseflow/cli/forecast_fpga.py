@@ -1,7 +1,6 @@
 """The commands of `sparseflow forecast` that make packs for FPGAs and check them."""
 
 import json
-import math
 from typing import Annotated, Any
 
 import typer
@@ -112,11 +111,10 @@ def _tell_cells(found: dict[str, Any]) -> None:
     if "total" not in found:
         typer.echo(f"cells: {found['note']}")
         return
-    for name in ("sf_matvec", "sf_scan", "total"):
-        counts = ", ".join(
-            f"{kind} {count:,}" + (f" of {has:,.0f} ({count / has:.1%})" if name == "total" else "")
-            for kind, count in found[name].items()
-            for has in (found["has"].get(kind, math.inf),)
-        )
-        typer.echo(f"cells, {name}: {counts}")
-    typer.echo(f"cells by {found['tool']}; {found['target']}")
+    modules = [name for name in found if name.startswith("sf_")]
+    for name in modules:
+        typer.echo(f"cells, {name}: " + ", ".join(f"{kind} {count:,}" for kind, count in found[name].items()))
+    shares = (f"{kind} {found['total'][kind]:,} of {has:,.0f} ({found['total'][kind] / has:.1%})"
+              for kind, has in found["has"].items())  # fmt: skip
+    typer.echo(f"cells, {found['target']}: " + ", ".join(shares))
+    typer.echo(f"cells by {found['tool']}")
