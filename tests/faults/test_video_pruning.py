@@ -34,9 +34,8 @@ def clip():
 
 
 def trained_gates(form):
-    pruner = ASTPruner(
-        {"patch_grid_h": 3, "patch_grid_w": 3, "keep_head": 0.25, "ast_loss": form, "lambda_head": 1.0}, 24, 8, 2, 9
-    )
+    cfg = {"keep_head": 0.25, "ast_loss": form, "lambda_head": 1.0, "lambda_binary": 0.0}
+    pruner = ASTPruner({"patch_grid_h": 3, "patch_grid_w": 3, **cfg}, 24, 8, 2, 9)
     optimizer = torch.optim.Adam(pruner.parameters(), lr=0.1)
     for _ in range(200):
         optimizer.zero_grad()

@@ -10,7 +10,9 @@ def test_defaults_are_the_documents():
     config = PruneConfig()
     assert config.time_window_levels == config.space_window_levels == (1, 2, 4)
     assert (config.time_weight, config.space_weight, config.region_weight) == (1, 0.5, 0.5)
-    assert (config.lambda_token, config.lambda_head, config.lambda_ch, config.lambda_block) == (0.1, 0.1, 0.1, 0.05)
+    literal = PruneConfig(ast_loss="spec")
+    assert (literal.lambda_token, literal.lambda_head, literal.lambda_ch, literal.lambda_block) == (0.1, 0.1, 0.1, 0.05)
+    assert literal.lambda_binary == 0
     assert (config.entropy_tau, config.gate_temp, config.keep, config.num_regions) == (1.0, 0.1, 0.5, 4)
 
 

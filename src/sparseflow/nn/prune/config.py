@@ -23,6 +23,11 @@ _CHOICES = {
 }
 _SHARES = ("keep", "keep_head", "keep_channel", "keep_block")
 _ABOVE_ZERO = ("entropy_tau", "gate_temp", "mlp_ratio")
+# A squared distance needs a weight that holds against the task within .02 of its target.
+_LAMBDAS = {
+    "spec": {"token": 0.1, "head": 0.1, "ch": 0.1, "block": 0.05, "binary": 0.0},
+    "tracking": {"token": 5.0, "head": 5.0, "ch": 5.0, "block": 5.0, "binary": 0.1},
+}
 _NOT_NEGATIVE = (
     "time_weight", "space_weight", "region_weight", "motion_weight", "lambda_token", "lambda_head", "lambda_ch",
     "lambda_block", "lambda_binary",
@@ -66,11 +71,12 @@ class PruneConfig:
         keep_block: share of the blocks likewise.
         gate_init: logits that structural gates start from; σ(3) = .95.
         ast_loss: "tracking" pulls shares to their targets; "spec", the literal sum, rewards density.
-        lambda_token: weight of the tokens in the loss.
-        lambda_head: weight of the heads.
-        lambda_ch: weight of the channels.
-        lambda_block: weight of the blocks.
-        lambda_binary: weight of mean w(1 − w), which drives structural gates to 0 or 1 ("tracking").
+        lambda_token: weight of the tokens in the loss; None is .1 in "spec", 5 in "tracking".
+        lambda_head: weight of the heads; None likewise.
+        lambda_ch: weight of the channels; None likewise.
+        lambda_block: weight of the blocks; None is .05 in "spec", 5 in "tracking".
+        lambda_binary: weight of mean 4w(1 − w), which drives structural gates to 0 or 1; None is 0 in "spec", .1 in
+            "tracking".
         patch_grid_h: patches H_p down a frame; a network sets its own.
         patch_grid_w: patches W_p across.
         mlp_ratio: hidden channels over C.
@@ -111,11 +117,11 @@ class PruneConfig:
     keep_block: float | None = 1.0
     gate_init: float = 3.0
     ast_loss: str = "tracking"
-    lambda_token: float = 0.1
-    lambda_head: float = 0.1
-    lambda_ch: float = 0.1
-    lambda_block: float = 0.05
-    lambda_binary: float = 0.0
+    lambda_token: float | None = None
+    lambda_head: float | None = None
+    lambda_ch: float | None = None
+    lambda_block: float | None = None
+    lambda_binary: float | None = None
     patch_grid_h: int = 14
     patch_grid_w: int = 14
     mlp_ratio: float = 4.0
@@ -129,6 +135,9 @@ class PruneConfig:
             if getattr(self, name) is None and name != "keep":
                 object.__setattr__(self, name, 1.0)
             _check_share(name, getattr(self, name))
+        for kind, weight in _LAMBDAS[self.ast_loss].items():
+            if getattr(self, f"lambda_{kind}") is None:
+                object.__setattr__(self, f"lambda_{kind}", weight)
         for name in (*_ABOVE_ZERO, *_NOT_NEGATIVE):
             value = getattr(self, name)
             low = name in _ABOVE_ZERO

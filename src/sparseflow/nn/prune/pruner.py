@@ -10,7 +10,7 @@ from sparseflow.errors import ConfigError
 from sparseflow.nn.prune import keep as choose
 from sparseflow.nn.prune.config import PruneConfig
 from sparseflow.nn.prune.gates import StructureGate
-from sparseflow.nn.prune.loss import ast_loss, binary_loss
+from sparseflow.nn.prune.loss import KINDS, ast_loss, binary_loss
 from sparseflow.nn.prune.rivals import attention_score, random_score, uniform_places
 from sparseflow.nn.prune.score import TokenScore
 from sparseflow.nn.prune.tokens import Tokens, merge_tokens, take_tokens
@@ -232,6 +232,16 @@ class ASTPruner(nn.Module):
             if gate is not None:
                 gate.set_temperature(temperature)
 
+    def anneal(self, progress: float) -> None:
+        """Set the temperature for a share of a training: from 1 in a line to .1 at .8 of it, then .1.
+
+        Gates want ten times the learning rate of weights, and no weight decay, to reach their targets meanwhile.
+
+        Args:
+            progress: share of the training that is done, from 0 to 1.
+        """
+        self.set_temperature(max(0.1, 1 - 0.9 * progress / 0.8))
+
     def harden(self) -> None:
         """Close all but the target share of heads, channels and blocks for good; the others keep their factors."""
         for gate in (self.head_gate, self.channel_gate, self.block_gate):
@@ -256,12 +266,7 @@ class ASTPruner(nn.Module):
         """Return the loss of the four sparsities, see `ast_loss`; plus lambda_binary·Σ mean 4w(1 − w) of the gates."""
         config = self.config
         sparsity = {"token": sparsity_token, "head": sparsity_head, "ch": sparsity_ch, "block": sparsity_block}
-        weights = {
-            "token": config.lambda_token,
-            "head": config.lambda_head,
-            "ch": config.lambda_ch,
-            "block": config.lambda_block,
-        }
+        weights = {kind: float(getattr(config, f"lambda_{kind}")) for kind in KINDS}
         loss = ast_loss(sparsity, self.targets(), weights, config.ast_loss)
         if config.lambda_binary:
             for w in self.gates().values():

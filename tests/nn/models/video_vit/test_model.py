@@ -177,3 +177,32 @@ def test_pruned_arguments_build_it_again():
     again.load_state_dict(model.state_dict())
     clip = torch.randn(1, 4, 3, 24, 24)
     assert torch.equal(again.eval()(clip), model(clip))
+
+
+def test_all_four_kinds_reach_their_targets():
+    torch.manual_seed(0)
+    targets = {"head": 0.5, "channel": 0.25, "block": 0.75}
+    sizes = {**SMALL, "img_size": 8, "patch_size": 4, "embed_dim": 16, "num_heads": 4, "depth": 4}
+    cfg = {"keep": 0.5, "gate": "hard", **{f"keep_{kind}": rho for kind, rho in targets.items()}}
+    model = VideoViT(**sizes, use_ast_prune=True, ast_cfg=cfg).train()
+    gates = [p for name, p in model.named_parameters() if "_gate." in name]
+    others = [p for name, p in model.named_parameters() if "_gate." not in name]
+    optimizer = torch.optim.AdamW([{"params": others, "lr": 3e-3}, {"params": gates, "lr": 0.1, "weight_decay": 0.0}])
+    patterns = torch.randn(5, 4, 3, 8, 8)
+    for step in range(100):
+        model.pruner.anneal(step / 100)
+        y = torch.randint(0, 5, (4,))
+        logits, info = model(patterns[y] + torch.randn(4, 4, 3, 8, 8), return_intermediate=True)
+        optimizer.zero_grad()
+        (torch.nn.functional.cross_entropy(logits, y) + info["L_AST"]).backward()
+        optimizer.step()
+    model.pruner.anneal(1.0)
+    _, info = model.eval()(patterns, return_intermediate=True)
+    kept = {kind: 1 - value.item() for kind, value in info["ast_stats"].items()}
+    for kind, rho in (("token", 0.5), ("head", 0.5), ("ch", 0.25), ("block", 0.75)):
+        assert abs(kept[f"sparsity_{kind}"] - rho) <= 0.02
+    # And they have decided: closing what is to be closed changes little.
+    open_ = {kind: (w > 0.5).float().mean().item() for kind, w in info["gates"].items()}
+    assert abs(open_["head"] - 0.5) <= 0.07
+    assert abs(open_["ch"] - 0.25) <= 0.05
+    assert open_["block"] == 0.75
