@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from sparseflow.cli import forecast, model, records, spike, triseg
+from sparseflow.cli import forecast, model, records, spike, triseg, video
 from sparseflow.cli._group import make_app, positive
 
 __all__ = ["app"]
@@ -104,4 +104,5 @@ app.command("optimize")(model.optimize)
 app.add_typer(spike.app, name="spike")
 app.add_typer(triseg.app, name="triseg")
 app.add_typer(forecast.app, name="forecast")
+app.add_typer(video.app, name="video")
 app.add_typer(records.app, name="records")

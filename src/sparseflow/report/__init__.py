@@ -9,6 +9,9 @@ from sparseflow.report.pictures import image_png, maps_png
 from sparseflow.report.run import Accuracy, Run, Sample, Stage, Variant
 from sparseflow.report.triseg import Curve, Finding, SiteView, TriSegRun
 from sparseflow.report.triseg_page import render_triseg, write_triseg
+from sparseflow.report.video import Shown, VideoRow, VideoRun
+from sparseflow.report.video_page import render_video, write_video
+from sparseflow.report.video_pictures import kept_frames, moving_png, score_frames, strip_png
 from sparseflow.report.words import headline
 
 __all__ = [
@@ -22,20 +25,29 @@ __all__ = [
     "Run",
     "Sample",
     "Score",
+    "Shown",
     "SiteView",
     "Stage",
     "TriSegRun",
     "Variant",
+    "VideoRow",
+    "VideoRun",
     "describe",
     "headline",
     "image_png",
+    "kept_frames",
     "maps_png",
+    "moving_png",
     "prepare_folder",
     "render",
     "render_forecast",
     "render_triseg",
+    "render_video",
+    "score_frames",
+    "strip_png",
     "write_atomic",
     "write_forecast",
     "write_run",
     "write_triseg",
+    "write_video",
 ]

@@ -6,10 +6,10 @@ import time
 from typing import Any
 
 import torch
-from torch import nn
 from tqdm import tqdm
 
 from sparseflow.errors import DataError, MeasurementError
+from sparseflow.nn.models.video_vit import VideoViT
 from sparseflow.recipes.device import multiply_as
 from sparseflow.recipes.ranks import ALONE, Ranks
 from sparseflow.recipes.train_state import resume, save_state
@@ -22,7 +22,7 @@ __all__ = ["fit"]
 
 
 def fit(
-    model: nn.Module,
+    model: VideoViT,
     config: VideoConfig,
     train: Source,
     test: Source | None = None,
@@ -34,7 +34,7 @@ def fit(
 
     The state is saved after every epoch in `config.folder`, whole or not at all. A run with the same settings goes on
     from there, and on the CPU ends with the very weights of a run that was never stopped: every epoch draws its clips,
-    order and dropout from a seed of its own.
+    order and dropout from a seed of its own. Gates of heads, channels and blocks grow harder from epoch to epoch.
 
     Args:
         model: on its device; trained in place.
@@ -56,7 +56,8 @@ def fit(
     config.folder.mkdir(parents=True, exist_ok=True)
     metrics = config.folder / "metrics.jsonl"
     graph = config.graph and ranks.count == 1
-    optimizer = make_adamw(model, weight_decay=config.weight_decay, graph=graph)
+    pruner = model.pruner
+    optimizer = make_adamw(model, weight_decay=config.weight_decay, graph=graph, gates=config.gate_lr / config.lr)
     identity = json.dumps(config.to_dict(), sort_keys=True)
     epoch = 0
     for rank in range(ranks.count):
@@ -82,6 +83,8 @@ def fit(
             torch.manual_seed(seed * ranks.count + ranks.rank)
             step.restart()
             model.train()
+            if pruner is not None:
+                pruner.set_temperature(config.temperature(epoch / config.epochs))
             steps = 0
             for clips, labels in train.epoch(config.batch_size, seed, share):
                 # Of videos an epoch may have a few more than that.

@@ -17,27 +17,37 @@ SUMS = ("loss", "loss_ast", "top1", "keep_token", "keep_head", "keep_ch", "keep_
 """What a step sums up."""
 
 
-def make_adamw(model: nn.Module, *, weight_decay: float, graph: bool) -> torch.optim.AdamW:
+def make_adamw(model: nn.Module, *, weight_decay: float, graph: bool, gates: float = 1.0) -> torch.optim.AdamW:
     """Return AdamW that decays matrices alone; on CUDA fused, and with a rate that a graph reads anew.
+
+    A group's "times" is the factor of its rate.
 
     Args:
         model: its parameters are trained.
         weight_decay: of parameters of two dimensions and more, which tables of positions are not counted among.
         graph: whether steps are recorded.
+        gates: factor of the rate for logits of gates, which have a longer way than weights.
     """
+    logits: list[nn.Parameter] = []
     decayed: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
     for name, p in model.named_parameters():
-        (decayed if p.ndim > 1 and not name.endswith(("_embed", "cls_token")) else others).append(p)
+        if name.endswith("logits"):
+            logits.append(p)
+        else:
+            (decayed if p.ndim > 1 and not name.endswith(("_embed", "cls_token")) else others).append(p)
     device = next(model.parameters()).device
     groups: list[dict[str, Any]] = [
-        {"params": decayed, "weight_decay": weight_decay},
-        {"params": others, "weight_decay": 0.0},
+        {"params": decayed, "weight_decay": weight_decay, "times": 1.0},
+        {"params": others, "weight_decay": 0.0, "times": 1.0},
     ]
+    if logits:
+        groups.append({"params": logits, "weight_decay": 0.0, "times": gates})
     if device.type != "cuda":
         return torch.optim.AdamW(groups, lr=1.0)
-    rate = torch.tensor(1.0, device=device) if graph else 1.0
-    return torch.optim.AdamW(groups, lr=rate, fused=True, capturable=graph)
+    for group in groups:
+        group["lr"] = torch.tensor(1.0, device=device) if graph else 1.0
+    return torch.optim.AdamW(groups, fused=True, capturable=graph)
 
 
 class Step:
@@ -97,9 +107,9 @@ class Step:
         """
         for group in self.optimizer.param_groups:
             if isinstance(group["lr"], Tensor):
-                group["lr"].fill_(rate)
+                group["lr"].fill_(rate * group.get("times", 1.0))
             else:
-                group["lr"] = rate
+                group["lr"] = rate * group.get("times", 1.0)
         self.steps += 1
         if self._go is None:
             self._learn(clips, labels)

@@ -1,0 +1,247 @@
+"""What pruning costs in accuracy: dense, pruned and rivals, trained equally long over several seeds, in one table."""
+
+import json
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from scipy.stats import binomtest
+
+from sparseflow.errors import ConfigError, DataError
+from sparseflow.recipes.checks import Check, checks_body
+from sparseflow.recipes.video.config import VideoConfig
+from sparseflow.recipes.video.train import train_video
+
+__all__ = ["PLAN", "Arm", "compare", "parse_arm", "plan_of", "read_records", "table_of"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arm:
+    """One side of the comparison.
+
+    Args:
+        score: of the pruner; None for the dense network.
+        keep: share of the tokens.
+    """
+
+    score: str | None = None
+    keep: float = 1.0
+
+    @property
+    def name(self) -> str:
+        """What the arm is called, as "motion .25" or "dense"."""
+        return "dense" if self.score is None else f"{self.score} {self.keep:g}"
+
+
+PLAN = (
+    Arm(),
+    Arm(score="motion", keep=0.25),
+    Arm(score="random", keep=0.25),
+    Arm(score="motion", keep=0.5),
+    Arm(score="evit", keep=0.25),
+    Arm(score="tome", keep=0.25),
+    Arm(score="entropy", keep=0.25),
+    Arm(score="uniform", keep=0.25),
+    Arm(score="random", keep=0.5),
+)
+"""What is compared unless asked otherwise, the weightiest first."""
+_OURS = ("motion", "entropy")
+_DENSE, _DROPS, _BEATS = 0.90, {0.5: 0.01, 0.25: 0.03}, 0.03
+
+
+def parse_arm(text: str) -> Arm:
+    """Return the arm of a text as "dense" or "motion:0.25".
+
+    Raises:
+        ConfigError: it is neither.
+
+    >>> parse_arm("motion:0.25").name
+    'motion 0.25'
+    """
+    if text == "dense":
+        return Arm()
+    score, _, share = text.partition(":")
+    try:
+        return Arm(score=score, keep=float(share))
+    except ValueError as e:
+        raise ConfigError(f"{text!r} is no arm; write dense, or a score and a share as motion:0.25") from e
+
+
+def plan_of(config: VideoConfig, arms: Sequence[Arm], seeds: Sequence[int]) -> list[VideoConfig]:
+    """Return the trainings of a comparison, all arms of a seed after one another; each is as long as the dense one.
+
+    Pruned networks train as they run later, with hard gates, unless `ast_cfg` of `config` says otherwise. Of "jhmdb"
+    seed s trains on split s modulo 3, plus 1.
+
+    Args:
+        config: what all have in common.
+        arms: what is compared.
+        seeds: of weights and clips.
+
+    Raises:
+        ConfigError: no arm, no dense one, no seed, or one twice.
+    """
+    if Arm() not in arms or len(set(arms)) != len(arms) or not seeds or len(set(seeds)) != len(seeds):
+        raise ConfigError("a comparison needs the arm dense, others, and seeds, none of them twice")
+    runs = []
+    for seed in seeds:
+        split = seed % 3 + 1 if config.dataset == "jhmdb" else config.split
+        for arm in arms:
+            given: dict[str, Any] = {"mode": "dense_baseline", "ast_cfg": {}}
+            if arm.score is not None:
+                own = {"entropy_mode": "sliding"} if arm.score == "entropy" else {}
+                cfg = {"gate": "hard", **own, **config.ast_cfg, "score": arm.score, "keep": arm.keep}
+                given = {"mode": "single_device_ast", "ast_cfg": cfg}
+            runs.append(replace(config, seed=seed, split=split, name=None, **given))
+    return runs
+
+
+def compare(
+    config: VideoConfig,
+    *,
+    arms: Sequence[Arm] = PLAN,
+    seeds: Sequence[int] = (0, 1, 2),
+    say: Callable[[str], None] = lambda _: None,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Train what is not trained yet, and return `table_of` all records.
+
+    Args:
+        config: what all trainings have in common.
+        arms: what is compared.
+        seeds: of weights and clips.
+        say: is told each result as it comes.
+        progress: show a bar for each training.
+
+    Raises:
+        ConfigError: see `plan_of`, or a folder holds another run.
+        DataError: data, or a record that is there, cannot be read.
+        MeasurementError: a loss is no longer finite.
+    """
+    records = []
+    for run in plan_of(config, arms, seeds):
+        done = run.folder / "record.json"
+        record = read_records([done])[0] if done.is_file() else None
+        if record is None or VideoConfig.from_dict(record["config"]).to_dict() != run.to_dict():
+            record = train_video(run, progress=progress)
+        records.append(record)
+        test = record["test"]
+        say(f"{run.title}, seed {run.seed}: {100 * test['top1']:.2f} % of {test['videos']}, {record['train_s']:.0f} s")
+    return table_of(records)
+
+
+def read_records(paths: Iterable[str | Path]) -> list[dict[str, Any]]:
+    """Return the records of files, or of all runs in folders, in the order of their paths.
+
+    Raises:
+        DataError: nothing there, or a file that is no record of a training; names it.
+    """
+    records = []
+    for path in map(Path, paths):
+        files = sorted(path.glob("**/record.json")) if path.is_dir() else [path]
+        if not files:
+            raise DataError(f"{path} holds no record.json; make some with: sparseflow video compare")
+        for file in files:
+            try:
+                record = json.loads(file.read_text(encoding="utf-8"))
+                record["test"]["top1"], record["config"]["ast_cfg"], record["mode"]
+            except (OSError, ValueError, KeyError, TypeError) as e:
+                raise DataError(f"{file} is no record of a video training: {e}") from e
+            records.append(record)
+    return records
+
+
+def table_of(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return rows by arm, and the checks of the comparison, of each data set.
+
+    A drop is that of the means over seeds, in points; its interval of 95 % is Student's over the seeds' differences
+    where there are two or more. All videos of all seeds together give each arm's Wilson interval.
+
+    Args:
+        records: of trainings that are equal but for arm and seed.
+
+    Returns:
+        `rows`, one an arm and data set: name, seeds, top1, stdev, low, high, drop, keep, seconds; `checks` and `ok`.
+
+    Raises:
+        ConfigError: no record, or no dense one of a data set.
+    """
+    checks: list[Check] = []
+    rows: list[dict[str, Any]] = []
+    for dataset in dict.fromkeys(r["dataset"] for r in records):
+        arms: dict[Arm, dict[int, Mapping[str, Any]]] = {}
+        for r in records:
+            if r["dataset"] == dataset:
+                arms.setdefault(_arm(r), {})[int(r["seed"])] = r
+        if Arm() not in arms:
+            raise ConfigError(f"there is no dense training of {dataset} to compare with")
+        found = {arm: _row(dataset, arm, runs, arms[Arm()]) for arm, runs in arms.items()}
+        rows += found.values()
+        if dataset == "digits":
+            checks += _checks({arm: row["top1"] for arm, row in found.items()})
+    if not rows:
+        raise ConfigError("there is no record to compare")
+    shared = {name: sorted({str(r[name]) for r in records}) for name in ("device", "commit")}
+    body = checks_body(checks) if checks else {"checks": [], "ok": True}
+    return {**body, "bench": "video_compare", "rows": rows, **shared, "runs": [dict(r) for r in records]}
+
+
+def _arm(record: Mapping[str, Any]) -> Arm:
+    if record["mode"] == "dense_baseline":
+        return Arm()
+    cfg = record["config"]["ast_cfg"]
+    return Arm(score=cfg.get("score", "entropy"), keep=cfg.get("keep", 0.5))
+
+
+def _row(
+    dataset: str, arm: Arm, runs: Mapping[int, Mapping[str, Any]], dense: Mapping[int, Mapping[str, Any]]
+) -> dict[str, Any]:
+    tops = [r["test"]["top1"] for r in runs.values()]
+    right, videos = (sum(r["test"][k] for r in runs.values()) for k in ("right", "videos"))
+    interval = binomtest(right, videos).proportion_ci(0.95, method="wilson")
+    drops = [dense[s]["test"]["top1"] - r["test"]["top1"] for s, r in runs.items() if s in dense]
+    return {
+        "dataset": dataset,
+        "synthetic": all(r["synthetic"] for r in runs.values()),
+        "arm": arm.name,
+        "seeds": sorted(runs),
+        "top1": statistics.mean(tops),
+        "stdev": statistics.stdev(tops) if len(tops) > 1 else None,
+        "low": float(interval.low),
+        "high": float(interval.high),
+        "drop": statistics.mean(drops) if drops else None,
+        "drop_interval": _student(drops),
+        "keep": statistics.mean(r["test"]["keeps"]["token"] for r in runs.values()),
+        "train_s": statistics.mean(r["train_s"] for r in runs.values()),
+    }
+
+
+def _student(values: Sequence[float]) -> list[float] | None:
+    """Return the interval of 95 % of a mean of normal values, or None of fewer than two."""
+    if len(values) < 2:
+        return None
+    from scipy.stats import t
+
+    half = float(t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / len(values) ** 0.5
+    mean = statistics.mean(values)
+    return [mean - half, mean + half]
+
+
+def _checks(tops: Mapping[Arm, float]) -> list[Check]:
+    dense = tops[Arm()]
+    checks = [Check(show="4", name="digits: dense, top-1", value=100 * dense, unit="%", rule=">=", bound=100 * _DENSE)]
+    for keep, bound in _DROPS.items():
+        ours = [tops[a] for a in tops if a.score in _OURS and a.keep == keep]
+        if ours:
+            name = f"digits: top-1 lost at keep {keep:g}, the better entropy score"
+            drop = 100 * (dense - max(ours))
+            checks.append(Check(show="4", name=name, value=drop, unit="points", rule="<=", bound=100 * bound))
+    random = tops.get(Arm(score="random", keep=0.25))
+    ours = [tops[a] for a in tops if a.score in _OURS and a.keep == 0.25]
+    if random is not None and ours:
+        gain = 100 * (max(ours) - random)
+        name = "digits: entropy over random at keep 0.25"
+        checks.append(Check(show="4", name=name, value=gain, unit="points", rule=">=", bound=100 * _BEATS))
+    return checks
