@@ -131,6 +131,8 @@ IntegerLayer read_layer(const Reader& from, const std::string& block, const CMam
   if (l.eps < 1 || l.eps > int64_t{1} << 46) throw std::invalid_argument(block + "norm.eps is not from 1 to 2^46");
   l.norm_multiplier = from.multipliers(block + "norm.multiplier", s.width);
   l.norm_shift = from.shifts(block + "norm.shift", s.width);
+  const size_t padded = static_cast<size_t>((s.width + kPanel - 1) / kPanel * kPanel);
+  l.norm_multiplier.resize(padded, 0), l.norm_shift.resize(padded, 1);
   l.norm_limit = from.limit(block + "norm", kByte);
   l.in = linear(from, mixer + "in_proj", s.width, 2 * s.inner, kByte);
   l.x = linear(from, mixer + "x_proj", s.inner, s.rank + 2 * s.states + s.inner, kByte);
@@ -198,6 +200,7 @@ IntegerWeights::IntegerWeights(const CMambaSizes& given, const IntegerArrays& ar
   act_shift = from.shifts("encoder.act.in.shift", 1)[0];
   act_limit = from.limit("encoder.act.in", kByte);
   act_bias = from.one<int32_t>("encoder.act.in.bias");
+  if (std::abs(int64_t{act_bias}) > 1 << 30) throw std::invalid_argument("encoder.act.in.bias is beyond 2^30");
   act = from.take<int8_t>("encoder.act.table", 256);
   head = linear(from, "head.linear", s.width * s.patches, s.forecast, kForecast);
 }

@@ -84,6 +84,7 @@ class IntegerForward {
     take(x_, tokens * width_), take(y_, tokens * width_), take(u_, tokens * width_);
     take(xs_, tokens * inner_), take(z_, tokens * inner_), take(p_, tokens * inner_), take(mixed_, tokens * inner_);
     take(dbcd_, tokens * parts_);
+    take(wide_, tokens * width_);
     take(pools_, rows * 2 * series_), take(between_, rows * hidden_), take(gates_[0], rows * series_);
     take(gates_[1], rows * series_), take(tokens_, sequences * flat_);
     return used;
@@ -151,12 +152,12 @@ class IntegerForward {
     int16_t* const x = x_ + t * width_;
     const int16_t* const y = y_ + t * width_;
     for (int64_t d = 0; d < s_.width; ++d) {
-      const int32_t v = y[d] * scale, gated = clamp(((v + 16383 + ((v >> 15) & 1)) >> 15) + shift, 32767);
-      x[d] = static_cast<int16_t>(clamp(x[d] + gated, 32767));
+      const int32_t v = y[d] * scale, gated = within(((v + 16383 + ((v >> 15) & 1)) >> 15) + shift, 32767);
+      x[d] = static_cast<int16_t>(within(x[d] + gated, 32767));
     }
   }
 
-  void norm(const IntegerLayer& l, const int16_t* x, uint8_t* u) const {
+  void norm(const IntegerLayer& l, const int16_t* x, int32_t* wide, uint8_t* u) const {
     int64_t v = l.eps;
     for (int64_t d = 0; d < s_.width; ++d) v += int32_t{x[d]} * x[d];
     int bits = 0;
@@ -164,18 +165,18 @@ class IntegerForward {
     const int e = (bits - 1) / 2, left = 30 - 2 * e;
     const int64_t m = left >= 0 ? v << left : rne(v, -left), guess = net_.rsqrt[static_cast<size_t>((m >> 24) - 64)];
     const int64_t root = rne(guess * (3 * (int64_t{1} << 30) - rne(m * guess * guess, 30)), 16);
-    for (int64_t d = 0; d < s_.width; ++d) {
-      const size_t i = static_cast<size_t>(d);
-      u[d] = static_cast<uint8_t>(
-          requant(rne(x[d] * root, 6 + e), l.norm_multiplier[i], l.norm_shift[i], l.norm_limit) + 128);
-    }
+    // x / sqrt(v) is 1 or less, and has 24 fraction bits.
+    for (int64_t d = 0; d < s_.width; ++d) wide[d] = x[d];
+    requant_same(wide, root, 6 + e, INT32_MAX, s_.width);
+    requant_all(wide, l.norm_multiplier.data(), l.norm_shift.data(), l.norm_limit, s_.width);
+    put_codes(u, wide, s_.width);
   }
 
   void project(const IntegerLayer& l, Range tokens, bool after_another) {
     const int64_t e = s_.inner;
     for (int64_t t = tokens.first; t < tokens.last; ++t) {
       if (after_another) gate(t);
-      norm(l, x_ + t * width_, u_ + t * width_);
+      norm(l, x_ + t * width_, wide_ + t * width_, u_ + t * width_);
     }
     linear(
         l.in, tokens.first, tokens.last, [&](int64_t t) { return u_ + t * width_; },
@@ -239,10 +240,11 @@ class IntegerForward {
       gate(t);
       uint8_t* const to = tokens_ + t / k * flat_ + t % k;
       const int16_t* const x = x_ + t * width_;
-      for (int64_t d = 0; d < s_.width; ++d) {
-        const int32_t code = requant(x[d] + net_.act_bias, net_.act_multiplier, net_.act_shift, net_.act_limit);
-        to[d * k] = static_cast<uint8_t>(net_.act[size_t(code + 128)] + 128);
-      }
+      int32_t* const codes = wide_ + t * width_;
+      for (int64_t d = 0; d < s_.width; ++d) codes[d] = x[d] + net_.act_bias;
+      requant_same(codes, net_.act_multiplier, net_.act_shift, net_.act_limit, s_.width);
+      for (int64_t d = 0; d < s_.width; ++d)
+        to[d * k] = static_cast<uint8_t>(net_.act[size_t(codes[d] + 128)] + 128);
     }
   }
 
@@ -264,6 +266,7 @@ class IntegerForward {
   uint8_t *raw_ = nullptr, *u_ = nullptr, *xs_ = nullptr, *z_ = nullptr, *p_ = nullptr, *mixed_ = nullptr;
   uint8_t *dbcd_ = nullptr, *pools_ = nullptr, *between_ = nullptr, *tokens_ = nullptr;
   int16_t *x_ = nullptr, *y_ = nullptr, *gates_[2] = {};
+  int32_t* wide_ = nullptr;
   int64_t *mean_ = nullptr, *deviation_ = nullptr;
 };
 

@@ -11,6 +11,8 @@ inline int64_t rne_or_not(int64_t v, int64_t s) { return s ? rne(v, s) : v; }
 inline int32_t clamp(int64_t v, int64_t limit) {
   return static_cast<int32_t>(v > limit ? limit : v < -limit ? -limit : v);
 }
+// The same in 32 bits, in which compilers find vectors.
+inline int32_t within(int32_t v, int32_t limit) { return v > limit ? limit : v < -limit ? -limit : v; }
 inline int32_t requant(int64_t v, int64_t multiplier, int64_t shift, int32_t limit) {
   return clamp(rne(v * multiplier, shift), limit);
 }
@@ -93,6 +95,11 @@ inline void products(const IntegerLinear& l, int64_t panel, const uint8_t* const
 #ifndef SF_INTEGER_REST
 inline void requant_all(int32_t* v, const int64_t* multiplier, const int64_t* shift, int32_t limit, int64_t n) {
   for (int64_t i = 0; i < n; ++i) v[i] = requant(v[i], multiplier[i], shift[i], limit);
+}
+
+// By one factor. Reads and writes up to 7 numbers behind the last.
+inline void requant_same(int32_t* v, int64_t multiplier, int64_t shift, int32_t limit, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) v[i] = requant(v[i], multiplier, shift, limit);
 }
 
 inline void scan_block(const ScanBlock& b, int16_t* h) { plain_scan(b, h); }

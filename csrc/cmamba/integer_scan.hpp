@@ -148,6 +148,15 @@ class WideScan {
   const Requant64 y_, out_;
 };
 
+inline void requant_same(int32_t* v, int64_t multiplier, int64_t shift, int32_t limit, int64_t n) {
+  const Requant64 requantised(shift, limit);
+  const __m256i by = _mm256_set1_epi64x(multiplier), none = _mm256_setzero_si256();
+  for (int64_t i = 0; i < n; i += 8) {
+    __m256i* const at = reinterpret_cast<__m256i*>(v + i);
+    _mm256_storeu_si256(at, requantised(_mm256_loadu_si256(at), by, none, none));
+  }
+}
+
 inline void scan_block(const ScanBlock& b, int16_t* h) {
   if (b.states != 16) return plain_scan(b, h);
   WideScan(b, h).run();
