@@ -76,8 +76,8 @@ def minmax(x: Tensor) -> Tensor:
     """Bring each sample to [0, 1]: (x − min) / (max − min + ε) over all dimensions but the first.
 
     >>> minmax(torch.tensor([[1.0, 3.0], [2.0, 2.0]]))
-    tensor([[0., 1.],
-            [0., 0.]])
+    tensor([[0.0000, 1.0000],
+            [0.0000, 0.0000]])
     """
     over = tuple(range(1, x.ndim))
     low = x.amin(over, keepdim=True)

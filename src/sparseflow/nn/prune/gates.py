@@ -18,7 +18,7 @@ class StructureGate(nn.Module):
         init: logits g at the start; σ(3) = .95 leaves a network nearly as it was.
 
     >>> gate = StructureGate(1, 4, keep=0.5, init=3.0)
-    >>> [round(float(w), 2) for w in gate()[0]]
+    >>> [round(w, 2) for w in gate()[0].tolist()]
     [0.95, 0.95, 0.95, 0.95]
     """
 

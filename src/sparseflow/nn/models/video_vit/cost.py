@@ -24,7 +24,7 @@ def block_flops(
         keep: share of the block itself.
 
     >>> block_flops(VideoViTArgs(), 0, 1568) / 1e9
-    29.7485205504
+    29.749149696
     """
     c, e, hidden = args.embed_dim, args.heads[block] * args.head_dim, args.hidden[block]
     attention = 8.0 * tokens * c * e + 4.0 * tokens * tokens * e
