@@ -65,8 +65,8 @@ class PruneConfig:
         execution: "gather" leaves tokens behind; "mask" hides them and saves nothing, the reference.
         features: what is scored: the "embedding" before positions, or the "tokens" that reach the first stage.
         score_head: whether a learned score is added (straight through a hard gate).
-        learn_keep: whether the shares of the stages are learned around their schedule; counts follow them, so that such a
-            network is no fixed graph until it is sliced.
+        learn_keep: whether the shares of the stages are learned around their schedule; counts follow them, so that a
+            network has no fixed shapes until it is sliced.
         keep_head: share of the heads to keep; 1 builds no gate.
         keep_channel: share of the hidden channels likewise.
         keep_block: share of the blocks likewise.
