@@ -1,5 +1,6 @@
 #include "cmamba/integer.hpp"
 
+#include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <stdexcept>
@@ -194,6 +195,9 @@ IntegerWeights::IntegerWeights(const CMambaSizes& given, const IntegerArrays& ar
   embedding = linear(from, "patch_embedding.value_embedding", s.patch, s.width, kShort);
   positions = from.take<int16_t>("patch_embedding.position_embedding.pe", s.patches * s.width);
   rsqrt = from.take<uint16_t>("rsqrt.table", 193);
+  for (size_t i = 0; i < rsqrt.size(); ++i)
+    if (rsqrt[i] != std::nearbyint(32768 / std::sqrt((static_cast<double>(i) + 64.5) / 64)))
+      throw std::invalid_argument("rsqrt.table is not that of the arithmetic");
   for (int64_t i = 0; i < s.layers; ++i)
     layers.push_back(read_layer(from, "encoder.layers." + std::to_string(i) + ".", s));
   act_multiplier = from.one<int32_t>("encoder.act.in.multiplier");

@@ -168,7 +168,8 @@ def test_numbers_that_would_leave_tables_or_32_bits_are_refused(lib, tmp_path):
     for name, value in (
         (f"{at}mixer.in_proj.limit", 128), (f"{at}GDDMLP.pool.limit", 0), ("encoder.act.in.limit", 2**20),
         (f"{at}norm.eps", 0), (f"{at}norm.eps", -1), (f"{at}norm.eps", 2**62), (f"{at}mixer.scan.t", 9),
-        ("head.linear.shift", 0), ("head.linear.shift", 63), ("head.linear.bias", 2**31 - 1),
+        ("head.linear.shift", 0), ("head.linear.shift", 63), ("head.linear.bias", 2**31 - 1), ("rsqrt.table", 16384),
+        ("encoder.act.in.bias", 2**31 - 1),
     ):  # fmt: skip
         write_pack(tmp_path, spec, changed(arrays, name, value), golden)
         status, f, message = lib.opened(tmp_path)
