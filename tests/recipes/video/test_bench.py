@@ -11,16 +11,8 @@ SMALL = (("embed_dim", 32), ("depth", 2), ("num_heads", 2), ("patch_size", 8), (
 
 
 def small(**more):
-    given = {
-        "device": "cpu",
-        "frames": 2,
-        "side": 24,
-        "model_args": SMALL,
-        "repeats": 2,
-        "threads": (1,),
-        "compile": False,
-    }
-    return VideoBenchConfig(compile=False, **given | more)
+    given = {"device": "cpu", "frames": 2, "side": 24, "model_args": SMALL, "repeats": 2, "threads": (1,)}
+    return VideoBenchConfig(**{**given, "compile": False, **more})
 
 
 def test_forms_are_what_they_say():

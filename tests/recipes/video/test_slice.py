@@ -6,11 +6,19 @@ from sparseflow.recipes.video import load_trained, train_video
 from sparseflow.recipes.video.slice import slice_video
 from tests.video_runs import TINY, small_video
 
-GATES = {"keep_head": 0.5, "keep_channel": 0.5, "keep_block": 0.5, "keep": 0.5, "score": "motion", "gate": "hard"}
+GATES = {
+    "prune_before": 0,
+    "keep_head": 0.5,
+    "keep_channel": 0.5,
+    "keep_block": 0.5,
+    "keep": 0.5,
+    "score": "motion",
+    "gate": "hard",
+}
 
 
 def test_gates_reach_their_targets_and_are_sliced_out(tmp_path):
-    more = {"model_args": TINY | {"num_heads": 4}, "epochs": 16, "clips": 64, "ast_weight": 100.0}
+    more = {"model_args": TINY | {"num_heads": 4}, "epochs": 16, "clips": 64}
     config = small_video(tmp_path, ast_cfg=GATES | {"learn_keep": True}, gate_lr=0.3, warmup_epochs=1, **more)
     record = train_video(config, progress=False)
     path = tmp_path / "sliced.safetensors"

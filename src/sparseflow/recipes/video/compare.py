@@ -48,6 +48,11 @@ PLAN = (
 )
 """What is compared unless asked otherwise, the weightiest first."""
 _OURS = ("motion", "entropy")
+# One score for each token, not one a place and one a frame; regions would spread what moves over what does not.
+_OWN: dict[str, dict[str, Any]] = {
+    "motion": {"entropy_mode": "sliding", "region_weight": 0.0},
+    "entropy": {"entropy_mode": "sliding"},
+}
 _DENSE, _DROPS, _BEATS = 0.90, {0.5: 0.01, 0.25: 0.03}, 0.03
 
 
@@ -91,8 +96,13 @@ def plan_of(config: VideoConfig, arms: Sequence[Arm], seeds: Sequence[int]) -> l
         for arm in arms:
             given: dict[str, Any] = {"mode": "dense_baseline", "ast_cfg": {}}
             if arm.score is not None:
-                own = {"entropy_mode": "sliding"} if arm.score == "entropy" else {}
-                cfg = {"gate": "hard", **own, **config.ast_cfg, "score": arm.score, "keep": arm.keep}
+                cfg = {
+                    "gate": "hard",
+                    **_OWN.get(arm.score, {}),
+                    **config.ast_cfg,
+                    "score": arm.score,
+                    "keep": arm.keep,
+                }
                 given = {"mode": "single_device_ast", "ast_cfg": cfg}
             runs.append(replace(config, seed=seed, split=split, name=None, **given))
     return runs

@@ -47,7 +47,7 @@ class VideoConfig:
         batch_size: clips a step.
         accumulate: parts that a step is divided into, one after the other, to save memory.
         lr: largest learning rate of AdamW.
-        gate_lr: the same for the logits of gates, which have a longer way than weights.
+        gate_lr: the same for the logits of gates, which have a longer way than weights; None for ten times `lr`.
         weight_decay: of matrices; vectors are not decayed.
         warmup_epochs: passes over which the rate rises from 0; it falls along a cosine afterwards.
         label_smoothing: share of a label that is spread over all classes.
@@ -87,7 +87,7 @@ class VideoConfig:
     batch_size: int = 8
     accumulate: int = 1
     lr: float = 3e-4
-    gate_lr: float = 0.02
+    gate_lr: float | None = None
     weight_decay: float = 0.05
     warmup_epochs: float = 5.0
     label_smoothing: float = 0.0
@@ -127,7 +127,7 @@ class VideoConfig:
         for name in ("ast_weight", "weight_decay", "warmup_epochs", "clip", "workers", "eval_every"):
             if not getattr(self, name) >= 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected 0 or more")
-        if not 0 < self.lr < math.inf or not 0 < self.gate_lr < math.inf:
+        if not 0 < self.lr < math.inf or not 0 < (self.gate_lr or self.lr) < math.inf:
             raise ConfigError(f"lr is {self.lr} and gate_lr {self.gate_lr}; expected more than 0")
         if not 0 <= self.label_smoothing < 1:
             raise ConfigError(f"label_smoothing is {self.label_smoothing}; expected 0 to below 1")
@@ -167,15 +167,6 @@ class VideoConfig:
         if done < warm:
             return self.lr * done / warm
         return self.lr * 0.5 * (1 + math.cos(math.pi * (done - warm) / max(1e-9, 1 - warm)))
-
-    @staticmethod
-    def temperature(done: float) -> float:
-        """Return the temperature of structural gates once the share `done` of all epochs lies behind: 1, then to 0.1.
-
-        >>> [round(VideoConfig.temperature(d), 3) for d in (0.0, 0.3, 0.6, 0.9, 1.0)]
-        [1.0, 1.0, 0.316, 0.1, 0.1]
-        """
-        return float(10 ** -min(max((done - 0.3) / 0.6, 0.0), 1.0))
 
     def to_dict(self, *, all: bool = False) -> dict[str, Any]:
         """Return the settings as JSON values; without `all` those alone that make a run another one."""

@@ -34,7 +34,7 @@ def fit(
 
     The state is saved after every epoch in `config.folder`, whole or not at all. A run with the same settings goes on
     from there, and on the CPU ends with the very weights of a run that was never stopped: every epoch draws its clips,
-    order and dropout from a seed of its own. Gates of heads, channels and blocks grow harder from epoch to epoch.
+    order and dropout from a seed of its own. Gates of heads, channels and blocks grow harder as it goes on.
 
     Args:
         model: on its device; trained in place.
@@ -57,7 +57,9 @@ def fit(
     metrics = config.folder / "metrics.jsonl"
     graph = config.graph and ranks.count == 1
     pruner = model.pruner
-    optimizer = make_adamw(model, weight_decay=config.weight_decay, graph=graph, gates=config.gate_lr / config.lr)
+    optimizer = make_adamw(
+        model, weight_decay=config.weight_decay, graph=graph, gates=(config.gate_lr or 10 * config.lr) / config.lr
+    )
     identity = json.dumps(config.to_dict(), sort_keys=True)
     epoch = 0
     for rank in range(ranks.count):
@@ -83,13 +85,14 @@ def fit(
             torch.manual_seed(seed * ranks.count + ranks.rank)
             step.restart()
             model.train()
-            if pruner is not None:
-                pruner.set_temperature(config.temperature(epoch / config.epochs))
             steps = 0
             for clips, labels in train.epoch(config.batch_size, seed, share):
                 # Of videos an epoch may have a few more than that.
                 inside = min(steps / batches, 1.0)
-                step(clips, labels, config.rate((epoch + inside) / config.epochs))
+                done = (epoch + inside) / config.epochs
+                if pruner is not None:
+                    pruner.anneal(done)
+                step(clips, labels, config.rate(done))
                 steps += 1
             if not steps:
                 raise DataError(
