@@ -162,6 +162,12 @@ def search(
     tmax_percentile: options.TmaxPercentile = None,
     tmax_offset: options.TmaxOffset = None,
     tmax_reach: Annotated[int | None, typer.Option(help="How far the search may move tmax.", show_default="0")] = None,
+    tmax_share: Annotated[
+        list[float] | None,
+        typer.Option(
+            help="Percent of the codes up to tmax, where more are too lossy; may be repeated.", show_default="none"
+        ),
+    ] = None,
     kd_t: Annotated[
         float | None, typer.Option("--kd-T", "--kd-t", help="Temperature of the reward.", show_default="2")
     ] = None,
@@ -193,6 +199,7 @@ def search(
 
     - `sparseflow triseg search --model alexnet --result-file alexnet_exp1.json`
     - `sparseflow triseg search --model vgg16 --data ~/cifar10 --episodes 2000 --max-acc-drop 1.0 --device cuda`
+    - `sparseflow triseg search --model mobilenetv1 --tmax-share 92 --tmax-share 85` — more codes pass if needed
     - `sparseflow triseg search --model alexnet --method ppo-original --episodes 10000 --batch-size 32 --lr 0.0003`
     """
     from sparseflow.recipes.settings import read_settings
@@ -203,7 +210,8 @@ def search(
         SearchConfig, config, model=model, data=data, out=out, method=method, episodes=episodes,
         batch_size=batch_size, calib_batches=calib_batches, eval_every=eval_every, result_file=result_file,
         max_acc_drop=max_acc_drop, overflow=overflow, layers=tuple(layers) if layers else None, masks=masks,
-        tmax_reach=tmax_reach, lr=lr, update_timestep=update_timestep, top=top, backend=backend, resume=resume,
+        tmax_reach=tmax_reach, tmax_shares=tuple(tmax_share) if tmax_share else None, lr=lr,
+        update_timestep=update_timestep, top=top, backend=backend, resume=resume,
         device=device, seed=seed,
     )  # fmt: skip
     rule = _given(mode=tmax_mode, fixed=tmax_fixed, percentile=tmax_percentile, offset=tmax_offset)

@@ -1,11 +1,12 @@
 """What a search works on: the sites, the exact start, and images as the network was trained to read them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from sparseflow.compress.approximate import check_codes, masks_named, segment_error
+from sparseflow.compress.approximate import TmaxRule, check_codes, masks_named, optimal_codes, segment_error
 from sparseflow.errors import ConfigError, DataError
 from sparseflow.recipes.triseg.problem import device_named, inputs_of, pose
 from sparseflow.recipes.triseg.search_config import SearchConfig
@@ -35,6 +36,24 @@ def test_a_problem_is_laid_out(out: Path) -> None:
     task = problem.task(config)
     assert torch.equal(problem.space.codes([task.start])[0], problem.start)
     assert problem.splits.test.opened == ()
+
+
+@pytest.mark.parametrize("allowed", [0.0, 3.0, 100.0])
+def test_more_codes_pass_where_too_much_is_lost(out: Path, allowed: float) -> None:
+    config = SearchConfig(model="lenet5", out=str(out), device="cpu", max_acc_drop=allowed)
+    shares = (60.0, 30.0, 5.0)
+    plain = pose(config, splits=splits())
+    judge = plain.evaluator(plain.splits.val)
+    for rule in (config.tmax, *(TmaxRule(percentile=share) for share in shares)):
+        tmax = rule(plain.histograms.counts)
+        start = optimal_codes(plain.histograms.fisher, tmax=tmax).codes
+        if 100 * (judge.teacher_accuracy - float(judge.score(start[None]).accuracy)) <= allowed:
+            break
+    found = pose(replace(config, tmax_shares=shares), splits=splits())
+    assert found.space.tmax == tuple(tmax.tolist())
+    assert torch.equal(found.start, start)
+    assert (found.space.tmax == plain.space.tmax) == (rule == config.tmax)
+    assert found.splits.test.opened == ()
 
 
 def test_scores_of_the_teacher(out: Path) -> None:

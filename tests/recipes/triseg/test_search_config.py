@@ -17,6 +17,7 @@ from sparseflow.recipes.triseg.search_config import SearchConfig
         ({"episodes": 0}, "episodes is 0"),
         ({"eval_every": 0}, "eval_every is 0"),
         ({"tmax_reach": -1}, "tmax_reach is -1"),
+        ({"tmax_shares": (90, 0)}, r"tmax_shares is \(90, 0\)"),
         ({"masks": "wide"}, "masks is 'wide'; expected one of relative, seed"),
         ({"overflow": "wrap"}, "overflow is 'wrap'"),
         ({"device": "tpu"}, "device is 'tpu'"),

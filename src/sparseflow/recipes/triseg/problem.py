@@ -12,6 +12,7 @@ from sparseflow.compress.approximate import (
     Evaluator,
     Histograms,
     RewardConfig,
+    TmaxRule,
     layer_states,
     masks_named,
     optimal_codes,
@@ -125,7 +126,7 @@ def pose(config: SearchConfig, *, splits: Splits | None = None) -> Problem:
     space = CodeSpace(
         names=tuple(site.name for site in sites), tmax=tuple(tops.tolist()), masks=masks, reach=config.tmax_reach
     )
-    return Problem(
+    problem = Problem(
         teacher=teacher,
         sites=sites,
         splits=parts,
@@ -136,6 +137,7 @@ def pose(config: SearchConfig, *, splits: Splits | None = None) -> Problem:
         reward=config.reward,
         overflow=config.overflow,
     )
+    return _relaxed(problem, config) if config.tmax_shares else problem
 
 
 def remasked(problem: Problem, masks: str) -> Problem:
@@ -155,6 +157,21 @@ def remasked(problem: Problem, masks: str) -> Problem:
         problem.histograms.fisher, tmax=space.tmax, masks=space.masks, mode=problem.overflow
     )  # fmt: skip
     return replace(problem, space=space, start=found.codes)
+
+
+def _relaxed(problem: Problem, config: SearchConfig) -> Problem:
+    """Return a problem with the first tmax whose start loses no more than is allowed, or the last."""
+    rules = [config.tmax, *(TmaxRule(percentile=share) for share in config.tmax_shares)]
+    spaces = [replace(problem.space, tmax=tuple(rule(problem.histograms.counts).tolist())) for rule in rules]
+    starts = [
+        optimal_codes(problem.histograms.fisher, tmax=s.tmax, masks=s.masks, mode=problem.overflow).codes
+        for s in spaces
+    ]
+    judge = problem.evaluator(problem.splits.val, attention=False)
+    drops = 100 * (judge.teacher_accuracy - judge.score(torch.stack(starts)).accuracy)
+    allowed = (i for i, drop in enumerate(drops.tolist()) if drop <= config.max_acc_drop)
+    at = next(allowed, len(rules) - 1)
+    return replace(problem, space=spaces[at], start=starts[at])
 
 
 def inputs_of(teacher: Teacher, images: ImageSet) -> Tensor:

@@ -29,6 +29,9 @@ class SearchConfig:
         attention_layers: names of those whose maps are compared; None for the earlier project's.
         reward: temperature and weights of the reward.
         tmax: how tmax is chosen.
+        tmax_shares: smaller shares of codes up to tmax, in percent, that are tried in this order where the optimum of
+            the histograms loses more than `max_acc_drop` on the images for selection; the first that does not, or the
+            last, is searched. None keeps `tmax`.
         tmax_reach: how far the search may move it; 0 leaves it there.
         masks: ranges of the codes, "relative" or "seed"; None for what the method searches in.
         overflow: "pass" leaves codes beyond tmax, "clip" gives them v2, "saturate" tmax.
@@ -62,6 +65,7 @@ class SearchConfig:
     attention_layers: tuple[str, ...] | None = None
     reward: RewardConfig = field(default_factory=RewardConfig)
     tmax: TmaxRule = field(default_factory=TmaxRule)
+    tmax_shares: tuple[float, ...] = ()
     tmax_reach: int = 0
     masks: str | None = None
     overflow: str = "pass"
@@ -88,6 +92,8 @@ class SearchConfig:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected at least 1")
         if self.eval_every is not None and self.eval_every < 1:
             raise ConfigError(f"eval_every is {self.eval_every}; expected at least 1, or None")
+        if any(not 0 < share <= 100 for share in self.tmax_shares):
+            raise ConfigError(f"tmax_shares is {self.tmax_shares}; expected percents above 0, at most 100")
         if self.tmax_reach < 0:
             raise ConfigError(f"tmax_reach is {self.tmax_reach}; expected 0 or more codes")
         for name, allowed in (("masks", (None, *MASKS)), ("overflow", MODES), ("device", ("auto", "cpu", "cuda"))):

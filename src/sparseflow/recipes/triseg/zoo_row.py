@@ -33,6 +33,7 @@ from sparseflow.report.files import prepare_folder
 __all__ = ["kinds", "measured"]
 
 _COUNTED = 128
+_SHARES = (92.0, 88.0, 80.0, 70.0, 60.0)
 _STEPS = ("evaluate", "export", "methods", "problem", "search", "zoo_row")
 
 
@@ -89,7 +90,7 @@ def _way(model: str, config: ZooConfig, folder: Path, splits: Splits | None) -> 
     settings = SearchConfig(
         **shared, episodes=config.episodes, batch_size=config.score_images, top=config.top, seed=config.seed,
         calib_batches=8, halving=2, halving_images=4 * config.score_images, max_acc_drop=config.max_acc_drop,
-        resume=config.resume, result_file=f"zoo_{network_name(model)}.json",
+        tmax_shares=_SHARES, resume=config.resume, result_file=f"zoo_{network_name(model)}.json",
     )  # fmt: skip
     found = search(settings, splits=parts, progress=False)
     told = evaluate(
