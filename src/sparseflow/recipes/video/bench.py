@@ -26,6 +26,8 @@ __all__ = ["FORMS", "VideoBenchConfig", "bench", "built"]
 
 PRUNED = ("entropy", "motion", "uniform", "random", "evit", "tome")
 Facts = tuple[int, int, float, dict[str, str]]
+WAYS = ("graph", "regional", "compiled")
+"""On CUDA: as it is, each block and the scorer compiled, the whole compiled; all recorded as CUDA graphs."""
 FORMS = (*PRUNED, "sliced", "both")
 """Half of the tokens kept by each score; half of the heads and hidden channels sliced out; the two together."""
 _VIT_B = {"embed_dim": 768, "depth": 12, "num_heads": 12, "mlp_ratio": 4.0, "patch_size": 16, "num_classes": 101}
@@ -35,9 +37,8 @@ _SCORER, _MEMORY, _ON_CPU, _SAME = 0.03, 0.7, 1.9, 1e-4
 PROTOCOL = (
     "One process, interleaved rounds, the same random clips; a ratio is the median of the ratios of the rounds. Fresh "
     "weights, inference: what is timed does not depend on them. On CUDA each form is recorded as one CUDA graph, "
-    "plain and behind torch.compile, and the faster of the two stands for it, the dense network too. The scorer lies "
-    "inside the timer of each pruned form. Memory is the most that one call adds; its bound is held for a "
-    "forward and backward of a training, as a plain forward peaks in the blocks before any token is dropped."
+    "plain, block by block behind torch.compile, and whole, and the fastest stands for it, the dense network too. The "
+    "scorer lies inside the timer of each pruned form. Memory is the most that one call adds, of the leanest way."
 )
 
 
@@ -93,7 +94,7 @@ class Row:
     Args:
         form: "dense" or a name of `FORMS`.
         threads: on a CPU; 0 on CUDA.
-        ways: how it ran, "eager", "graph" or "compiled", with the median time of a call in seconds.
+        ways: how it ran, "eager" or a name of `WAYS`, with the median time of a call in seconds.
         speedup: times faster than the dense network, each at its fastest.
         clips_per_s: at its fastest.
         gflops: of a clip, as counted.
@@ -196,9 +197,11 @@ def _speed_checks(rows: list[Row], config: VideoBenchConfig, cuda: bool) -> list
             checks.append(Check(show=show, name=names[row.form], value=row.speedup, unit="x", rule=">=", bound=bound))
     if cuda and (found := [r for r in rows if r.form == "entropy"]):
         dense = next(r for r in rows if r.form == "dense")
-        share = found[0].train_peak_bytes / dense.train_peak_bytes if dense.train_peak_bytes else float("nan")
-        name = f"peak memory, forward and backward, {what}, of dense"
-        checks.append(Check(show="2", name=name, value=share, unit="share", rule="<=", bound=_MEMORY))
+        for whole, kind in (("forward", "peak_bytes"), ("forward and backward", "train_peak_bytes")):
+            ours, theirs = getattr(found[0], kind), getattr(dense, kind)
+            name = f"peak memory, {whole}, {what}, of dense"
+            share = ours / theirs if theirs else float("nan")
+            checks.append(Check(show="2", name=name, value=share, unit="share", rule="<=", bound=_MEMORY))
     return checks
 
 
@@ -280,24 +283,36 @@ def _gflops(model: VideoViT, clip: Tensor) -> float:
 def _recorded(
     form: str, config: VideoBenchConfig, device: torch.device
 ) -> tuple[dict[str, Callable[[], Any]], tuple[int, int], float, dict[str, str]]:
-    """Return a form's graphs, plain and compiled, its memory in inference and training, operations, and failures."""
+    """Return a form's graphs by way, its memory in inference and training, its operations, and what failed."""
     clip, model = _clip(config, device), built(form, config, device)
-    gflops, peaks = _gflops(model, clip), []
+    gflops, training = _gflops(model, clip), _peak(_learns(model, clip))
     found: dict[str, Callable[[], Any]] = {}
     failures: dict[str, str] = {}
-    nets: dict[str, Callable[[Tensor], Any]] = {"graph": model}
-    if config.compile and compiler_available():
-        nets["compiled"] = torch.compile(model, dynamic=False)
-    for way, net in nets.items():
+    peaks: list[int] = []
+    ways = WAYS if config.compile and compiler_available() else WAYS[:1]
+    for way in ways:
         try:
-            call = _call(net, clip)
-            call()
-            peaks.append(_peak(call))
-            found[way] = _graph(call)
+            with torch._dynamo.config.patch(recompile_limit=64):
+                call = _call(_compiled(built(form, config, device), way), clip)
+                call()
+                peaks.append(_peak(call))
+                found[way] = _graph(call)
         except Exception as e:
-            # Whatever torch raises: the row says so, and the other way stands for the form.
+            # Whatever torch raises: the row says so, and the other ways stand for the form.
             failures[way] = f"{type(e).__name__}: {str(e)[:300]}"
-    return found, (min(peaks, default=0), _peak(_learns(model, clip))), gflops, failures
+        torch._dynamo.reset()
+    return found, (min(peaks, default=0), training), gflops, failures
+
+
+def _compiled(model: VideoViT, way: str) -> Callable[[Tensor], Any]:
+    """Return a network to call in a way of `WAYS`."""
+    if way == "compiled":
+        return torch.compile(model, dynamic=False)
+    if way == "regional":
+        scorer = None if model.pruner is None else model.pruner.scorer
+        for part in (*model.blocks, *(() if scorer is None else (scorer,))):
+            part.compile(dynamic=False)
+    return model
 
 
 def _learns(model: VideoViT, clip: Tensor) -> Callable[[], Any]:

@@ -35,6 +35,8 @@ class VideoConfig:
         num_frames: T.
         img_size: S, height and width of a frame.
         model_args: further arguments of `nn.models.video_vit.VideoViT`.
+        position_std: deviation of fresh tables of positions; None for the network's own .02. Where the class lies in
+            how things move, larger ones save a training most of its first steps.
         init_from: file to start from: of a training here, or timm's or VideoMAE's weights.
         epochs: passes.
         clips: clips of an epoch of "digits".
@@ -75,6 +77,7 @@ class VideoConfig:
     num_frames: int = 8
     img_size: int = 64
     model_args: dict[str, Any] = field(default_factory=dict)
+    position_std: float | None = None
     init_from: str | None = None
     epochs: int = 50
     clips: int = 4096
@@ -129,6 +132,8 @@ class VideoConfig:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected 0 or more")
         if not 0 < self.lr < math.inf or not 0 < (self.gate_lr or self.lr) < math.inf:
             raise ConfigError(f"lr is {self.lr} and gate_lr {self.gate_lr}; expected more than 0")
+        if self.position_std is not None and not 0 < self.position_std < math.inf:
+            raise ConfigError(f"position_std is {self.position_std}; expected more than 0, or nothing")
         if not 0 <= self.label_smoothing < 1:
             raise ConfigError(f"label_smoothing is {self.label_smoothing}; expected 0 to below 1")
         if self.batch_size % self.accumulate:

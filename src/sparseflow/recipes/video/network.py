@@ -1,5 +1,7 @@
 """The network of a configuration: fresh, or with the weights of an earlier training or of a published one."""
 
+from torch import nn
+
 from sparseflow.errors import ConfigError, DataError
 from sparseflow.nn.models.video_vit import VideoViT, load_pretrained, load_video
 from sparseflow.recipes.video.config import VideoConfig
@@ -37,6 +39,10 @@ def build(config: VideoConfig, *, classes: int, channels: int) -> VideoViT:
         model = VideoViT(**given, use_ast_prune=pruned, ast_cfg=config.ast_cfg if pruned else None)
     except TypeError as e:
         raise ConfigError(f"model_args holds an argument that VideoViT lacks: {e}") from e
+    if config.position_std is not None:
+        for table in (getattr(model, name, None) for name in ("pos_embed", "time_embed")):
+            if table is not None:
+                nn.init.normal_(table, std=config.position_std)
     if config.init_from is not None:
         _start(model, config.init_from)
     return model
