@@ -66,6 +66,14 @@ def test_every_row_is_what_the_networks_answer(out):
     assert body["images"] == 64
 
 
+def test_without_the_engine_the_figures_are_the_same(out, monkeypatch):
+    with_engine = accuracy_bench(config(out, results=("a", "b")), splits=splits())
+    monkeypatch.setattr(room, "ABSENT", "no compiled kernels here")
+    without = accuracy_bench(config(out, results=("a", "b")), splits=splits())
+    assert without["rows"] == with_engine["rows"]
+    assert without["acc_teacher"] == with_engine["acc_teacher"]
+
+
 def test_means_are_held_against_the_claims(out, monkeypatch, tmp_path):
     path = tmp_path / "new" / "r.json"
     monkeypatch.setitem(room.CLAIMS, "lenet5", Claim(teacher=0.0, frozen=100.0, bits=9.0, avoided=-9.0))

@@ -10,11 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from sparseflow.compress.approximate import TriSegResult, cost_of
+from sparseflow.compress.quantize import to_program
 from sparseflow.data import ImageSet
 from sparseflow.data.splits import Splits, open_splits
-from sparseflow.errors import ConfigError, DataError
+from sparseflow.errors import ConfigError, DataError, UnsupportedError
+from sparseflow.ops.int8_net import Engine
+from sparseflow.ops.int8_net.cpp import ABSENT
 from sparseflow.ops.triseg import tables
 from sparseflow.recipes.checks import Check, checks_body
 from sparseflow.recipes.triseg.analyze import accuracy
@@ -28,6 +32,7 @@ from sparseflow.report.files import prepare_folder, write_atomic
 __all__ = ["CLAIMS", "AccuracyConfig", "Claim", "Mean", "accuracy_bench", "mean_of"]
 
 _SPLITS = ("test", "val")
+_AT_ONCE = 500
 PROTOCOL = (
     "The split is opened once, after everything was chosen on training images; every network is an integer network. A "
     "drop is against the INT8 network that the search or the fine-tuning started from, on the same images. A mean has "
@@ -168,7 +173,7 @@ def accuracy_bench(config: AccuracyConfig, *, splits: Splits | None = None) -> d
         parts.test.open(f"accuracy of {len(jobs)} results of {teacher.name}") if config.split == "test" else parts.val
     )
     calib = parts.calib.take(min(config.counted, len(parts.calib)))
-    whole = accuracy(teacher, images)
+    whole = _accuracy(teacher, images)
     rows = [_row(net, result, path, tuned, whole, images, calib) for net, result, path, tuned in jobs]
     groups = {kind: [row for row in rows if row["kind"] == kind] for kind in ("frozen", "tuned", "saturated")}
     means = {kind: _means(found) for kind, found in groups.items() if found}
@@ -195,6 +200,28 @@ def _read(path: str, teacher: Teacher) -> TriSegResult:
     return TriSegResult.read(path, names=teacher.names, model=teacher.name)
 
 
+def _accuracy(teacher: Teacher, images: ImageSet, codes: Mapping[str, Tensor] | None = None) -> float:
+    """Return the share of right answers, in percent, by the compiled engine where it gives the same bits."""
+    engine = _engine(teacher, codes or {})
+    if engine is None:
+        return accuracy(teacher, images, codes)
+    x, y = inputs_of(teacher, images), images.labels
+    batches = zip(torch.split(x, _AT_ONCE), torch.split(y, _AT_ONCE), strict=True)
+    right = sum(int((engine(some).reshape(len(some), -1).argmax(1) == classes).sum()) for some, classes in batches)
+    return 100 * right / len(images)
+
+
+def _engine(teacher: Teacher, codes: Mapping[str, Tensor]) -> Engine | None:
+    """Return the engine of a network on the CPU; None where there is none, or a mean of logits would round apart."""
+    if ABSENT is not None or next(teacher.net.buffers()).is_cuda:
+        return None
+    try:
+        program = to_program(teacher.net, codes)
+    except UnsupportedError:
+        return None
+    return None if any(step.op == "real_mean" for step in program.steps) else Engine(program)
+
+
 def _row(
     teacher: Teacher,
     result: TriSegResult,
@@ -205,7 +232,7 @@ def _row(
     calib: ImageSet,
 ) -> dict[str, Any]:
     codes = result.codes(teacher.names)
-    share = accuracy(teacher, images, dict(zip(teacher.points, tables(codes, result.overflow), strict=True)))
+    share = _accuracy(teacher, images, dict(zip(teacher.points, tables(codes, result.overflow), strict=True)))
     x = torch.split(inputs_of(teacher, calib), 64)
     cost = cost_of(teacher.net, teacher.sites, codes, x, mode=result.overflow)
     kind = ("tuned" if result.overflow == "pass" else "saturated") if tuned else "frozen"
