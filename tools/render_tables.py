@@ -6,7 +6,8 @@ from the checks in `benchmarks/results/NAME.json`, which a benchmark wrote;
 `NAME.forms` is the table of its layers by form, `NAME.traffic` that of what their
 floats cost to move, `NAME.horizons` that of forecasts, `NAME.scans` that of scans by form, and `NAME.blocks`,
 `.seed`, `.network`, `.memory` and `.coverage` are stages of a GPU record; `.searchers` and `.networks` are tables of
-tri-segment search, `.integers`, `.rows`, `.edges` and `.cells` those of a forecaster's pack. A name that ends in `?`
+tri-segment search, `.integers`, `.rows`, `.edges` and `.cells` those of a forecaster's pack, `.arms` and `.speeds`
+those of video transformers. A name that ends in `?`
 may have no result yet. So no figure in the prose is typed by hand. `--check` changes nothing and returns 1 if a table
 is out of date.
 """
@@ -24,6 +25,7 @@ from tools.render_forecast import FORECAST
 from tools.render_gpu import NOTHING, STAGES, stage_table
 from tools.render_pack import PACK
 from tools.render_triseg import TRISEG
+from tools.render_video import VIDEO
 
 ROOT = Path(__file__).resolve().parents[1]
 BLOCK = re.compile(r"<!-- table: (?P<name>[\w.-]+\??) -->\n.*?<!-- /table -->", re.DOTALL)
@@ -151,7 +153,7 @@ def render(text: str, results: Path) -> str:
         elif part in STAGES:
             made = stage_table(json.loads(path.read_text()), part)
         else:
-            makers = {"brief": brief, "forms": forms, "traffic": traffic, **FORECAST, **TRISEG, **PACK}
+            makers = {"brief": brief, "forms": forms, "traffic": traffic, **FORECAST, **TRISEG, **PACK, **VIDEO}
             made = makers.get(part, table)(json.loads(path.read_text()))
         return f"<!-- table: {match['name']} -->\n\n{made}\n\n<!-- /table -->"
 
