@@ -5,12 +5,14 @@ import torch
 from torch import nn
 
 from sparseflow.compress.approximate import TriSegResult, check_codes
+from sparseflow.compress.approximate.finetune import SegmentedNet
 from sparseflow.compress.quantize import calibrate, prepare_qat, quantizers, to_integer
 from sparseflow.compress.quantize.fake_quant import WeightFakeQuantize
 from sparseflow.compress.quantize.qat import set_enabled
 from sparseflow.errors import ConfigError, DataError
 from sparseflow.nn import models
 from sparseflow.recipes.triseg import finetune
+from sparseflow.recipes.triseg import fit as fit_module
 from sparseflow.recipes.triseg.checkpoint import build_network, read_qat, save_qat
 from sparseflow.recipes.triseg.config import FinetuneConfig
 from sparseflow.recipes.triseg.finetune import finetune_seeds, finetune_triseg, start_codes, student_accuracy
@@ -56,6 +58,43 @@ def test_files_hold_the_student_of_the_record(tmp_path, mode, rule):
     assert record["history"][-1]["loss"] < record["history"][0]["loss"]
     again = finetune_triseg(c, progress=False)
     assert again["codes"] == record["codes"]
+
+
+def test_codes_are_fitted_anew_and_a_run_that_was_stopped_fits_the_same(tmp_path, monkeypatch):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        start(tmp_path / name)
+    fitted = []
+    refit = SegmentedNet.refit
+
+    def kept(net, histogram):
+        refit(net, histogram)
+        fitted.append(net.codes.tolist())
+
+    monkeypatch.setattr(SegmentedNet, "refit", kept)
+    settings = {"mode": "saturate", "epochs": 4, "code_share": 0.8, "code_rule": "fisher", "train_limit": 64, "val": 30}
+    whole = finetune_triseg(config(tmp_path / "a", **settings), progress=False)
+    first = fitted.copy()
+    # Once in front of each epoch but the first, until four fifths of the run lie behind.
+    assert len(first) == 3
+    assert first[0] != first[-1]
+    fitted.clear()
+    save, saved = fit_module.save_state, []
+
+    def stop(*args):
+        save(*args)
+        saved.append(args)
+        if len(saved) == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(fit_module, "save_state", stop)
+        with pytest.raises(KeyboardInterrupt):
+            finetune_triseg(config(tmp_path / "b", **settings), progress=False)
+    resumed = finetune_triseg(config(tmp_path / "b", **settings), progress=False)
+    assert fitted == first
+    assert resumed["codes"] == whole["codes"]
+    assert [line["loss"] for line in resumed["history"]] == [line["loss"] for line in whole["history"]]
 
 
 def test_a_search_gives_the_codes_to_start_from(tmp_path):

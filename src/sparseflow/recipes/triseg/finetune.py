@@ -105,16 +105,15 @@ def finetune_triseg(config: FinetuneConfig, *, progress: bool = True) -> dict[st
     def before_epoch(done: float) -> bool:
         nonlocal phase
         before, phase = phase, (done < config.code_share, done >= config.freeze_at)
-        if config.rule == "gradient":
-            net.real.requires_grad_(phase[0])
-        elif phase[0] and done * _REFITS > int(net.fits) * config.code_share:
-            refit()
+        net.real.requires_grad_(phase[0] and config.rule == "gradient")
         for m in graph.modules():
             if isinstance(m, WeightFakeQuantize):
                 m.observing = not phase[1]
         if phase[1]:
             freeze_bn(graph)
             tuned.in_half &= config.precision == "bfloat16"
+        if phase[0] and config.rule != "gradient" and done * _REFITS > int(net.fits) * config.code_share:
+            refit()
         return phase != before
 
     def write(val: float) -> dict[str, Any]:
