@@ -126,7 +126,7 @@ def prove(config: ProveConfig, *, progress: bool = True, say: Callable[[str], No
     )  # fmt: skip
     checks += found.pop("checks")
     body = {
-        "bench": "forecast pack", "protocol": _ABOUT, "config": asdict(config),
+        "bench": "forecast pack", "digits": 4, "protocol": _ABOUT, "config": asdict(config),
         "checks": checks, "ok": all(check["ok"] for check in checks), "tasks": tasks, "pack": found,
         "environment": found.pop("environment"), "wall_s": time.perf_counter() - began,
     }  # fmt: skip
