@@ -37,7 +37,7 @@ def main() -> None:
     clips, _ = digits.draw(CLIPS, torch.Generator().manual_seed(0))
     moving = moving_patches(clips, 8)
     scaled = digits.images.normalize(clips.flatten(0, 1)).view(clips.shape)
-    print(f"{CLIPS} clips of {len(digits.classes)} synthetic motions; {moving.float().mean():.1%} of their patches move")
+    print(f"{CLIPS} clips of {len(digits.classes)} made motions; {moving.float().mean():.1%} of their patches move")
     for name, cfg in SCORES.items():
         model = VideoViT(
             64, 8, len(digits.classes), 128, 2, 4, 4.0, 8, in_chans=1, use_ast_prune=True, ast_cfg={"keep": KEEP, **cfg}
@@ -45,7 +45,8 @@ def main() -> None:
         with torch.no_grad():
             _, info = model(scaled, return_intermediate=True)
         kept = torch.zeros_like(moving).scatter(1, info["kept"], True)
-        print(f"  {name:8} keeps {kept.float().mean():.0%} of all patches and {kept[moving].float().mean():.1%} of those")
+        share, of_moving = kept.float().mean(), kept[moving].float().mean()
+        print(f"  {name:8} keeps {share:.0%} of all patches and {of_moving:.1%} of those")
 
 
 if __name__ == "__main__":
