@@ -1,5 +1,7 @@
 #pragma once
 // The steps of integers that cost time, in plain C++; where the loops are vectorised, the compiler does it.
+#include <cstring>
+
 #include "cmamba/integer.hpp"
 
 namespace sparseflow {
@@ -62,7 +64,7 @@ inline void plain_scan(const ScanBlock& b, int16_t* h) {
       for (int64_t s = 0; s < n; ++s) {
         const int32_t raised = (in[s] - 128) * (1 << b.layer.j);
         const int32_t v = decay[s] * h[e * n + s] + row.w[e] * raised;
-        const int32_t state = clamp((v + 16383 + ((v >> 15) & 1)) >> 15, 32767);
+        const int32_t state = within((v + 16383 + ((v >> 15) & 1)) >> 15, 32767);
         h[e * n + s] = static_cast<int16_t>(state);
         sum += state * (read[s] - 128);
       }
@@ -75,20 +77,25 @@ inline void plain_scan(const ScanBlock& b, int16_t* h) {
 constexpr int64_t kRowsAtOnce = 6;
 
 #ifndef SF_INTEGER_PRODUCTS
-// Sums of up to six rows with the 64 outputs of a panel, the bias among them.
+// Sums of up to six rows with the 64 outputs of a panel, the bias among them. The bias has lost 128 times the weights, so
+// only the whole sum is sure to fit 32 bits. Products of 16 bits are what vectors of any machine have.
 inline void products(const IntegerLinear& l, int64_t panel, const uint8_t* const* in, int64_t rows, int32_t (*out)[64]) {
   const int64_t quads = (l.inputs + 3) / 4;
-  const int8_t* const weight = l.weight.data() + panel * quads * 256;
-  for (int64_t r = 0; r < rows; ++r) {
-    uint32_t sums[64];  // the bias has lost 128 times the weights, so only the whole sum is sure to fit 32 bits
-    for (int o = 0; o < 64; ++o) sums[o] = static_cast<uint32_t>(l.bias[static_cast<size_t>(panel * 64 + o)]);
-    for (int64_t i = 0; i < l.inputs; ++i) {
-      const int32_t x = in[r][i];
-      const int8_t* const w = weight + i / 4 * 256 + i % 4;
-      for (int o = 0; o < 64; ++o) sums[o] += static_cast<uint32_t>(x * w[o * 4]);
-    }
-    for (int o = 0; o < 64; ++o) out[r][o] = static_cast<int32_t>(sums[o]);
+  const int8_t* w = l.weight.data() + panel * quads * 256;
+  uint32_t sums[kRowsAtOnce][64];
+  for (int64_t r = 0; r < rows; ++r)
+    for (int o = 0; o < 64; ++o) sums[r][o] = static_cast<uint32_t>(l.bias[static_cast<size_t>(panel * 64 + o)]);
+  for (int64_t i = 0; i < quads; ++i, w += 256) {
+    int16_t wide[4][64];
+    for (int j = 0; j < 4; ++j)
+      for (int o = 0; o < 64; ++o) wide[j][o] = w[o * 4 + j];
+    for (int64_t r = 0; r < rows; ++r)
+      for (int j = 0; j < 4; ++j) {
+        const int16_t x = in[r][i * 4 + j];
+        for (int o = 0; o < 64; ++o) sums[r][o] += static_cast<uint32_t>(x * wide[j][o]);
+      }
   }
+  std::memcpy(out, sums, static_cast<size_t>(rows) * sizeof *out);
 }
 #endif
 

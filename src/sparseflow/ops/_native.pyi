@@ -596,9 +596,7 @@ class IntegerScan:
         states: int,
         channels: int,
     ) -> None: ...
-    def run(
-        self, x: int, p: int, z: int, bcd: int, out: int, sequences: int, steps: int, isa: str = "auto"
-    ) -> None:
+    def run(self, x: int, p: int, z: int, bcd: int, out: int, sequences: int, steps: int, isa: str = "auto") -> None:
         """Compute sequences, each from a state of 0.
 
         Args:
