@@ -35,14 +35,22 @@ def test_every_command_has_help_with_examples(command):
 
 
 @pytest.mark.parametrize(
-    "name", ["ast2_ucf101_dense", "ast2_ucf101_ast_only", "smoke_ast_ucf101", "video_digits", "video_jhmdb"]
+    "name",
+    [
+        "ast2_ucf101_dense",
+        "ast2_ucf101_ast_only",
+        "ast2_ucf101_ast_hw",
+        "smoke_ast_ucf101",
+        "video_digits",
+        "video_jhmdb",
+    ],
 )
 def test_the_settings_that_ship_are_valid(name):
     from sparseflow.recipes.video.network import build
 
     config = read_settings(VideoConfig, CONFIGS / f"{name}.yaml")
     # Of the large networks one block is enough to see that the arguments fit.
-    small = {**config.model_args, "embed_dim": 24, "num_heads": 4, "depth": 2}
+    small = {**config.model_args, "embed_dim": 24, "num_heads": 4, "depth": 7}
     build(read_settings(VideoConfig, CONFIGS / f"{name}.yaml", model_args=small), classes=3, channels=3)
 
 

@@ -53,6 +53,18 @@ def test_the_pruners_loss_is_weighted_and_summed_up():
     assert losses[100.0]["keep_head"] < losses[0.0]["keep_head"]
 
 
+def test_a_price_on_operations_lowers_what_is_learned_to_be_kept():
+    cfg = {"keep": 0.5, "learn_keep": True, "keep_channel": 0.5, "lambda_token": 0.0, "lambda_ch": 0.0}
+    flops = []
+    for hardware in (0.0, 10.0):
+        learn = make(network(use_ast_prune=True, ast_cfg=cfg), hardware=hardware)
+        for _ in range(20):
+            learn.restart()
+            learn(*batch(), 3e-2)
+        flops.append(dict(zip(SUMS, learn.sums.tolist(), strict=True))["flops"])
+    assert flops[1] < 0.95 * flops[0] < 0.9
+
+
 def test_gradients_are_clipped():
     model = network()
     before = [p.detach().clone() for p in model.parameters()]

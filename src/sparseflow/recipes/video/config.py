@@ -32,6 +32,8 @@ class VideoConfig:
         mode: "dense_baseline", all tokens; "single_device_ast", pruned as `ast_cfg` says.
         ast_cfg: settings of the pruner, as `keep`, `prune_before`, `score`; see `compress.prune`.
         ast_weight: λ_AST, weight of the pruner's loss.
+        hw_weight: λ_hw, weight of the operations of the blocks over those of the dense network; of the shares that are
+            learned (`learn_keep`, gates) they are a smooth function.
         num_frames: T.
         img_size: S, height and width of a frame.
         model_args: further arguments of `nn.models.video_vit.VideoViT`.
@@ -74,6 +76,7 @@ class VideoConfig:
     mode: str = "single_device_ast"
     ast_cfg: dict[str, Any] = field(default_factory=dict)
     ast_weight: float = 1.0
+    hw_weight: float = 0.0
     num_frames: int = 8
     img_size: int = 64
     model_args: dict[str, Any] = field(default_factory=dict)
@@ -127,7 +130,7 @@ class VideoConfig:
         ):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected at least 1")
-        for name in ("ast_weight", "weight_decay", "warmup_epochs", "clip", "workers", "eval_every"):
+        for name in ("ast_weight", "hw_weight", "weight_decay", "warmup_epochs", "clip", "workers", "eval_every"):
             if not getattr(self, name) >= 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected 0 or more")
         if not 0 < self.lr < math.inf or not 0 < (self.gate_lr or self.lr) < math.inf:

@@ -75,7 +75,7 @@ def fit(
     forked = [device] if device.type == "cuda" else []
     with bar, multiply_as(config.precision, device, auto="bfloat16") as cast, torch.random.fork_rng(devices=forked):
         step = Step(
-            model, train, optimizer, parts=config.accumulate, weight=config.ast_weight,
+            model, train, optimizer, parts=config.accumulate, weight=config.ast_weight, hardware=config.hw_weight,
             smoothing=config.label_smoothing, clip=config.clip, cast=cast, graph=config.graph, ranks=ranks,
         )  # fmt: skip
         batches = max(1, train.batches(config.batch_size))
@@ -106,7 +106,7 @@ def fit(
                 "steps": steps,
                 "seconds": time.perf_counter() - tick,
             }
-            if not math.isfinite(line["loss"] + line["loss_ast"]):
+            if not math.isfinite(line["loss"] + line["loss_ast"] + line["flops"]):
                 raise MeasurementError(f"the loss is {line['loss']} in epoch {epoch}; lower lr={config.lr}")
             if test is not None and config.eval_every and (epoch + 1) % config.eval_every == 0 and ranks.rank == 0:
                 line["test"] = score(model, test, batch_size=config.eval_batch, cast=cast).to_dict()

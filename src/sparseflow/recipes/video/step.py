@@ -7,13 +7,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sparseflow.nn.models.video_vit import VideoViT
+from sparseflow.nn.models.video_vit.cost import block_flops
 from sparseflow.recipes.graphed import Graphed
 from sparseflow.recipes.ranks import ALONE, Ranks
 from sparseflow.recipes.video.sources import Source
 
 __all__ = ["SUMS", "Step", "make_adamw"]
 
-SUMS = ("loss", "loss_ast", "top1", "keep_token", "keep_head", "keep_ch", "keep_block")
+SUMS = ("loss", "loss_ast", "flops", "top1", "keep_token", "keep_head", "keep_ch", "keep_block")
 """What a step sums up."""
 
 
@@ -51,7 +53,7 @@ def make_adamw(model: nn.Module, *, weight_decay: float, graph: bool, gates: flo
 
 
 class Step:
-    """Learns a batch: mean cross entropy + weight · the pruner's loss.
+    """Learns a batch: mean cross entropy + weight · the pruner's loss + hardware · operations over the dense network's.
 
     Args:
         model: trained in place; returns logits and info with `return_intermediate`.
@@ -59,6 +61,7 @@ class Step:
         optimizer: see `make_adamw`.
         parts: into which the batch is divided.
         weight: of the pruner's loss.
+        hardware: weight of the operations.
         smoothing: of the labels.
         clip: largest norm of the gradients; 0 for any.
         cast: what calls of the network are wrapped in.
@@ -72,12 +75,13 @@ class Step:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: VideoViT,
         source: Source,
         optimizer: torch.optim.Optimizer,
         *,
         parts: int,
         weight: float,
+        hardware: float = 0.0,
         smoothing: float,
         clip: float,
         cast: Callable[[], Any],
@@ -86,7 +90,10 @@ class Step:
     ) -> None:
         self.device = next(model.parameters()).device
         self.model, self.source, self.optimizer, self.ranks = ranks.wrap(model), source, optimizer, ranks
-        self.parts, self.weight, self.smoothing, self.clip, self.cast = parts, weight, smoothing, clip, cast
+        self.dense = sum(block_flops(model.args, i, model.args.tokens) for i in range(model.args.depth))
+        self.hardware, self.parts, self.weight, self.smoothing, self.clip, self.cast = (
+            hardware, parts, weight, smoothing, clip, cast
+        )  # fmt: skip
         self.weights = list(model.parameters())
         self.sums, self.steps = torch.zeros(len(SUMS), device=self.device), 0
         recorded = graph and self.device.type == "cuda" and ranks.count == 1
@@ -133,11 +140,12 @@ class Step:
             loss = F.cross_entropy(logits.float(), y, label_smoothing=self.smoothing)
             # A sum on this device, also where there was nothing to sum.
             pruning = torch.zeros((), device=self.device) + info["L_AST"].float()
-            self.ranks.backward((loss + self.weight * pruning) / self.parts)
+            flops = info["flops"].float().sum() / self.dense
+            self.ranks.backward((loss + self.weight * pruning + self.hardware * flops) / self.parts)
             with torch.no_grad():
                 right = (logits.argmax(1) == y).float().mean()
-                keeps = [1 - info["ast_stats"][f"sparsity_{n.removeprefix('keep_')}"].float().mean() for n in SUMS[3:]]
-                self.sums += torch.stack([loss.detach(), pruning.detach(), right, *keeps]) / self.parts
+                keeps = [1 - info["ast_stats"][f"sparsity_{n.removeprefix('keep_')}"].float().mean() for n in SUMS[4:]]
+                self.sums += torch.stack([loss.detach(), pruning.detach(), flops.detach(), right, *keeps]) / self.parts
         if self.clip:
             nn.utils.clip_grad_norm_(self.weights, self.clip)
         self.optimizer.step()
