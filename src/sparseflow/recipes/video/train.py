@@ -25,9 +25,10 @@ __all__ = ["train_video"]
 def train_video(config: VideoConfig, *, progress: bool = True) -> dict[str, Any]:
     """Train, or go on where a run in `config.folder` stopped, and write `video.safetensors` and `record.json`.
 
-    Cross entropy, and of a pruned network λ_AST times its pruner's loss and λ_hw times its operations; AdamW; a rate
-    that warms up and then falls along a cosine. The test is scored with the last weights; nothing is chosen by it. Processes
-    that `torchrun` started share the clips of each step, `config.batch_size` in all; the first one scores and writes.
+    Cross entropy, and of a pruned network λ_AST times its pruner's loss and λ_hw times its operations; AdamW, a rate
+    that warms up and then falls along a cosine. The test is scored with the last weights; nothing is chosen by it.
+    Processes that `torchrun` started share the clips of each step, `config.batch_size` in all; the first one scores and
+    writes.
 
     Args:
         config: what to do.
