@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from sparseflow.nn.models.video_vit import VideoViT
 from sparseflow.nn.models.video_vit.cost import block_flops
 from sparseflow.nn.prune import ASTPruner, Tokens
-from sparseflow.nn.prune import entropy as h
+from sparseflow.nn.prune.entropy import time_entropy
+from sparseflow.ops.window_entropy.reference import distributions, entropy, over_windows
 from tests.tolerances import assert_near
 
 SIZES = {
@@ -98,28 +99,33 @@ def test_4_attention_crosses_frames_heads_are_gated_one_by_one_and_samples_apart
     one_by_one = model.blocks[0](tokens, head=gate)[0]
     collapsed = model.blocks[0](tokens, head=gate.mean().expand(3))[0]
     assert float((one_by_one - collapsed).abs().max()) > 1e-2
-    p = h.distributions(features)
-    found = h.time_entropy(p, (1, 2))
+    cuts = [[(0, 4)], [(0, 2), (2, 4)]]
+
+    def over_time(features):
+        found = over_windows(distributions(features), [(0, 4), (0, 2), (2, 4)]).unbind(1)
+        return time_entropy(dict(zip([(0, 4), (0, 2), (2, 4)], found, strict=True)), cuts)
+
+    found = over_time(features)
     assert found.shape == (2, 9)
     for b in range(2):
-        assert_near(h.time_entropy(p[b : b + 1], (1, 2))[0], found[b], "video_vit")
-    assert bool(h.entropy(torch.tensor([1.0, 0.0])).isfinite())
+        assert_near(over_time(features[b : b + 1])[0], found[b], "video_vit")
+    assert bool(entropy(torch.tensor([1.0, 0.0])).isfinite())
 
 
 def test_5_small_activations_are_told_apart():
     torch.manual_seed(0)
     x = 0.05 * torch.randn(1, 8, 49, 192)
-    raw, mended = (h.entropy(h.distributions(x, standardize=s)) for s in (False, True))
+    raw, mended = (entropy(distributions(x, standardize=s)) for s in (False, True))
     spacing = 2.0**-7 * 4
     assert float(raw.std()) < 0.02 * spacing
     assert len(raw.bfloat16().unique()) == 1
     assert float(mended.std()) > 100 * float(raw.std())
     with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(h.entropy(h.distributions(x)), mended)
+        assert torch.equal(entropy(distributions(x)), mended)
     # Motion tells what stands still from what moves, at equal entropies.
     still, moving = x[:, :1].expand(-1, 8, -1, -1), x
     change = [
-        (h.entropy(p.mean(1)) - h.entropy(p).mean(1)).mean() for p in map(h.distributions, (still, moving))
+        (entropy(p.mean(1)) - entropy(p).mean(1)).mean() for p in map(distributions, (still, moving))
     ]  # fmt: skip
     assert abs(float(change[0])) < 1e-5
     assert float(change[1]) > 0.1

@@ -16,6 +16,7 @@ from sparseflow.ops import (
     stem,
     token_gather,
     triseg,
+    window_entropy,
 )
 from sparseflow.ops._formulas import flops, has_flops, known_ops
 from sparseflow.ops._op import Candidate, Kernel, Op
@@ -48,6 +49,7 @@ OPS: tuple[Op, ...] = (
     conv2d_codes.OP,
     selective_scan.OP,
     token_gather.OP,
+    window_entropy.OP,
 )
 
 

@@ -76,6 +76,12 @@ def _per_output(count: float) -> Callable[[Shapes, Attrs], Any]:
     return lambda shapes, attrs: count * _product(_need("this operator", shapes, "output"))
 
 
+def _window_entropy(shapes: Shapes, attrs: Attrs) -> Any:
+    # Standardise and softmax of each number, and a product, a logarithm and two sums of each mean over a window.
+    given, output = _need("window_entropy", shapes, "input"), _need("window_entropy", shapes, "output")
+    return (_NORM + _SOFTMAX) * _product(given) + 4.0 * _product(output) * given[-1]
+
+
 def _scan(shapes: Shapes, attrs: Attrs) -> Any:
     output, rate = _need("selective_scan", shapes, "output"), _need("selective_scan", shapes, "weight")
     # A state: decay rate (1), its exponential (1), recurrence and input (3), output (2). A channel: softplus (4),
@@ -117,6 +123,7 @@ _TABLE: dict[str, Callable[[Shapes, Attrs], Any]] = {
     # Compare with t1, t2 and tmax.
     "triseg": _per_output(3.0),
     "selective_scan": _scan,
+    "window_entropy": _window_entropy,
     **dict.fromkeys(
         (
             "input", "output", "identity", "dropout", "flatten", "reshape", "view", "permute", "transpose",

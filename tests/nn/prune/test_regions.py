@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from sparseflow.errors import ConfigError
-from sparseflow.nn.prune.regions import Regions, build_voronoi_regions
+from sparseflow.nn.prune.regions import Regions, block_regions, build_voronoi_regions
 from tests.nn.prune import naive
 
 
@@ -35,3 +35,26 @@ def test_means_and_spread():
 def test_what_does_not_fit_is_refused(patches, grid, count):
     with pytest.raises(ConfigError):
         build_voronoi_regions(patches, grid, count)
+
+
+@pytest.mark.parametrize("grid", [(14, 14), (5, 3), (1, 7)])
+@pytest.mark.parametrize("level", [1, 2, 4])
+def test_blocks_are_windows_of_rows_and_columns(grid, level):
+    ids, count = block_regions(grid, level)
+    want, number = [None] * (grid[0] * grid[1]), 0
+    for rows in naive.windows(grid[0], level):
+        for columns in naive.windows(grid[1], level):
+            for i in rows:
+                for j in columns:
+                    want[i * grid[1] + j] = number
+            number += 1
+    assert count == number
+    assert ids.tolist() == want
+
+
+def test_members_make_the_same_means():
+    ids, count = build_voronoi_regions(15, (3, 5), 4)
+    regions = Regions(ids, count)
+    x = torch.randn(2, 15)
+    torch.testing.assert_close(x @ regions.members().T, regions.means(x, 1))
+    assert not Regions(torch.zeros(3).long(), 2).members()[1].any()

@@ -59,3 +59,24 @@ def test_a_learned_score_is_added():
 def test_other_shapes_are_refused():
     with pytest.raises(ConfigError, match="4 x 4"):
         TokenScore(settings((4, 4)), 8)(torch.zeros(1, 2, 15, 8))
+
+
+@pytest.mark.parametrize("mode", ["levels", "sliding"])
+@pytest.mark.parametrize("score", ["entropy", "motion"])
+def test_the_fused_operator_gives_the_same_scores(monkeypatch, mode, score):
+    triton = pytest.importorskip("sparseflow.ops.window_entropy.triton", reason="needs triton")
+    scorer = TokenScore(settings((3, 5), entropy_mode=mode, score=score, motion_weight=0.5), 20)
+    x = torch.randn(2, 5, 15, 20)
+    want = scorer(x)
+    called = []
+
+    def run(x, windows, members, *, tau, standardize):
+        called.append(len(windows))
+        return triton.forward(x, windows, members, tau, standardize)
+
+    monkeypatch.setattr("sparseflow.nn.prune.score.fused", lambda features: True)
+    monkeypatch.setattr("sparseflow.nn.prune.score.window_entropy", run)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    got = scorer.to(device)(x.to(device)).cpu()
+    assert called
+    assert float((got - want).abs().max()) < 1e-4

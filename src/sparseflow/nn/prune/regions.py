@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from sparseflow.errors import ConfigError
 
-__all__ = ["Regions", "build_voronoi_regions"]
+__all__ = ["Regions", "block_regions", "build_voronoi_regions"]
 
 
 def build_voronoi_regions(num_patches: int, grid: tuple[int, int], num_regions: int = 4) -> tuple[Tensor, int]:
@@ -43,6 +43,20 @@ def build_voronoi_regions(num_patches: int, grid: tuple[int, int], num_regions: 
     return torch.tensor(ids), num_regions
 
 
+def block_regions(grid: tuple[int, int], level: int) -> tuple[Tensor, int]:
+    """Return the block of every patch, `[N]`, and the number of blocks.
+
+    Level L cuts a frame into L×L blocks of ⌈H_p/L⌉×⌈W_p/L⌉ patches; those at the edges may be smaller, and fewer.
+
+    >>> block_regions((2, 3), 2)[0].tolist()
+    [0, 0, 1, 2, 2, 3]
+    """
+    high, wide = (-(-side // level) for side in grid)
+    across = -(-grid[1] // wide)
+    ids = [(i // high) * across + j // wide for i in range(grid[0]) for j in range(grid[1])]
+    return torch.tensor(ids), max(ids) + 1
+
+
 class Regions(nn.Module):
     """A partition of a frame's patches, ready for means over its regions.
 
@@ -69,6 +83,11 @@ class Regions(nn.Module):
         """
         parts = torch.split(x.index_select(dim, self.order), self.sizes, dim)
         return torch.stack([part.sum(dim) / max(part.shape[dim], 1) for part in parts], dim)
+
+    def members(self) -> Tensor:
+        """Return `[R, N]`, 1 / size at the patches of each region, 0 elsewhere."""
+        inside = torch.nn.functional.one_hot(self.ids, len(self.sizes)).T.float()
+        return inside / inside.sum(1, keepdim=True).clamp(min=1)
 
     def spread(self, values: Tensor, dim: int) -> Tensor:
         """Give each patch its region's value along `dim`, R → N."""

@@ -7,9 +7,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sparseflow.errors import ConfigError
-from sparseflow.nn.prune import entropy as h
+from sparseflow.nn.prune import entropy as e
 from sparseflow.nn.prune.config import PruneConfig
-from sparseflow.nn.prune.regions import Regions, build_voronoi_regions
+from sparseflow.nn.prune.regions import Regions, block_regions, build_voronoi_regions
+from sparseflow.ops.window_entropy import fused, window_entropy
+from sparseflow.ops.window_entropy.reference import distributions, entropy, over_windows
 
 __all__ = ["TokenScore"]
 
@@ -29,16 +31,17 @@ class TokenScore(nn.Module):
         ConfigError: the grid has fewer patches than regions.
     """
 
+    members: Tensor
+
     def __init__(self, config: PruneConfig, embed_dim: int) -> None:
         super().__init__()
         self.config = config
         self.grid = config.patch_grid_h, config.patch_grid_w
         patches = self.grid[0] * self.grid[1]
         self.regions = Regions(*build_voronoi_regions(patches, self.grid, config.num_regions))
-        counts: Sequence[int] = config.region_levels if config.entropy_mode == "sliding" else ()
-        self.partitions = nn.ModuleList(
-            Regions(*build_voronoi_regions(patches, self.grid, min(count, patches))) for count in counts
-        )
+        self.partitions = nn.ModuleList(self._partitions(patches) if config.score == "entropy" else ())
+        members = [r.members() for r in self.partitions if isinstance(r, Regions)]
+        self.register_buffer("members", torch.cat([*members, torch.zeros(0, patches)]), persistent=False)
         self.head = None
         if config.score_head:
             self.norm = nn.LayerNorm(embed_dim)
@@ -69,35 +72,52 @@ class TokenScore(nn.Module):
                 score = score + F.linear(normed, weight, bias).squeeze(-1)
         return score
 
-    def _score(self, features: Tensor) -> Tensor:
+    def _partitions(self, patches: int) -> list[Regions]:
+        """Return the parts of a frame whose entropies are taken: blocks of levels, or coarse and fine regions."""
         c = self.config
-        p = h.distributions(features, tau=c.entropy_tau, standardize=c.entropy_norm == "standardize")
-        shape = features.shape[:3]
+        if c.entropy_mode == "levels":
+            return [Regions(*block_regions(self.grid, level)) for level in c.space_window_levels]
+        counts = [min(count, patches) for count in c.region_levels]
+        return [Regions(*build_voronoi_regions(patches, self.grid, count)) for count in counts]
+
+    def _score(self, features: Tensor) -> Tensor:
+        c, times = self.config, features.shape[1]
+        moves = c.score == "motion" or c.motion_weight > 0
+        if c.entropy_mode == "levels":
+            cuts = [e.windows(times, level, c.time_overlap) for level in c.time_window_levels]
+        else:
+            cuts = [e.moving_windows(times, length) for length in c.time_window_levels]
+        single = [(t, t + 1) for t in range(times)] if moves else []
+        h, spaces = self._tables(features, list(dict.fromkeys([*single, *(w for cut in cuts for w in cut)])))
         moved = None
-        if c.score == "motion" or c.motion_weight:
-            moved = self._motion(p)
-        if c.score == "motion":
-            assert moved is not None
-            return moved + c.region_weight * self._importance(moved)
-        over_time, over_space = self._entropies(p)
+        if moves:
+            change = e.motion if c.entropy_mode == "levels" else e.sliding_motion
+            moved = change(h, cuts, times)
+            if c.score == "motion":
+                return moved + c.region_weight * self._importance(moved)
+        if c.entropy_mode == "levels":
+            over_time, over_space = e.time_entropy(h, cuts)[:, None], e.space_entropy(spaces)[:, :, None]
+        else:
+            partitions = [r for r in self.partitions if isinstance(r, Regions)]
+            over_time, over_space = e.sliding_time_entropy(h, cuts, times), e.region_entropy(spaces, partitions)
         base = over_time if c.region_importance == "time" else over_space
         score = c.time_weight * over_time + c.space_weight * over_space + c.region_weight * self._importance(base)
-        return (score if moved is None else score + c.motion_weight * moved).expand(shape)
+        return (score if moved is None else score + c.motion_weight * moved).expand(features.shape[:3])
 
-    def _motion(self, p: Tensor) -> Tensor:
+    def _tables(self, features: Tensor, windows: Sequence[e.Window]) -> tuple[dict[e.Window, Tensor], list[Tensor]]:
+        """Return the entropies over windows by window, `[B, N]`, and those over the parts of each partition."""
         c = self.config
-        if c.entropy_mode == "sliding":
-            return h.sliding_motion(p, c.time_window_levels)
-        return h.motion(p, c.time_window_levels, c.time_overlap)
-
-    def _entropies(self, p: Tensor) -> tuple[Tensor, Tensor]:
-        """Return Ht and Hs, each to be broadcast over `[B, T, N]`."""
-        c = self.config
-        if c.entropy_mode == "sliding":
-            partitions = [r for r in self.partitions if isinstance(r, Regions)]
-            return h.sliding_time_entropy(p, c.time_window_levels), h.sliding_region_entropy(p, partitions)
-        over_time = h.time_entropy(p, c.time_window_levels, c.time_overlap)
-        return over_time[:, None], h.space_entropy(p, self.grid, c.space_window_levels)[:, :, None]
+        partitions = [r for r in self.partitions if isinstance(r, Regions)]
+        standardize = c.entropy_norm == "standardize"
+        if fused(features):
+            time, space = window_entropy(features, windows, self.members, tau=c.entropy_tau, standardize=standardize)
+            spaces = list(torch.split(space, [len(r.sizes) for r in partitions], 2)) if partitions else []
+        else:
+            # Sums over the patches of each part alone: groups of the operator would each read the whole frame.
+            p = distributions(features, c.entropy_tau, standardize)
+            time = over_windows(p, windows)
+            spaces = [entropy(r.means(p, 2)) for r in partitions]
+        return dict(zip(windows, time.unbind(1), strict=True)), spaces
 
     def _importance(self, base: Tensor) -> Tensor:
         """Return each region's mean of Ht, or of Hs over time, given back to its patches."""
