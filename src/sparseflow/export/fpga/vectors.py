@@ -128,10 +128,9 @@ def random_scans(g: Generator, count: int, steps: int = 12) -> list[Scan]:
     ]
     made = []
     for share, channels, tables in kinds:
-        given = operands(g, math.ceil(share * count / steps), steps, channels, len(tables.decay))
-        made.append(
-            Scan(name=f"{channels} channels", tables=tables, operands=given, outputs=expected_scan(*given, tables))
-        )
+        x, p, b, c, d, z = operands(g, math.ceil(share * count / steps), steps, channels, len(tables.decay))
+        outputs = expected_scan(x, p, b, c, d, z, tables)
+        made.append(Scan(name=f"{channels} channels", tables=tables, operands=(x, p, b, c, d, z), outputs=outputs))
     return made
 
 
