@@ -77,7 +77,6 @@ def _per_output(count: float) -> Callable[[Shapes, Attrs], Any]:
 
 
 def _window_entropy(shapes: Shapes, attrs: Attrs) -> Any:
-    # Standardise and softmax of each number, and a product, a logarithm and two sums of each mean over a window.
     given, output = _need("window_entropy", shapes, "input"), _need("window_entropy", shapes, "output")
     return (_NORM + _SOFTMAX) * _product(given) + 4.0 * _product(output) * given[-1]
 

@@ -21,7 +21,9 @@ def test_exactly_k_are_kept_whatever_the_scores(share, total):
 
 
 def test_of_equals_the_earlier_stay():
-    assert top_tokens(torch.tensor([[0.0, 1.0, 0.0, 0.0, 1.0]]), 3).tolist() == [[0, 1, 4]]
+    score = torch.tensor([[0.0, 1.0, 0.0, 0.0, 1.0]])
+    assert top_tokens(score, 3).tolist() == [[0, 1, 4]]
+    assert top_tokens(score, 3, ascending=False).tolist() == [[1, 4, 0]]
 
 
 @pytest.mark.parametrize("least", [0, 1, 3, 9])

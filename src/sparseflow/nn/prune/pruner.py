@@ -179,7 +179,8 @@ class ASTPruner(nn.Module):
         if config.execution == "mask":
             mask = choose.hard_mask(score, k)
             return tokens._replace(log_weight=mask.log())
-        index = choose.top_tokens(score.detach(), k)
+        # Attention and the mean do not ask for an order.
+        index = choose.top_tokens(score.detach(), k, ascending=False)
         if config.score_head and self.training:
             # Adds nothing and lets the gradient through: hard forwards, soft backwards.
             gate = choose.log_soft_gate(score, choose.threshold(score, k), config.gate_temp)
