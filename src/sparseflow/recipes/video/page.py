@@ -110,7 +110,8 @@ def _names(found: Sequence[Trained], checkpoints: Sequence[str]) -> list[str]:
 def _note(name: str, trained: Trained) -> str:
     r = trained.record
     sliced = ", then sliced" if "sliced_from" in r else ""
-    return f"{name}: {r['epochs']} epochs in {r['train_s']:.0f} s on {r['device']}{sliced}."
+    epochs = f"{r['epochs']} epoch" + "s" * (r["epochs"] != 1)
+    return f"{name}: {epochs} in {r['train_s']:.0f} s on {r['device']}{sliced}."
 
 
 @torch.no_grad()
