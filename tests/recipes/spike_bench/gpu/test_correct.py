@@ -71,3 +71,11 @@ def test_a_kernel_that_is_not_there_fails_its_checks_and_no_others(case):
     config = replace(CONFIG, kernels=("nonsense", "dense"))
     result = correct_stage(config, Budget(60.0), CPU, cases=[case], precisions=BOTH, images=4)
     assert {"nonsense" in c.name for c in result.checks if not c.ok} == {True}
+
+
+def test_processes_are_bounded_by_the_memory_of_the_device():
+    gib = 2**30
+    assert correct.room(free=130 * gib, need=2 * gib, wanted=24) == 24
+    assert correct.room(free=130 * gib, need=26 * gib, wanted=24) == 4
+    assert correct.room(free=gib, need=26 * gib, wanted=24) == 1
+    assert correct._crew(CONFIG, CPU, need=gib) == (0, ())

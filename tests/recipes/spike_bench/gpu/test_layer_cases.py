@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from sparseflow.errors import UnsupportedError
 from sparseflow.ops.conv2d_spike.check import draw
 from sparseflow.ops.lif import LIFParams, lif
 from sparseflow.recipes.spike_bench.gpu import layer_cases
@@ -116,6 +117,53 @@ def test_layers_of_spikes_and_of_counts_agree(layer, top):
     tally = layer_case(layer, None, LIFParams(v_threshold=0.3), x, "dense", "fp16", "l")
     assert tally.ran == 1
     assert tally.equal == tally.steps > 0
+
+
+@pytest.mark.parametrize("layer", [nn.Conv2d(5, 4, 3, padding=1), nn.Linear(5, 7)])
+def test_references_of_a_few_images_at_a_time_give_the_tally_of_all(layer, monkeypatch):
+    shape = (3, 11, 5, 6, 6) if isinstance(layer, nn.Conv2d) else (3, 11, 5)
+    x = (torch.rand(shape) < 0.3).to(torch.uint8)
+    whole = layer_case(layer, None, LIFParams(v_threshold=0.3), x, "dense", "fp16", "l")
+    real, seen = layer_cases.compare, []
+
+    def watch(currents, *rest):
+        seen.append(currents.shape[1])
+        return real(currents, *rest)
+
+    monkeypatch.setattr(layer_cases, "compare", watch)
+    monkeypatch.setattr(layer_cases, "CHUNK", 4 * whole.steps // 11)
+    parts = layer_case(layer, None, LIFParams(v_threshold=0.3), x.float(), "dense", "fp16", "l")
+    assert seen == [1, 4, 4, 2]
+    assert replace(parts, distinct=whole.distinct, distinct_equal=whole.distinct_equal) == whole
+
+
+def test_a_wrong_spike_of_a_late_image_is_counted(monkeypatch):
+    layer, x = nn.Conv2d(5, 4, 3, padding=1), (torch.rand(3, 5, 5, 6, 6) < 0.3).float()
+    real = layer_cases.unpack_counts
+    monkeypatch.setattr(layer_cases, "CHUNK", 1)
+    monkeypatch.setattr(layer_cases, "unpack_counts", lambda *given: 1 - real(*given))
+    tally = layer_case(layer, None, LIFParams(v_threshold=0.3), x, "dense", "fp16", "l")
+    assert (tally.ran, tally.equal, tally.worst) == (1, 0, (0.0, "l"))
+    assert tally.clear_wrong == tally.clear > 0
+    assert tally.wrong == (f"l: {tally.clear_wrong}, {tally.float32_wrong}",)
+
+
+def test_a_kernel_that_refuses_many_images_gets_a_few(monkeypatch):
+    layer, x = nn.Conv2d(5, 4, 3, padding=1), torch.ones(2, 20, 5, 4, 4)
+    real = layer_cases.spike_layer
+
+    def small(sources, packed, *, steps, **more):
+        if len(sources[0].words) > 16:
+            raise UnsupportedError("takes 16 maps")
+        return real(sources, packed, steps=steps, **more)
+
+    monkeypatch.setattr(layer_cases, "spike_layer", small)
+    tally = layer_case(layer, None, LIFParams(), x, "dense", "fp16", "l")
+    assert (tally.ran, tally.refused, tally.steps) == (1, 0, 2 * 8 * 4 * 16)
+    monkeypatch.setattr(layer_cases, "FEW", 9)
+    none = layer_case(layer, None, LIFParams(), x, "dense", "fp16", "l")
+    assert (none.ran, none.refused) == (0, 1)
+    assert none.reasons == ("l: takes 16 maps",) * 2
 
 
 @pytest.mark.parametrize(

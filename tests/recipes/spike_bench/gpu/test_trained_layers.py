@@ -1,49 +1,80 @@
 import pytest
 import torch
+from torch import nn
 
+from sparseflow.ops.lif import LIFParams
 from sparseflow.recipes.spike_bench.gpu import trained_layers
-from sparseflow.recipes.spike_bench.gpu.layer_cases import Tally
+from sparseflow.recipes.spike_bench.gpu.layer_cases import layer_room
+from sparseflow.recipes.spike_bench.gpu.nets import load_trained
 from sparseflow.recipes.spike_bench.gpu.settings import Budget
 from sparseflow.recipes.spike_bench.gpu.tasks import share_out
-from sparseflow.recipes.spike_bench.gpu.trained_layers import LayerDeck, fed_layers, run_layers
+from sparseflow.recipes.spike_bench.gpu.trained_layers import BATCH, FedLayer, LayerDeck, fed_layers, run_layers
 
 CPU = torch.device("cpu")
 SHIPPED = "spiking_vgg9_cifar10"
 
 
+@pytest.fixture(scope="module")
+def layers():
+    case = load_trained(SHIPPED, 1, CPU)
+    return fed_layers(case.model, case.x)
+
+
 @pytest.fixture
-def names(monkeypatch):
-    monkeypatch.setattr(trained_layers, "IMAGES", 1)
-    trained_layers._layers.cache_clear()
-    yield list(trained_layers._layers(SHIPPED, CPU))
-    trained_layers._layers.cache_clear()
+def deck(layers, tmp_path):
+    files = trained_layers.save_layers(layers, tmp_path / "0")
+    return lambda *pairs: LayerDeck({SHIPPED: list(layers)}, pairs, {SHIPPED: files})
 
 
-def test_every_layer_of_a_trained_network_is_fed_with_dense_spikes(names):
-    deck = LayerDeck({SHIPPED: names}, [("dense", "fp16"), ("nonsense", "fp16")])
-    share_out(deck, run_layers, Budget(120.0), CPU, 0)
-    right, refused = deck.tallies[SHIPPED, "dense", "fp16"], deck.tallies[SHIPPED, "nonsense", "fp16"]
-    assert list(right) == list(refused) == names
-    assert len(names) >= 7
+def test_every_layer_of_a_trained_network_is_fed_with_dense_spikes(deck, layers):
+    dealt = deck(("dense", "fp16"), ("nonsense", "fp16"))
+    share_out(dealt, run_layers, Budget(120.0), CPU, 0)
+    right, refused = dealt.tallies[SHIPPED, "dense", "fp16"], dealt.tallies[SHIPPED, "nonsense", "fp16"]
+    assert list(right) == list(refused) == list(layers)
+    assert len(layers) >= 7
     assert all(t.ran == 1 and t.equal == t.steps > 0 for t in right.values())
     assert all(t.refused == 1 for t in refused.values())
-    assert deck.errors == {}
+    assert dealt.errors == {}
 
 
-def test_a_layer_that_breaks_is_named_and_not_counted(names, monkeypatch):
+def test_a_layer_that_breaks_is_named_and_not_counted(deck, layers, monkeypatch):
     def broken(*_):
         raise RuntimeError("illegal memory access")
 
     monkeypatch.setattr(trained_layers, "layer_case", broken)
-    deck = LayerDeck({SHIPPED: names}, [("dense", "fp16")])
-    share_out(deck, run_layers, Budget(60.0), CPU, 0)
-    assert deck.tallies[SHIPPED, "dense", "fp16"] == {}
-    assert len(deck.errors) == len(names)
-    assert f"{names[0]}, dense, fp16" in deck.errors
+    dealt = deck(("dense", "fp16"))
+    share_out(dealt, run_layers, Budget(60.0), CPU, 0)
+    assert dealt.tallies[SHIPPED, "dense", "fp16"] == {}
+    assert len(dealt.errors) == len(layers)
+    assert "illegal" in dealt.errors[f"{SHIPPED} 0, dense, fp16"]
 
 
-def test_layers_without_a_neuron_are_left_out():
-    case = trained_layers.load_trained(SHIPPED, 1, CPU)
-    found = fed_layers(case.model, case.x)
-    assert all(layer.neuron is not None for layer in found.values())
-    assert Tally().ran == 0
+def test_spikes_are_kept_in_bytes_and_nothing_else_is_changed(layers, monkeypatch):
+    case = load_trained(SHIPPED, 1, CPU)
+    found = trained_layers.spiking_layers(case.model, case.x)
+    assert {name for name, layer in found.items() if layer.neuron is not None} == set(layers)
+    for name, layer in layers.items():
+        assert layer.x.dtype == torch.uint8
+        assert torch.equal(layer.x.float(), found[name].x)
+        assert torch.equal(layer.layer.weight, found[name].layer.weight)
+    half = torch.tensor([[0.5, 3.0]])
+    assert trained_layers._narrow(half) is half
+    assert trained_layers._narrow(torch.tensor([300.0])).item() == 300.0
+    assert trained_layers._narrow(torch.tensor([-1.0])).item() == -1.0
+
+
+@pytest.mark.parametrize(("side", "fed"), [(8, BATCH), (65, 8)])
+def test_small_images_come_in_the_batch_of_whole_networks(side, fed, monkeypatch):
+    seen = []
+    monkeypatch.setattr(trained_layers, "spiking_layers", lambda model, x: seen.append(len(x)) or {})
+    assert fed_layers(None, torch.zeros(120, 3, side, side)) == {}
+    assert seen == [fed]
+
+
+def test_room_grows_with_what_is_fed_and_not_with_what_is_compared_in_parts():
+    conv = nn.Conv2d(64, 64, 3, padding=1)
+    one, many = (FedLayer(layer=conv, bn=None, params=LIFParams(), x=torch.empty(4, n, 64, 56, 56, device="meta"))
+                 for n in (8, 80))  # fmt: skip
+    assert 2**30 < one.room < 3 * 2**30
+    assert one.room < many.room < 8 * 2**30
+    assert layer_room(nn.Linear(10, 10), (4, 2, 10)) < 2**20

@@ -1,7 +1,10 @@
 """Correctness on the GPU: random configurations, trained layers fed with dense spikes, and whole networks."""
 
+import gc
 import math
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,9 +25,16 @@ from sparseflow.recipes.spike_bench.gpu.nets import (
 from sparseflow.recipes.spike_bench.gpu.random_layers import STRUCTURES, Deck, run_task
 from sparseflow.recipes.spike_bench.gpu.record import StageResult
 from sparseflow.recipes.spike_bench.gpu.settings import Budget, GpuBenchConfig, strict
-from sparseflow.recipes.spike_bench.gpu.tasks import Task, share_out
-from sparseflow.recipes.spike_bench.gpu.trained_layers import LayerDeck, fed_layers, run_here, run_layers
-from sparseflow.recipes.spike_bench.network import SpikingLayer
+from sparseflow.recipes.spike_bench.gpu.tasks import share_out
+from sparseflow.recipes.spike_bench.gpu.trained_layers import (
+    BATCH,
+    IMAGES,
+    SMALL,
+    LayerDeck,
+    fed_layers,
+    run_layers,
+    save_layers,
+)
 
 __all__ = ["BOUNDS", "SHIPPED", "combinations", "correct_stage"]
 
@@ -34,9 +44,9 @@ BOUNDS = {"fp16": 0.9998, "int8": 0.997}
 INT8 = ("cuda",)
 LEAST_TOP1 = 0.995
 LEAST_IMAGES = 512
-IMAGES = 512
-BATCH = 100
 LARGE_BATCH = 32
+# Of the device's free memory, what processes side by side may have.
+SHARE = 0.8
 
 
 def combinations(config: GpuBenchConfig, precisions: Sequence[str]) -> list[tuple[str, str]]:
@@ -145,17 +155,34 @@ def _random(
     result.checks.append(_check("random layers that broke", broken, "runs", "==", 0))
 
 
-def _crew(config: GpuBenchConfig, device: torch.device) -> tuple[int, tuple[str, ...]]:
-    """Return which processes run layers: on a GPU each compiles a share of them, else one is as fast."""
-    return config.crew() if device.type == "cuda" else (0, ())
+def _crew(config: GpuBenchConfig, device: torch.device, need: int = 0) -> tuple[int, tuple[str, ...]]:
+    """Return which processes run layers: on a GPU each compiles a share of them, else one is as fast.
+
+    Args:
+        config: settings.
+        device: where they run.
+        need: bytes of the device that each takes; no more run than there is room for.
+    """
+    if device.type != "cuda":
+        return 0, ()
+    count, prefix = config.crew()
+    return room(torch.cuda.mem_get_info(device)[0], need, count), prefix
+
+
+def room(free: int, need: int, wanted: int) -> int:
+    """Return how many of the wanted processes, at least one, a device with so many bytes free has room for.
+
+    >>> room(free=40 * 2**30, need=4 * 2**30, wanted=24)
+    8
+    """
+    return max(1, min(wanted, int(SHARE * free) // max(1, need)))
 
 
 def _cases(config: GpuBenchConfig, device: torch.device, result: StageResult) -> list[NetCase]:
     found = []
     for path in (SHIPPED, *config.checkpoints):
         try:
-            # As many small images as whole networks get: a kernel may have a form for large batches alone.
-            found.append(load_trained(path, BATCH if path == SHIPPED and device.type == "cuda" else 8, device))
+            found.append(load_trained(path, BATCH if device.type == "cuda" else IMAGES, device))
         except Exception as e:
             result.errors[str(path)] = f"{type(e).__name__}: {e}"[:300]
     there = {case.builder for case in found}
@@ -175,22 +202,25 @@ def _layers(
     device: torch.device,
     result: StageResult,
 ) -> None:
-    layers: dict[str, dict[str, SpikingLayer]] = {}
-    for case in cases:
-        try:
-            layers[case.path or case.name] = fed_layers(case.model, case.x)
-        except Exception as e:
-            result.errors[f"{case.name}, layers"] = f"{type(e).__name__}: {e}"[:500]
-    deck = LayerDeck({path: list(found) for path, found in layers.items()}, pairs)
-
-    def here(task: Task, _: torch.device) -> tuple[Tally, dict[str, str]]:
-        return run_here(layers[task.path], task, device)
-
-    # Other processes read the weights from their files, which random ones have not.
-    if all(case.path for case in cases) and device.type == "cuda":
-        share_out(deck, run_layers, budget, device, *_crew(config, device))
-    else:
-        share_out(deck, here, budget, device, 0)
+    names: dict[str, list[str]] = {}
+    files: dict[str, list[str]] = {}
+    need = 0
+    with tempfile.TemporaryDirectory() as folder:
+        for i, case in enumerate(cases):
+            key = case.path or case.name
+            try:
+                layers = fed_layers(case.model, case.x)
+                names[key], files[key] = list(layers), save_layers(layers, Path(folder) / str(i))
+                need = max([need, *(layer.room for layer in layers.values())])
+            except Exception as e:
+                names.pop(key, None)
+                result.errors[f"{case.name}, layers"] = f"{type(e).__name__}: {e}"[:500]
+            layers = {}
+            _release(device)
+        deck = LayerDeck(names, pairs, files)
+        count, prefix = _crew(config, device, need)
+        result.details["layer_processes"] = {"processes": count, "bytes_each": need}
+        share_out(deck, run_layers, budget, device, count, prefix)
     for i, (where, reason) in enumerate(deck.errors.items()):
         if i < 12:
             result.errors[where] = reason
@@ -204,9 +234,16 @@ def _layers(
             agreements = {name: tally.agreement for name, tally in each.items()}
             result.details[f"{what}, {precision}"] = {**total.to_dict(), "layers": agreements}
             result.checks += _spike_checks(f"{what}, layers fed with dense spikes", precision, total)
-            late = len(layers.get(path, ())) - len(each)
+            late = len(names.get(path, ())) - len(each)
             name = f"{what}, {precision}: layers that did not come to it"
             result.checks.append(_check(name, late, "layers", "==", 0))
+
+
+def _release(device: torch.device) -> None:
+    """Give memory of the device that nothing holds back to other processes."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 def _whole(
@@ -221,10 +258,10 @@ def _whole(
     """Compare whole networks image by image; only the precision of the settings is held to the bound."""
     side = case.x.shape[-1]
     # As many as the network stage runs at once: the kernels are built for it already.
-    batch = min(BATCH if side <= 64 else LARGE_BATCH, images or BATCH)
+    batch = min(BATCH if side <= SMALL else LARGE_BATCH, images or BATCH)
     subset = data.cifar10_subset()
-    if images is not None or side > 64 or config.quick:
-        subset = subset.take(images or IMAGES)
+    if images is not None or side > SMALL or config.quick:
+        subset = subset.take(images or LEAST_IMAGES)
     optimised: nn.Module | None = None
     form: dict[str, Any] = {}
     dense = WithReset(case.model)

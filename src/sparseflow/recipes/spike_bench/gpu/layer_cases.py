@@ -17,7 +17,14 @@ from sparseflow.ops.lif.reference import charge, discharge
 from sparseflow.ops.spike_layer import Source, pack_counts, pack_layer, spike_layer, unpack_counts
 from sparseflow.recipes.spike_bench.gpu.settings import strict
 
-__all__ = ["Tally", "compare", "layer_case", "random_case"]
+__all__ = ["Tally", "compare", "layer_case", "layer_room", "random_case"]
+
+# Outputs of a layer that are held against the references at once: float64 currents and all that is made of them.
+CHUNK = 2**23
+# Bytes that an output of a chunk takes at most, and an input or output of the kernel.
+COMPARED_BYTES, FED_BYTES = 96, 12
+# Images for a kernel that refuses more of them.
+FEW = 8
 
 
 @dataclass(slots=True)
@@ -255,6 +262,23 @@ def _currents(
     return y if identity is None else y + identity.to(dtype)
 
 
+def layer_room(layer: nn.Conv2d | nn.Linear, shape: Sequence[int]) -> int:
+    """Return about how many bytes `layer_case` takes beside the weights.
+
+    Args:
+        layer: the layer.
+        shape: of its input, time and images first.
+    """
+    fed = math.prod(shape)
+    if isinstance(layer, nn.Conv2d):
+        area = math.prod(shape[3:]) / math.prod(layer.stride)
+        made = int(math.prod(shape[:2]) * layer.out_channels * area)
+    else:
+        made = math.prod(shape[:2]) * layer.out_features
+    # One image is the smallest chunk.
+    return FED_BYTES * (fed + made) + COMPARED_BYTES * min(made, max(CHUNK, made // max(1, shape[1])))
+
+
 def layer_case(
     layer: nn.Conv2d | nn.Linear,
     bn: nn.Module | None,
@@ -266,40 +290,71 @@ def layer_case(
 ) -> Tally:
     """Feed one layer with the spikes or counts of the dense network, and compare what its neurons answer.
 
+    The kernel gets all images at once; a kernel that takes no such batch gets the first 8. References are
+    computed for a few images at a time.
+
     Args:
         layer: the layer.
         bn: its batch norm, or None.
         params: constants of the neuron behind it.
-        x: its float input, `[T, N, C, H, W]` or `[T, N, K]`.
+        x: its input, `[T, N, C, H, W]` or `[T, N, K]`, floats or uint8.
         kernel: kernel of `spike_layer`.
         precision: its precision.
         label: name of the case.
     """
-    steps, samples = x.shape[:2]
     weight, bias = layer.weight, layer.bias
     if bn is not None:
         weight, bias = fold_bn(weight, bias, bn)
-    conv = isinstance(layer, nn.Conv2d)
-    flat = x.reshape(steps * samples, *x.shape[2:]) if conv else x.reshape(steps * samples, -1, 1, 1)
-    weight = weight.detach() if conv else weight.detach()[:, :, None, None]
+    weight = weight.detach() if isinstance(layer, nn.Conv2d) else weight.detach()[:, :, None, None]
     moves: Any = ((1, 1), (0, 0), (1, 1))
     if isinstance(layer, nn.Conv2d):
         if layer.groups != 1 or isinstance(layer.padding, str) or layer.padding_mode != "zeros":
             return Tally(refused=1, reasons=(f"{label}: groups or padding",))
         moves = (layer.stride, layer.padding, layer.dilation)
-    top = int(flat.max())
-    if not torch.equal(flat, flat.round()) or float(flat.min()) < 0 or top > 15:
+    # Maps of one pixel where the layer is linear.
+    x = x.float() if isinstance(layer, nn.Conv2d) else x.float().flatten(2)[..., None, None]
+    top = int(x.max())
+    if not torch.equal(x, x.round()) or float(x.min()) < 0 or top > 15:
         return Tally(refused=1, reasons=(f"{label}: its input is neither spikes nor small counts",))
     planes = max(1, top.bit_length())
-    try:
+
+    def run(x: Tensor) -> Tensor:
+        flat = x.flatten(0, 1)
         packed = pack_layer([weight], bias, params, planes=(planes,), precision=precision, kernel=kernel)
         source = Source(pack_counts(flat, planes), flat.shape[1], planes, (weight.shape[2], weight.shape[3]), *moves)
-        words = spike_layer([source], packed, steps=steps)[0]
-    except (UnsupportedError, ConfigError) as e:
-        return Tally(refused=1, reasons=(f"{label}: {e}"[:160],))
-    currents, single = (
-        _currents([flat], [weight], moves, bias, None, dtype) for dtype in (torch.float64, torch.float32)
-    )
-    shape = (steps, samples, *currents.shape[1:])
-    spikes = unpack_counts(words, weight.shape[0], 1).reshape(shape)
-    return compare(currents.reshape(shape), spikes, params, None, label, single.reshape(shape))
+        words: Tensor = spike_layer([source], packed, steps=len(x))[0]
+        return words
+
+    reasons = []
+    for count in dict.fromkeys((x.shape[1], min(FEW, x.shape[1]))):
+        given = x[:, :count]
+        try:
+            words = run(given)
+        except (UnsupportedError, ConfigError) as e:
+            reasons.append(f"{label}: {e}"[:160])
+            continue
+        return _compare_images(given, words, weight, bias, moves, params, label)
+    return Tally(refused=1, reasons=tuple(reasons))
+
+
+def _compare_images(
+    x: Tensor, words: Tensor, weight: Tensor, bias: Tensor | None, moves: Any, params: LIFParams, label: str
+) -> Tally:
+    """Compare the spikes `words` of a layer, some images of `x` at a time; their tally is that of one case."""
+    steps, samples = x.shape[:2]
+    words = words.reshape(steps, samples, *words.shape[1:])
+    total, few, start = Tally(), 1, 0
+    while start < samples:
+        part = x[:, start : start + few]
+        currents, single = (
+            _currents([part.flatten(0, 1)], [weight], moves, bias, None, dtype)
+            for dtype in (torch.float64, torch.float32)
+        )
+        shape = (steps, part.shape[1], *currents.shape[1:])
+        spikes = unpack_counts(words[:, start : start + few].flatten(0, 1), weight.shape[0], 1).reshape(shape)
+        total.add(compare(currents.reshape(shape), spikes, params, None, label, single.reshape(shape)))
+        start += part.shape[1]
+        # The first image tells how many go at once.
+        few = max(1, CHUNK * part.shape[1] // max(1, currents.numel()))
+    wrong = (f"{label}: {total.clear_wrong}, {total.float32_wrong}",) if total.wrong else ()
+    return replace(total, ran=1, worst=(total.agreement if total.steps else 1.0, label), wrong=wrong)

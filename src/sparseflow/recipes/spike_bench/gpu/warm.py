@@ -25,7 +25,7 @@ import torch
 from sparseflow.ir.env import inherited
 from sparseflow.nn import models
 from sparseflow.recipes.spike_bench.gpu.blocks import CASES, BlockCase, dense_block, make_block, our_side, spikes
-from sparseflow.recipes.spike_bench.gpu.correct import BATCH, LARGE_BATCH, SHIPPED
+from sparseflow.recipes.spike_bench.gpu.correct import LARGE_BATCH, SHIPPED
 from sparseflow.recipes.spike_bench.gpu.memory import memory_case
 from sparseflow.recipes.spike_bench.gpu.nets import CLAIMS, NetCase, load_trained
 from sparseflow.recipes.spike_bench.gpu.network import BATCHES, BESIDE, dense_network
@@ -34,6 +34,7 @@ from sparseflow.recipes.spike_bench.gpu.rivals import Dense, Variant, prepare
 from sparseflow.recipes.spike_bench.gpu.seed import SEED_CASES
 from sparseflow.recipes.spike_bench.gpu.settings import Budget, GpuBenchConfig, fast_dense
 from sparseflow.recipes.spike_bench.gpu.tasks import hand_out
+from sparseflow.recipes.spike_bench.gpu.trained_layers import BATCH
 
 __all__ = ["dense_of", "jobs", "network_of", "run_job", "warm"]
 
