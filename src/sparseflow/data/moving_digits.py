@@ -39,7 +39,7 @@ class MovingDigits:
     >>> digits = MovingDigits(images=mnist())
     >>> clips, labels = digits.draw(2, torch.Generator().manual_seed(0))
     >>> clips.shape, clips.dtype, [digits.classes[i] for i in labels]
-    (torch.Size([2, 8, 1, 64, 64]), torch.uint8, ['up left, 3 px', 'up right, 3 px'])
+    (torch.Size([2, 8, 1, 64, 64]), torch.uint8, ['up, 1 px', 'up right, 3 px'])
     """
 
     images: ImageSet
