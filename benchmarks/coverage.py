@@ -7,8 +7,9 @@ Random weights with batch statistics that let the neurons fire, random images:
 the figures say what optimize does with a structure, not how fast a trained
 network becomes. On a GPU the dense side is the fastest of eager and compiled
 forms in float32 and float16, and several processes share the device: they
-compile side by side, and when all is built they take turns to optimise and to time. On a CPU the dense
-side is the network as it came, eager; the form that inductor compiles within
+compile side by side, and take turns to optimise and to time. What was timed while
+a few others still compiled says so (`beside`), and is timed once more when all is quiet, if there is time.
+On a CPU the dense side is the network as it came, eager; the form that inductor compiles within
 `--compile-s` seconds stands beside it, else the row says why it does not.
 """
 
@@ -19,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -31,8 +32,8 @@ from spikingjelly.activation_based import functional
 
 import sparseflow
 from benchmarks.coverage_cpu import compiled
-from benchmarks.coverage_gpu import locked, rivals
-from benchmarks.coverage_turns import Turns, by_cost
+from benchmarks.coverage_gpu import rivals
+from benchmarks.coverage_turns import Turns, by_cost, cost_of
 from benchmarks.spikingjelly_models import BUILDERS, Builder
 from sparseflow.compress import Effort
 from sparseflow.compress.sparsify.parity import Parity, compare_outputs, judge
@@ -48,8 +49,8 @@ from tests import torchvision_shim
 
 KINDS = ("ms_resnet", "spikformer", "qkformer", "sdt")
 BOUND = 0.98
-# Share of the time in which processes build; they measure in the rest.
-BUILDING = 0.68
+# Seconds between two looks at whether there is something to do.
+PAUSE_S = 0.05
 HASTY = Effort(repeats=1, budget_s=0.0, model_budget_s=0.0)
 
 
@@ -60,7 +61,6 @@ def try_builder(
     *,
     compile: bool = False,
     precision: str = "fp16",
-    lock: str | None = None,
     compile_s: float = 0.0,
 ) -> dict[str, Any]:
     """Optimise one network and time it against the network as it came.
@@ -71,16 +71,12 @@ def try_builder(
         device: "cpu" or "cuda".
         compile: on a GPU, let the dense side be compiled too.
         precision: precision of the optimised network on a GPU.
-        lock: file whose lock the process holds while it measures, or None.
         compile_s: on a CPU, seconds that torch.compile may take for the dense side; 0 leaves it out.
     """
-    trial = trial_of(builder, repeats, device, compile=compile, precision=precision, lock=lock, compile_s=compile_s)
-    while True:
-        try:
-            next(trial)
-        except StopIteration as done:
-            row: dict[str, Any] = done.value
-            return row
+    trial = trial_of(builder, repeats, device, compile=compile, precision=precision, compile_s=compile_s)
+    next(trial)
+    row: dict[str, Any] = next(trial)
+    return row
 
 
 def trial_of(
@@ -90,10 +86,14 @@ def trial_of(
     *,
     compile: bool,
     precision: str,
-    lock: str | None,
     compile_s: float,
-) -> Generator[None, None, dict[str, Any]]:
-    """Do what `try_builder` does, with a pause when all is built and before anything is measured."""
+    ahead: bool = False,
+) -> Iterator[dict[str, Any]]:
+    """Do what `try_builder` does, in steps: first all is built, and an empty row comes; then it is measured.
+
+    Every further step times both sides once more. A network that is refused or wrong is not timed, and its row is
+    the last one. With `ahead`, our kernels too are built in the first step.
+    """
     model, sample = builder.make(), builder.sample()
     row: dict[str, Any] = {"name": builder.name, "sample": list(sample.shape), "outcome": "", "ratio": None}
     gpu = device != "cpu"
@@ -106,19 +106,19 @@ def trial_of(
         dense, row["not_run"] = rivals(model, sample, compile=compile)
         row["compiled"] = any(name.startswith("compile") for name in dense)
         row["rivals_s"] = time.perf_counter() - began
-        if lock is not None:
-            # What has to be built is built while others build too; the turn with the lock is for measuring.
+        if ahead:
+            # What has to be built is built while others build too; the turn on the device is for measuring.
             with suppress(SparseFlowError):
                 sparseflow.optimize(model, sample, effort=HASTY, **more)
         row["built_s"] = time.perf_counter() - began
-    yield
+    yield {}
     try:
-        with locked(lock):
-            began = time.perf_counter()
-            optimized, report = sparseflow.optimize(model, sample, report=True, **more)
-            row["optimize_s"] = time.perf_counter() - began
+        began = time.perf_counter()
+        optimized, report = sparseflow.optimize(model, sample, report=True, **more)
+        row["optimize_s"] = time.perf_counter() - began
     except SparseFlowError as e:
-        return {**row, "outcome": "refused", "reason": f"{type(e).__name__}: {e}"}
+        yield {**row, "outcome": "refused", "reason": f"{type(e).__name__}: {e}"}
+        return
     kernels = [layer.kernel for layer in report.layers]
     row["replaced"] = sum(k != "dense" for k in kernels)
     row["layers"] = len(kernels)
@@ -139,12 +139,14 @@ def trial_of(
     row["parity"] = report.parity
     reason = judge(Parity(rel_err=row["rel_err"], top1=row["top1_equal"]))
     if reason is not None and not gpu:
-        return {**row, "outcome": "failed", "reason": f"wrong result: {reason}"}
+        yield {**row, "outcome": "failed", "reason": f"wrong result: {reason}"}
+        return
     if gpu:
         # Rounded weights flip spikes near the threshold, so logits of random networks differ; spikes are what counts.
         row["parity_note"] = reason
         if row["rel_err"] != row["rel_err"]:
-            return {**row, "outcome": "failed", "reason": "the output is not finite"}
+            yield {**row, "outcome": "failed", "reason": "the output is not finite"}
+            return
         ours, row["timing"] = captured(fns["optimized"], sample.device)
         # Where no form could be made, the network as it came is what a user has.
         fns = {**(dense or {"as it came": fns["dense"]}), "optimized": ours}
@@ -153,14 +155,20 @@ def trial_of(
             fns["compiled"] = compiled(model, sample, compile_s)
         except Exception as e:
             row["not_compiled"] = f"{type(e).__name__}: {(str(e).splitlines() or [''])[0]}"[:200]
-    with locked(lock):
-        began = time.perf_counter()
-        if gpu:
-            first = measure(fns, warmup=5, repeats=7, budget_s=10.0)
-            best = min((k for k in fns if k != "optimized"), key=lambda k: first[k].median_s)
-            fns = {"dense": fns[best], "optimized": fns["optimized"]}
-            row["rival"] = best
-        timings = measure(fns, repeats=repeats, warmup=20 if gpu else 3, budget_s=20.0)
+    while True:
+        yield {**row, **_timed(fns, repeats, gpu)}
+
+
+def _timed(fns: Mapping[str, Callable[[], Any]], repeats: int, gpu: bool) -> dict[str, Any]:
+    """Time both sides; on a GPU the dense one is chosen first, in a measurement of its own."""
+    row: dict[str, Any] = {}
+    began = time.perf_counter()
+    if gpu:
+        first = measure(fns, warmup=5, repeats=7, budget_s=10.0)
+        best = min((k for k in fns if k != "optimized"), key=lambda k: first[k].median_s)
+        fns = {"dense": fns[best], "optimized": fns["optimized"]}
+        row["rival"] = best
+    timings = measure(fns, repeats=repeats, warmup=20 if gpu else 3, budget_s=20.0)
     row["measure_s"] = time.perf_counter() - began
     row["dense_s"], row["optimized_s"] = timings["dense"].median_s, timings["optimized"].median_s
     row["ratio"] = ratio(timings, "dense", "optimized")
@@ -206,7 +214,7 @@ def main(argv: list[str] | None = None) -> int:
             with open(chosen.rows, "a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
         return 0
-    rows = _side_by_side(builders, chosen, jobs) if jobs > 1 else list(_rows(builders, chosen))
+    rows, without = _side_by_side(builders, chosen, jobs) if jobs > 1 else (list(_rows(builders, chosen)), {})
     timed = [row for row in rows if row["ratio"] is not None]
     body = checks_body(
         [
@@ -240,7 +248,7 @@ def main(argv: list[str] | None = None) -> int:
         environment=describe(),
         threads=chosen.threads,
         weights="random, with batch statistics of random images",
-        not_tried=[b.name for b in builders if not any(row["name"] == b.name for row in rows)],
+        not_tried=without,
         networks=plain(rows),
     )
     text = json.dumps(body, indent=1, allow_nan=False)
@@ -267,71 +275,125 @@ def _rows(builders: Sequence[Builder], chosen: argparse.Namespace) -> Iterator[d
 
 
 def _rows_in_turns(builders: Sequence[Builder], chosen: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """Build what this process gets to, wait for the others, and measure it in turn; what is late is left out."""
-    folder, processes, build_until = json.loads(chosen.turns)
-    turns = Turns(Path(folder), processes, build_until)
+    """Build what this process gets to, and measure it in turn; a later row of a builder replaces an earlier one."""
+    folder, processes, ends = json.loads(chosen.turns)
+    turns = Turns(Path(folder), builders, processes, ends)
     # Several networks of one class are compiled in this process, each several times.
     torch._dynamo.config.recompile_limit = 128
-    trials = []
-    while (number := turns.claim(len(builders))) is not None:
-        builder = builders[number]
-        trial = trial_of(
-            builder, chosen.repeats, chosen.device, compile=not chosen.no_compile, precision=chosen.precision,
-            lock=turns.lock, compile_s=0.0,
-        )  # fmt: skip
-        try:
-            with time_limit(turns.left()):
-                next(trial)
-            trials.append((builder, trial))
-        except MeasurementError:
-            print(f"{builder.name}: not built in time", file=sys.stderr)
-        except Exception as e:
-            yield _failed(builder, e)
-    turns.built()
-    # The last one taken was built the fastest.
-    for builder, trial in reversed(trials):
-        try:
-            next(trial)
-            raise RuntimeError("it paused twice")
-        except StopIteration as done:
-            row: dict[str, Any] = done.value
-        except Exception as e:
-            row = _failed(builder, e)
-        print(f"{row['name']} {row['outcome']} {row['ratio']} {row.get('optimize_s')}", file=sys.stderr)
-        yield row
+    waiting: dict[int, Iterator[dict[str, Any]]] = {}
+    noisy: dict[int, Iterator[dict[str, Any]]] = {}
+    while turns.left() > 0:
+        if (number := turns.claim()) is not None:
+            try:
+                waiting[number] = _build(builders[number], turns.patience(number), chosen)
+                turns.built(number)
+            except Exception as e:
+                late = isinstance(e, MeasurementError)
+                turns.out(number, f"not built: {e}" if late else "failed")
+                if not late:
+                    yield _failed(builders[number], e)
+        if waiting and turns.due():
+            with turns.device() as held:
+                for number in sorted(waiting, key=lambda i: cost_of(builders[i]).turn_s) if held else ():
+                    beside, began, trial = turns.building(), time.monotonic(), waiting.pop(number)
+                    row = _measured(builders[number], trial)
+                    turns.measured(number, time.monotonic() - began)
+                    yield row | {"beside": beside}
+                    if beside and row["ratio"] is not None:
+                        noisy[number] = trial
+        elif number is None and not turns.more():
+            break
+        if number is None:
+            time.sleep(PAUSE_S)
+    while noisy and turns.left() > 0:
+        with turns.device() as held:
+            if held:
+                number, trial = noisy.popitem()
+                row = _measured(builders[number], trial)
+                if row["ratio"] is not None:
+                    yield row | {"beside": 0}
+        time.sleep(PAUSE_S)
+
+
+def _build(builder: Builder, seconds: float, chosen: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Return the trial of a builder with all built.
+
+    Raises:
+        MeasurementError: it takes longer.
+    """
+    trial = trial_of(
+        builder, chosen.repeats, chosen.device, compile=not chosen.no_compile, precision=chosen.precision,
+        compile_s=0.0, ahead=True,
+    )  # fmt: skip
+    with time_limit(seconds):
+        next(trial)
+    return trial
+
+
+def _measured(builder: Builder, trial: Iterator[dict[str, Any]]) -> dict[str, Any]:
+    try:
+        row = next(trial)
+    except Exception as e:
+        row = _failed(builder, e)
+    print(f"{row['name']} {row['outcome']} {row['ratio']} {row.get('optimize_s')}", file=sys.stderr)
+    return row
 
 
 def _failed(builder: Builder, e: Exception) -> dict[str, Any]:
     return {"name": builder.name, "outcome": "failed", "reason": f"{type(e).__name__}: {e}"[:500], "ratio": None}
 
 
-def _side_by_side(builders: Sequence[Builder], chosen: argparse.Namespace, jobs: int) -> list[dict[str, Any]]:
-    """Share the builders among processes, and gather what is done when the time is up."""
+def _side_by_side(
+    builders: Sequence[Builder], chosen: argparse.Namespace, jobs: int
+) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """Share the builders among processes; return what is done when the time is up, and why the others have no row."""
     with _folder() as folder:
-        running, count, began = [], min(jobs, len(builders)), time.monotonic()
-        turns = json.dumps([str(folder), count, time.time() + BUILDING * chosen.budget])
+        running: list[subprocess.Popen[bytes]] = []
+        count, ends = min(jobs, len(builders)), time.time() + chosen.budget
+        turns = Turns(folder, by_cost(builders), count, ends)
         for i in range(count):
             command = [
                 sys.executable, "-m", "benchmarks.coverage", "--device", chosen.device, "--precision", chosen.precision,
-                "--repeats", str(chosen.repeats), "--rows", str(folder / f"{i}.jsonl"), "--turns", turns,
+                "--repeats", str(chosen.repeats), "--rows", str(folder / f"{i}.jsonl"),
+                "--turns", json.dumps([str(folder), count, ends]),
             ]  # fmt: skip
             for builder in builders:
                 command += ["--only", builder.name]
             command += ["--no-compile"] if chosen.no_compile else []
             env = {**os.environ, "TORCHINDUCTOR_COMPILE_THREADS": "1", "OMP_NUM_THREADS": "1"}
-            running.append(subprocess.Popen(command, env=env))
-        end = began + chosen.budget
-        while time.monotonic() < end and any(p.poll() is None for p in running):
+            with open(folder / f"{i}.err", "w", encoding="utf-8") as said:
+                running.append(subprocess.Popen(command, env=env, stderr=said))
+        ended: set[int] = set()
+        while time.time() < ends and len(ended) < count:
+            for i, process in enumerate(running):
+                if process.poll() is not None and i not in ended:
+                    ended.add(i)
+                    if process.returncode:
+                        why = f"its process ended, status {process.returncode}: {_last_line(folder / f'{i}.err')}"
+                        turns.lost(process.pid, why)
             time.sleep(0.2)
         for process in running:
             if process.poll() is None:
                 process.kill()
             process.wait()
-        rows = [
-            json.loads(x) for path in folder.glob("*.jsonl") for x in path.read_text().splitlines() if x[-1:] == "}"
-        ]
-    order = {builder.name: i for i, builder in enumerate(builders)}
-    return sorted(rows, key=lambda row: order[row["name"]])
+        found: dict[str, dict[str, Any]] = {}
+        for path in folder.glob("*.jsonl"):
+            for line in path.read_text(encoding="utf-8").splitlines():
+                # The last line of a process that was stopped may be half a line.
+                with suppress(ValueError):
+                    row = json.loads(line)
+                    found[row["name"]] = row
+        without = {name: why for name, why in turns.reasons().items() if name not in found}
+        for path in sorted(folder.glob("*.err")):
+            sys.stderr.write(path.read_text(encoding="utf-8", errors="replace")[-4000:])
+    for name, why in without.items():
+        print(f"{name}: {why}", file=sys.stderr)
+    return [found[builder.name] for builder in builders if builder.name in found], without
+
+
+def _last_line(path: Path) -> str:
+    lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return lines[-1].strip()[:300] if lines else "it said nothing"
 
 
 @contextmanager

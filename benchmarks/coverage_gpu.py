@@ -1,9 +1,7 @@
-"""The dense side of the coverage benchmark on a GPU, and the lock that processes take turns with."""
+"""The dense side of the coverage benchmark on a GPU."""
 
 import copy
-import fcntl
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,7 +12,7 @@ from torch.utils._pytree import tree_map_only
 from sparseflow.compress.sparsify.rivals import channels_last
 from sparseflow.recipes.spike_bench.gpu.rivals import captured
 
-__all__ = ["locked", "rivals"]
+__all__ = ["rivals"]
 
 # Every further form costs a compilation a network.
 FORMS = (
@@ -23,20 +21,6 @@ FORMS = (
     ("compile", torch.float16),
     ("compile", torch.float32),
 )
-
-
-@contextmanager
-def locked(path: str | None) -> Iterator[None]:
-    """Hold the lock of a file, so that one process at a time measures; without effect for None."""
-    if path is None:
-        yield
-        return
-    with open(path, "a", encoding="utf-8") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            fcntl.flock(file, fcntl.LOCK_UN)
 
 
 def rivals(model: nn.Module, sample: Tensor, *, compile: bool) -> tuple[dict[str, Callable[[], Any]], dict[str, str]]:

@@ -1,13 +1,10 @@
-import subprocess
-import sys
-
 import pytest
 import torch
 from torch import nn
 
 pytest.importorskip("spikingjelly")
 
-from benchmarks.coverage_gpu import locked, rivals
+from benchmarks.coverage_gpu import rivals
 
 
 def test_every_eager_form_computes_the_forward_and_leaves_the_network_as_it_was():
@@ -32,18 +29,3 @@ def test_a_form_that_breaks_is_noted():
     found, failures = rivals(Picky(), torch.ones(1), compile=False)
     assert list(found) == ["eager float32"]
     assert "float32 only" in failures["eager float16"]
-
-
-def test_one_process_at_a_time_holds_the_lock(tmp_path):
-    path = str(tmp_path / "lock")
-    probe = (
-        "import fcntl, sys\n"
-        f"f = open({path!r}, 'a')\n"
-        "try:\n    fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)\n"
-        "except BlockingIOError:\n    sys.exit(3)\n"
-    )
-    with locked(path):
-        assert subprocess.run([sys.executable, "-c", probe], check=False).returncode == 3
-    assert subprocess.run([sys.executable, "-c", probe], check=False).returncode == 0
-    with locked(None):
-        pass

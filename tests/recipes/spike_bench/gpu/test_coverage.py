@@ -16,12 +16,12 @@ def rows(ratio, count=25):
     return [{"name": f"n{i}", "outcome": "optimized", "ratio": ratio, "compiled": True} for i in range(count)]
 
 
-def fake(monkeypatch, networks, seen=None):
+def fake(monkeypatch, networks, seen=None, **more):
     def run(command, **_):
         if seen is not None:
             seen.extend(command)
         if networks is not None:
-            Path(command[command.index("--out") + 1]).write_text(json.dumps({"networks": networks}))
+            Path(command[command.index("--out") + 1]).write_text(json.dumps({"networks": networks, **more}))
         return subprocess.CompletedProcess(command, 1, "", "it broke")
 
     monkeypatch.setattr(coverage.subprocess, "run", run)
@@ -59,3 +59,10 @@ def test_a_part_of_the_builders_says_which(monkeypatch):
     result = coverage_stage(GpuBenchConfig(device="cpu", part="2/3"), Budget(100.0), CPU)
     assert seen[seen.index("--part") + 1] == "2/3"
     assert result.parts == ["2/3"]
+
+
+def test_builders_without_a_result_are_in_the_record_with_the_reason(monkeypatch, capsys):
+    fake(monkeypatch, rows(1.2, 3), not_tried={"late": "not built when the time was up, after 90 s"})
+    result = coverage_stage(CONFIG, Budget(100.0), CPU)
+    assert result.errors == result.details["not_tried"] == {"late": "not built when the time was up, after 90 s"}
+    assert "it broke" in capsys.readouterr().err

@@ -37,7 +37,7 @@ def whole(tmp_path):
         for i, part in enumerate(NETWORK)
     ]
     return paths + [
-        write(tmp_path / f"c{i}.json", "coverage", parts=[f"{i}/2"], rows=builders(13), not_tried=[f"m{i}"])
+        write(tmp_path / f"c{i}.json", "coverage", parts=[f"{i}/2"], rows=builders(13), not_tried={f"m{i}": "no time"})
         for i in (1, 2)
     ]
 
@@ -48,7 +48,7 @@ def test_records_of_parallel_calls_make_one_and_the_same_again(tmp_path):
     assert body["ok"]
     assert list(body["stages"]) == list(STAGES)
     assert [row["network"] for row in body["stages"]["network"]["rows"]] == list(NETWORK)
-    assert body["stages"]["coverage"]["details"]["not_tried"] == ["m1", "m2"]
+    assert body["stages"]["coverage"]["details"]["not_tried"] == {"m1": "no time", "m2": "no time"}
     assert [c["value"] for c in body["stages"]["coverage"]["checks"]] == [26, 0, 1.2]
     assert body["config"]["blocks"] == {"seed": 0}
     first = out.read_bytes()

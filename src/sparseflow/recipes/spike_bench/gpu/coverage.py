@@ -53,6 +53,7 @@ def coverage_stage(
             if importlib.util.find_spec("benchmarks") is None:
                 raise FileNotFoundError("there is no benchmarks.coverage; run from the root of a checkout")
             done = subprocess.run(command, capture_output=True, text=True, timeout=budget.left() + 20, check=False)
+            sys.stderr.write(done.stderr[-20_000:])
             if not out.exists():
                 raise RuntimeError(f"status {done.returncode}: {(done.stderr or done.stdout)[-1500:]}")
         except (OSError, RuntimeError, subprocess.SubprocessError) as e:
@@ -61,6 +62,7 @@ def coverage_stage(
             body = json.loads(out.read_text(encoding="utf-8"))
             networks = body["networks"]
             result.details |= {k: body.get(k) for k in ("weights", "environment", "not_tried")}
+            result.errors |= body.get("not_tried") or {}
     result.rows = networks
     result.details["compiled_rivals"] = sum(bool(r.get("compiled")) for r in networks)
     result.details["called"] = [str(r["name"]) for r in networks if r.get("timing") == "calls"]

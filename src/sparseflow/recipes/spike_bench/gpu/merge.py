@@ -126,7 +126,8 @@ def _missing(stages: dict[str, Stage]) -> Iterable[Check]:
 
 def _both(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
     lists = {k: [*a[k], *b[k]] for k in a.keys() & b.keys() if isinstance(a[k], list) and isinstance(b[k], list)}
-    return {**a, **b, **lists}
+    dicts = {k: {**a[k], **b[k]} for k in a.keys() & b.keys() if isinstance(a[k], dict) and isinstance(b[k], dict)}
+    return {**a, **b, **lists, **dicts}
 
 
 def _held(what: str) -> Check:
