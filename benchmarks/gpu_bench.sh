@@ -7,10 +7,18 @@
 # What is not timed (compiling, comparing) also takes, at the lowest priority, processors that other lanes leave idle.
 # At the end the records are joined; a later call of the same commit with the same OUT replaces its own pieces.
 #
+# To run some stages again on another day, on another machine of the same kind: keep the pieces of the first visit
+# (tar czf pieces.tgz -C "$OUT" pieces), check the same commit out, and give both:
+#   PIECES=pieces.tgz COMMIT=... bash benchmarks/gpu_bench.sh correct coverage
+# The pieces of these stages are replaced, the others stay as they are, and all are joined. Pieces of another commit
+# or device are refused before anything runs.
+#
 #   OUT        folder of the records and the log (runs/gpu)
 #   TOTAL      seconds for everything (575)
 #   VISIT      1/2 or 2/2: the first or the second of two calls that share the pieces, for machines of two GPUs. The
 #              second one also runs again what did not come to its end in the first.
+#   PIECES     pieces of an earlier visit, one .tgz or several with spaces between, unpacked into OUT; a later one
+#              replaces those of the same name
 #   CACHES     folder for compiled code; the second of two calls finds there what the first made (a new one)
 #   CKPT       trained networks, paths with spaces between (those in benchmarks/checkpoints)
 #   KERNELS    kernels to choose from, as "cuda triton" (all)
@@ -38,6 +46,19 @@ record=$OUT/spike_$target${QUICK:+_quick}.json
 gpus=${GPUS:-$(nvidia-smi --query-gpu=index --format=csv,noheader | wc -l)}
 cpus=$(nproc)
 [ "$gpus" -gt 4 ] && gpus=4
+for archive in ${PIECES:-}; do tar xzf "$archive" -C "$OUT" pieces || exit; done
+python3 - "$OUT/pieces" "$name" "$commit" <<'EOF' || exit
+import json, pathlib, sys
+
+folder, device, commit = sys.argv[1:]
+for path in sorted(pathlib.Path(folder).glob("*.json")):
+    try:
+        body = json.loads(path.read_text())
+    except ValueError:
+        continue  # half a record fails a check of its own when all are joined
+    if body.get("commit") != commit or body.get("device") != device:
+        sys.exit(f"{path} is of {body.get('commit')!r} on {body.get('device')!r}, this call of {commit!r} on {device!r}")
+EOF
 bench=(python3 -m sparseflow.recipes.spike_bench.gpu)
 options=(--target "$target" --commit "${commit:-}" --precision "${PRECISION:-fp16}" ${QUICK:+--quick})
 for c in $CKPT; do options+=(--checkpoint "$c"); done
@@ -94,10 +115,13 @@ run_lane() {  # $1: GPU, the rest: lines of pieces
 
 echo "$name, target $target, commit ${commit:-?}, $gpus GPUs, $cpus cores, visit ${VISIT:-1/1}, stages ${stages[*]:-all}"
 caches=${CACHES:-$(mktemp -d)}
-# Two processors of every lane are for the process that times.
-helpers="" each=$((cpus / gpus))
+# Two processors of every lane are for the process that times; those of the builders are theirs alone, since their
+# time goes into compiling.
+helpers="" each=$((cpus / gpus)) builders=""
 if [ "$gpus" -gt 1 ] && [ "$each" -ge 8 ]; then
+  wanted coverage && builders=$(lane_of 2 0 coverage)
   for ((gpu = 0; gpu < gpus; gpu++)); do
+    [ "$gpu" = "$builders" ] && continue
     helpers+=,$((gpu * each + 2))-$((gpu + 1 < gpus ? gpu * each + each - 1 : cpus - 1))
   done
   options+=(--helpers "${helpers#,}")

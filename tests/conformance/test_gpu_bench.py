@@ -12,8 +12,9 @@ ROOT = Path(__file__).parents[2]
 SMI = """#!/bin/bash
 case "$*" in *index*) for ((i = 0; i < {gpus}; i++)); do echo $i; done ;; *) echo "NVIDIA H200" ;; esac
 """
-# Writes the record of a piece, and notes how it was called; joining is left to the real interpreter.
+# Writes the record of a piece, and notes how it was called; joining and scripts are left to the real interpreter.
 PYTHON = """#!/bin/bash
+[ "$1" = - ] && exec {python} "$@"
 case "$*" in *--merge*) exec {python} "$@" ;; esac
 while [ $# -gt 0 ]; do
   case "$1" in
@@ -24,7 +25,7 @@ done
 echo "$CUDA_VISIBLE_DEVICES $(basename $out .json) $(taskset -cp $$ | sed 's/.*: //')" >>{calls}
 [ "$(basename $out .json)" = "{dies}" ] && exit 139
 check='{{"show": "1", "name": "c", "value": 1, "unit": "x", "target": ">= 1", "ok": true}}'
-echo '{{"bench": "spike-gpu", "target": "h200", "device": "a GPU", "quick": false, "commit": "'$commit'",' \\
+echo '{{"bench": "spike-gpu", "target": "h200", "device": "NVIDIA H200", "quick": false, "commit": "'$commit'",' \\
   '"when": "now", "stages": {{"'$only'": {{"checks": ['$check'], "rows": [], "errors": {{}},' \\
   '"parts": ["'$part'"]}}}}}}' | sed 's/\\[""\\]/[]/' >$out
 """
@@ -123,14 +124,44 @@ def test_a_piece_that_dies_fails_checks_and_a_later_call_mends_it(visit):
     assert failed(body) == []
 
 
-def test_what_is_not_timed_may_use_idle_processors_of_all_lanes_but_two_of_each():
+def test_what_is_not_timed_may_use_idle_processors_of_all_lanes_but_two_of_each_and_those_of_the_builders():
     text = (ROOT / "benchmarks" / "gpu_bench.sh").read_text()
-    part = text[text.index('helpers="" each') : text.index("for ((gpu = 0; gpu < gpus; gpu++)); do\n  lines=()")]
-    for gpus, cpus, expected in ((2, 32, "2-15,18-31"), (4, 64, "2-15,18-31,34-47,50-63"), (1, 16, ""), (4, 8, "")):
-        script = f"gpus={gpus} cpus={cpus} options=(); {part} echo ${{options[@]}}"
+    part = text[text.index("stages=(") : text.index("run_lane() {")]
+    part += text[text.index('helpers="" each') : text.index("for ((gpu = 0; gpu < gpus; gpu++)); do\n  lines=()")]
+    for gpus, cpus, visit, stages, expected in (
+        (2, 32, "1/2", "", "2-15,18-31"),
+        (2, 32, "2/2", "", "18-31"),
+        (2, 32, "", "correct coverage", "18-31"),
+        (2, 32, "", "correct seed", "2-15,18-31"),
+        (4, 64, "", "", "2-15,18-31,50-63"),
+        (1, 16, "", "", ""),
+        (4, 8, "", "", ""),
+    ):
+        script = (
+            f"set -u; gpus={gpus} cpus={cpus} VISIT={visit} OUT=/nowhere options=(); set -- {stages}; {part} "
+            "echo ${options[@]}"
+        )
         done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
         assert done.stdout.split() == (["--helpers", expected] if expected else [])
         assert GpuBenchConfig(helpers=expected).helpers == expected
+
+
+def test_some_stages_of_the_same_commit_run_again_beside_the_pieces_of_an_earlier_visit(visit, tmp_path):
+    _, body, _ = visit(gpus=2, dies="coverage", COMMIT="abc")
+    assert "stage coverage ran" in failed(body)
+    archive = tmp_path / "pieces.tgz"
+    subprocess.run(["tar", "czf", archive, "-C", tmp_path / "out", "pieces"], check=True)
+    again = {"gpus": 2, "PIECES": str(archive), "OUT": str(tmp_path / "other")}
+    done, _, seen = visit("correct", "coverage", **again, COMMIT="abcd")
+    assert done.returncode != 0
+    assert "is of 'abc' on 'NVIDIA H200'" in done.stderr
+    assert seen == []
+    done, _, seen = visit("correct", "coverage", **again, COMMIT="abc")
+    assert {tuple(line[:2]) for line in seen} == {("0", "coverage"), ("1", "correct")}
+    body = json.loads((tmp_path / "other" / "spike_h200.json").read_text())
+    assert failed(body) == []
+    assert len(body["stages"]["network"]["parts"]) == 4
+    assert "coverage on GPU 0: status 0" in done.stdout
 
 
 def test_a_stage_for_which_no_time_is_left_is_told(visit):
