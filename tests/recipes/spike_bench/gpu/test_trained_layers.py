@@ -34,6 +34,8 @@ def test_every_layer_of_a_trained_network_is_fed_with_dense_spikes(deck, layers)
     assert len(layers) >= 7
     assert all(t.ran == 1 and t.equal == t.steps > 0 for t in right.values())
     assert all(t.refused == 1 for t in refused.values())
+    assert all(t.reasons[0].startswith(f"{name}: ") for name, t in refused.items())
+    assert all(t.worst[1] == name for name, t in right.items())
     assert dealt.errors == {}
 
 
@@ -73,8 +75,10 @@ def test_small_images_come_in_the_batch_of_whole_networks(side, fed, monkeypatch
 
 def test_room_grows_with_what_is_fed_and_not_with_what_is_compared_in_parts():
     conv = nn.Conv2d(64, 64, 3, padding=1)
-    one, many = (FedLayer(layer=conv, bn=None, params=LIFParams(), x=torch.empty(4, n, 64, 56, 56, device="meta"))
-                 for n in (8, 80))  # fmt: skip
+    one, many = (
+        FedLayer(name="c", layer=conv, bn=None, params=LIFParams(), x=torch.empty(4, n, 64, 56, 56, device="meta"))
+        for n in (8, 80)
+    )
     assert 2**30 < one.room < 3 * 2**30
     assert one.room < many.room < 8 * 2**30
     assert layer_room(nn.Linear(10, 10), (4, 2, 10)) < 2**20

@@ -8,7 +8,7 @@ import copy
 import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +35,14 @@ class FedLayer:
     """A layer with its neuron, and its real input.
 
     Args:
+        name: its dotted name in the network.
         layer: convolution or linear layer, on the CPU as all of it.
         bn: the normalisation behind it, or None.
         params: constants of its neuron.
         x: the input of one forward, `[T, N, C, H, W]` or `[T, N, K]`; uint8 where it holds small counts alone.
     """
 
+    name: str
     layer: nn.Conv2d | nn.Linear
     bn: nn.Module | None
     params: LIFParams
@@ -109,7 +111,7 @@ def fed_layers(model: Any, x: Tensor) -> dict[str, FedLayer]:
         if layer.neuron is not None:
             own, bn = copy.deepcopy((layer.layer, layer.bn))
             kept[name] = FedLayer(
-                layer=own.cpu(), bn=None if bn is None else bn.cpu(), params=neuron_params(layer.neuron),
+                name=name, layer=own.cpu(), bn=None if bn is None else bn.cpu(), params=neuron_params(layer.neuron),
                 x=_narrow(layer.x),
             )  # fmt: skip
     return kept
@@ -126,7 +128,7 @@ def save_layers(layers: Mapping[str, FedLayer], folder: Path) -> list[str]:
     folder.mkdir(parents=True)
     files = [str(folder / f"{i}.pt") for i in range(len(layers))]
     for file, layer in zip(files, layers.values(), strict=True):
-        torch.save({"layer": layer.layer, "bn": layer.bn, "params": layer.params, "x": layer.x}, file)
+        torch.save({f.name: getattr(layer, f.name) for f in fields(layer)}, file)
     return files
 
 
@@ -139,9 +141,8 @@ def run_layers(task: Task, device: torch.device) -> tuple[Tally, dict[str, str]]
     try:
         # Written by the process that handed it out: modules and constants, not weights alone.
         found = FedLayer(**torch.load(task.file, map_location="cpu", weights_only=False))
-        label = f"{Path(task.path).name} {task.seeds[0]}"
         layer, bn = found.layer.to(device), None if found.bn is None else found.bn.to(device)
-        return layer_case(layer, bn, found.params, found.x.to(device), task.kernel, task.precision, label), {}
+        return layer_case(layer, bn, found.params, found.x.to(device), task.kernel, task.precision, found.name), {}
     except Exception as e:
         if device.type == "cuda":
             torch.cuda.synchronize(device)
