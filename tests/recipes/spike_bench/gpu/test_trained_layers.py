@@ -7,7 +7,7 @@ from sparseflow.recipes.spike_bench.gpu import trained_layers
 from sparseflow.recipes.spike_bench.gpu.layer_cases import layer_room
 from sparseflow.recipes.spike_bench.gpu.nets import load_trained
 from sparseflow.recipes.spike_bench.gpu.settings import Budget
-from sparseflow.recipes.spike_bench.gpu.tasks import share_out
+from sparseflow.recipes.spike_bench.gpu.tasks import Task, share_out
 from sparseflow.recipes.spike_bench.gpu.trained_layers import BATCH, FedLayer, LayerDeck, fed_layers, run_layers
 
 CPU = torch.device("cpu")
@@ -63,6 +63,27 @@ def test_spikes_are_kept_in_bytes_and_nothing_else_is_changed(layers, monkeypatc
     assert trained_layers._narrow(half) is half
     assert trained_layers._narrow(torch.tensor([300.0])).item() == 300.0
     assert trained_layers._narrow(torch.tensor([-1.0])).item() == -1.0
+
+
+def test_a_layer_comes_back_from_its_file_as_it_was(layers, tmp_path):
+    for file, layer in zip(trained_layers.save_layers(layers, tmp_path / "0"), layers.values(), strict=True):
+        back = trained_layers._load_layer(file)
+        assert (back.name, back.params, type(back.layer)) == (layer.name, layer.params, type(layer.layer))
+        assert torch.equal(back.x, layer.x)
+        assert torch.equal(back.layer.weight, layer.layer.weight)
+        assert (back.bn is None) == (layer.bn is None)
+        if layer.bn is not None:
+            assert torch.equal(
+                back.bn(torch.ones(1, layer.layer.out_channels, 2, 2)),
+                layer.bn(torch.ones(1, layer.layer.out_channels, 2, 2)),
+            )
+
+
+def test_a_file_that_holds_other_things_is_not_opened(tmp_path):
+    torch.save({"layer": nn.ReLU()}, tmp_path / "0.pt")
+    tally, errors = run_layers(Task(kernel="dense", precision="fp16", seeds=(0,), file=str(tmp_path / "0.pt")), CPU)
+    assert tally.ran == 0
+    assert next(iter(errors.values())).startswith("UnpicklingError")
 
 
 @pytest.mark.parametrize(("side", "fed"), [(8, BATCH), (65, 8)])

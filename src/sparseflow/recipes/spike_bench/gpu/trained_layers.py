@@ -8,13 +8,14 @@ import copy
 import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from sparseflow.nn import layers as folding
 from sparseflow.ops.lif import LIFParams
 from sparseflow.recipes.spike_bench.gpu.dense import neuron_params
 from sparseflow.recipes.spike_bench.gpu.layer_cases import Tally, layer_case, layer_room
@@ -28,6 +29,8 @@ __all__ = ["BATCH", "IMAGES", "SMALL", "FedLayer", "LayerDeck", "fed_layers", "r
 SMALL, BATCH, IMAGES = 64, 100, 8
 # Bytes that a process takes of a device before it has computed anything.
 CONTEXT = 2**30
+# What a file of a layer may hold beside tensors; anything else in it is refused.
+MODULES = (nn.Conv2d, nn.Linear, nn.BatchNorm2d, folding.Conv2d, folding.BatchNorm2d)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,8 +131,14 @@ def save_layers(layers: Mapping[str, FedLayer], folder: Path) -> list[str]:
     folder.mkdir(parents=True)
     files = [str(folder / f"{i}.pt") for i in range(len(layers))]
     for file, layer in zip(files, layers.values(), strict=True):
-        torch.save({f.name: getattr(layer, f.name) for f in fields(layer)}, file)
+        torch.save({f.name: getattr(layer, f.name) for f in fields(layer)} | {"params": asdict(layer.params)}, file)
     return files
+
+
+def _load_layer(file: str) -> FedLayer:
+    with torch.serialization.safe_globals([*MODULES]):
+        held = torch.load(file, map_location="cpu", weights_only=True)
+    return FedLayer(**{**held, "params": LIFParams(**held["params"])})
 
 
 def run_layers(task: Task, device: torch.device) -> tuple[Tally, dict[str, str]]:
@@ -139,8 +148,7 @@ def run_layers(task: Task, device: torch.device) -> tuple[Tally, dict[str, str]]
         RuntimeError: the device is lost.
     """
     try:
-        # Written by the process that handed it out: modules and constants, not weights alone.
-        found = FedLayer(**torch.load(task.file, map_location="cpu", weights_only=False))
+        found = _load_layer(task.file)
         layer, bn = found.layer.to(device), None if found.bn is None else found.bn.to(device)
         return layer_case(layer, bn, found.params, found.x.to(device), task.kernel, task.precision, found.name), {}
     except Exception as e:
