@@ -63,7 +63,7 @@ def test_a_kernel_that_breaks_is_noted_and_no_kernel_is_an_error():
 
 
 def test_the_stage_times_every_density_and_checks_against_the_bounds():
-    result = blocks_stage(CONFIG, Budget(30.0), CPU, (TINY,))
+    result = blocks_stage(CONFIG, Budget(300.0), CPU, (TINY,))
     assert result.errors == {}
     rows = [row for row in result.rows if "precision" not in row]
     assert [row["density"] for row in rows] == list(DENSITIES)
@@ -89,7 +89,7 @@ def test_a_case_that_breaks_fails_its_checks_and_spares_the_others(monkeypatch):
         return real(case, *rest)
 
     monkeypatch.setattr(blocks, "make_block", make)
-    result = blocks_stage(CONFIG, Budget(30.0), CPU, (replace(TINY, name="broken"), TINY))
+    result = blocks_stage(CONFIG, Budget(300.0), CPU, (replace(TINY, name="broken"), TINY))
     assert "no memory" in result.errors["broken"]
     assert math.isnan(result.checks[0].value)
     assert math.isfinite(result.checks[1].value)
