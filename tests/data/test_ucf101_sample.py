@@ -27,3 +27,16 @@ def test_nothing_is_written_over(tmp_path):
         write_sample(tmp_path)
     with pytest.raises(ConfigError, match="at least 1 video"):
         write_sample(tmp_path / "a", test=0)
+
+
+def test_nothing_half_written_stays_where_the_disk_is_full(tmp_path, monkeypatch):
+    left = iter(range(3))
+
+    def save(*_, **__):
+        if next(left, None) is None:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", save)
+    with pytest.raises(DataError, match="No space left"):
+        write_sample(tmp_path / "new" / "a", train=3, test=2, frames=4, side=32)
+    assert list((tmp_path / "new").iterdir()) == []

@@ -1,6 +1,7 @@
 """A small tree in UCF101's exact layout, drawn from moving digits, to try commands on. Its motion is synthetic."""
 
 import os
+import tempfile
 from pathlib import Path
 
 import torch
@@ -45,26 +46,33 @@ def write_sample(
     if base.exists() and (not base.is_dir() or any(base.iterdir())):
         raise DataError(f"{base} is not empty; name a new folder")
     try:
-        (base / "splits").mkdir(parents=True)
-        (base / "README.txt").write_text(_NOTE, encoding="utf-8")
-        names = [_name(c) for c in _CLASSES]
-        (base / "splits" / "classInd.txt").write_text("".join(f"{i} {n}\n" for i, n in enumerate(names, 1)))
-        generator = torch.Generator().manual_seed(seed)
-        for role, count in (("train", train), ("test", test)):
-            digits = MovingDigits(
-                images=mnist(split=role), frames=frames, side=side, digit=max(2, side * 14 // 64), still=2, clutter=4
-            )
-            lines = []
-            for label, (title, name) in enumerate(zip(_CLASSES, names, strict=True), 1):
-                clips = _of_class(digits, digits.classes.index(title), count, generator)
-                for i, clip in enumerate(clips):
-                    video = f"{name}/v_{name}_g{i + 1 if role == 'test' else test + i + 1:02}_c01"
-                    _write(base / "frames" / video, clip)
-                    lines.append(f"{video}.avi {label}" if role == "train" else f"{video}.avi")
-            (base / "splits" / f"{role}list01.txt").write_text("\n".join(lines) + "\n")
+        base.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{base.name}.", dir=base.parent) as place:
+            _write_tree(Path(place) / "tree", train, test, frames, side, seed)
+            (Path(place) / "tree").replace(base)
     except OSError as e:
         raise DataError(f"cannot write {base}: {e.strerror or e}") from e
     return base
+
+
+def _write_tree(place: Path, train: int, test: int, frames: int, side: int, seed: int) -> None:
+    (place / "splits").mkdir(parents=True)
+    (place / "README.txt").write_text(_NOTE, encoding="utf-8")
+    names = [_name(c) for c in _CLASSES]
+    (place / "splits" / "classInd.txt").write_text("".join(f"{i} {n}\n" for i, n in enumerate(names, 1)))
+    generator = torch.Generator().manual_seed(seed)
+    for role, count in (("train", train), ("test", test)):
+        digits = MovingDigits(
+            images=mnist(split=role), frames=frames, side=side, digit=max(2, side * 14 // 64), still=2, clutter=4
+        )
+        lines = []
+        for label, (title, name) in enumerate(zip(_CLASSES, names, strict=True), 1):
+            clips = _of_class(digits, digits.classes.index(title), count, generator)
+            for i, clip in enumerate(clips):
+                video = f"{name}/v_{name}_g{i + 1 if role == 'test' else test + i + 1:02}_c01"
+                _write(place / "frames" / video, clip)
+                lines.append(f"{video}.avi {label}" if role == "train" else f"{video}.avi")
+        (place / "splits" / f"{role}list01.txt").write_text("\n".join(lines) + "\n")
 
 
 def _name(title: str) -> str:
