@@ -1,4 +1,4 @@
-"""The objective of a design, L_hw: the same terms serve numbers, when designs are judged, and tensors, when they learn."""
+"""The objective of a design, L_hw: one formula for the numbers that judge designs and the tensors that they learn by."""
 
 import math
 from collections.abc import Mapping

@@ -1,0 +1,1 @@
+"""Co-design of a network and the chiplets that run it."""
