@@ -1,4 +1,4 @@
-"""The objective of a design, L_hw: one formula for the numbers that judge designs and the tensors that they learn by."""
+"""The objective of a design, L_hw: one formula for the numbers that judge it and the tensors that it learns by."""
 
 import math
 from collections.abc import Mapping
