@@ -1,15 +1,11 @@
 """Hardware as data: targets in YAML, a unit in every key and a source beside every number."""
 
-import math
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from sparseflow.errors import ConfigError
+from sparseflow.hardware.facts import FactReader
 from sparseflow.hardware.host import describe_host
 from sparseflow.ir import Target
 
@@ -79,7 +75,7 @@ def load_target(name_or_path: str | Path, *, describe: bool = True) -> Target:
     else:
         known = ", ".join(target_names())
         raise ConfigError(f"unknown target {text!r}; there are {known}, or give the path of a .yaml file")
-    described = _Reader(place).target(content)
+    described = _TargetReader(place).target(content)
     if describe and described.host:
         return describe_host(name=described.target.name)
     return described.target
@@ -91,46 +87,21 @@ class _Described:
     host: bool
 
 
-class _UniqueLoader(yaml.SafeLoader):
-    """Refuses a key that occurs twice, of which YAML would silently keep the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Return the mapping."""
-        seen = set()
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                raise yaml.MarkedYAMLError(problem="a key is not a plain word", problem_mark=key.start_mark)
-            if key.value in seen:
-                raise yaml.MarkedYAMLError(problem=f"key {key.value!r} occurs twice", problem_mark=key.start_mark)
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-class _Reader:
-    """Turns one YAML text into a target; every error names the file and the key."""
-
-    def __init__(self, place: str) -> None:
-        self.place = place
-        self.sources: dict[str, str] = {}
+class _TargetReader(FactReader):
+    """Turns one YAML text into a target."""
 
     def target(self, content: str) -> _Described:
-        body = self._mapping("the file", self._parse(content))
-        known = (*_WORDS, *_NUMBERS, *_TABLES)
-        for key in body:
-            if key not in known:
-                raise self._fault(str(key), "is not known", f"use one of {', '.join(known)}")
-        for key in _NEEDED:
-            if key not in body:
-                raise self._fault(key, "is missing", "add it")
-        words = {key: self._word(key, body[key]) for key in ("name", "kind", "device", "described") if key in body}
+        body = self.mapping("the file", self.parse(content))
+        self.keys(body, (*_WORDS, *_NUMBERS, *_TABLES), _NEEDED)
+        words = {key: self.word(key, body[key]) for key in ("name", "kind", "device", "described") if key in body}
         if words.get("described", "host") != "host":
-            raise self._fault("described", f"is {words['described']!r}", "write host, or leave it out")
+            raise self.fault("described", f"is {words['described']!r}", "write host, or leave it out")
         if "device" in words:
             self.sources["name"] = words["device"]
-        numbers = {key: self._number(key, body[key]) for key in _NUMBERS if key in body}
-        tables = {key: self._table(key, body[key]) for key in _TABLES if key in body}
+        numbers = {key: self.number(key, body[key]) for key in _NUMBERS if key in body}
+        tables = {key: self.table(key, body[key]) for key in _TABLES if key in body}
         if not numbers["cores"].is_integer():
-            raise self._fault("cores", f"is {numbers['cores']}", "give a whole number")
+            raise self.fault("cores", f"is {numbers['cores']}", "give a whole number")
         try:
             target = Target(
                 name=words["name"],
@@ -140,7 +111,7 @@ class _Reader:
                 memory_bytes=numbers["memory_bytes"],
                 cores=int(numbers["cores"]),
                 launch_s=numbers.get("launch_s", 0.0),
-                features=self._features(body.get("features", [])),
+                features=self.words("features", body.get("features", [])),
                 measured=tables.get("measured", {}),
                 resources=tables.get("resources", {}),
                 sources=self.sources,
@@ -148,48 +119,3 @@ class _Reader:
         except ConfigError as e:
             raise ConfigError(f"{self.place}: {e}") from e
         return _Described(target, words.get("described") == "host")
-
-    def _parse(self, content: str) -> Any:
-        try:
-            return yaml.load(content, _UniqueLoader)
-        except yaml.MarkedYAMLError as e:
-            line = "" if e.problem_mark is None else f", line {e.problem_mark.line + 1}"
-            raise ConfigError(f"{self.place}{line}: not valid YAML: {e.problem}; mend that line") from e
-        except yaml.YAMLError as e:
-            raise ConfigError(f"{self.place}: not valid YAML: {e}; mend the file") from e
-
-    def _mapping(self, key: str, value: Any) -> Mapping[str, Any]:
-        if not isinstance(value, Mapping):
-            raise self._fault(key, f"holds {value!r}", "write `key: value` lines")
-        return value
-
-    def _table(self, key: str, value: Any) -> dict[str, float]:
-        return {str(n): self._number(f"{key}.{n}", entry) for n, entry in self._mapping(key, value).items()}
-
-    def _number(self, key: str, value: Any) -> float:
-        entry = self._mapping(key, value) if isinstance(value, Mapping) else {}
-        if set(entry) != {"value", "source"}:
-            raise self._fault(key, f"is {value!r}", 'write {value: NUMBER, source: "where it comes from"}')
-        given = entry["value"]
-        try:
-            # YAML 1.1 reads 989e12, without a point, as text.
-            number = math.nan if isinstance(given, bool) else float(given)
-        except (TypeError, ValueError):
-            number = math.nan
-        if not 0 <= number < math.inf:
-            raise self._fault(key, f"has value {given!r}", "give a finite number that is not negative")
-        self.sources[key] = self._word(f"{key}.source", entry["source"])
-        return number
-
-    def _word(self, key: str, value: Any) -> str:
-        if not isinstance(value, str) or not value.strip():
-            raise self._fault(key, f"is {value!r}", "write a text")
-        return value
-
-    def _features(self, value: Any) -> tuple[str, ...]:
-        if not isinstance(value, list) or not all(isinstance(x, str) for x in value):
-            raise self._fault("features", f"is {value!r}", "write a list of texts")
-        return tuple(value)
-
-    def _fault(self, key: str, what: str, mend: str) -> ConfigError:
-        return ConfigError(f"{self.place}: {key} {what}; {mend}")
