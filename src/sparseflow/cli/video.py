@@ -71,6 +71,14 @@ def train(
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.", show_default="auto")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes that read videos.", show_default="2")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed.", show_default="0")] = None,
+    validate: Annotated[
+        bool | None,
+        typer.Option(
+            "--validate/--test",
+            help="Hold a fifth of the training data back and score on it: choose settings, and leave the test closed.",
+            show_default="test",
+        ),
+    ] = None,
     out: Annotated[str | None, typer.Option(help="Folder of the runs.", show_default="outputs/video")] = None,
     page: Annotated[bool, typer.Option("--page/--no-page", help="Write report.html beside the checkpoint.")] = True,
     json_: Json = False,
@@ -97,9 +105,9 @@ def train(
     if file is not None and config is not None:
         raise ConfigError("two settings files are named; give one")
     given: dict[str, Any] = {
-        "dataset": dataset, "data": data, "split": split, "mode": mode, "epochs": epochs, "clips": clips,
-        "batch_size": batch_size, "accumulate": accumulate, "lr": lr, "precision": precision, "init_from": init_from,
-        "device": device, "workers": workers, "seed": seed, "out": out,
+        "dataset": dataset, "data": data, "split": split, "validate": validate, "mode": mode, "epochs": epochs,
+        "clips": clips, "batch_size": batch_size, "accumulate": accumulate, "lr": lr, "precision": precision,
+        "init_from": init_from, "device": device, "workers": workers, "seed": seed, "out": out,
     }  # fmt: skip
     if mode == "dense_baseline":
         # A file's pruner goes with its mode.

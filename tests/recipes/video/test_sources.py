@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -41,17 +43,21 @@ def test_digits(tmp_path):
         open_sources(small_video(tmp_path, digits={"colour": 1}), CPU)
 
 
-def test_joint_tracks(tmp_path):
+def write_tracks(folder, n=12):
+    """Write joint tracks of three classes, every third of the test."""
     r = np.random.default_rng(0)
-    n = 12
     np.savez(
-        tmp_path / "jhmdb14_pose.npz",
+        folder / "jhmdb14_pose.npz",
         pose=r.uniform(-0.8, 0.8, (5 * n, 15, 2)).astype(np.float32),
         offsets=np.arange(n + 1) * 5,
         label=np.arange(n) % 3,
         classes=np.array(["a", "b", "c"]),
         split=np.repeat(np.arange(n)[:, None] % 3 == 0, 3, 1).astype(np.int8),
     )
+
+
+def test_joint_tracks(tmp_path):
+    write_tracks(tmp_path)
     train, test = open_sources(small_video(tmp_path, dataset="jhmdb", data=str(tmp_path)), CPU)
     check(train)
     assert not train.synthetic
@@ -73,3 +79,27 @@ def test_videos_without_data_are_a_sample_tree_that_is_written_once(tmp_path):
     assert not open_sources(named, CPU)[0].synthetic
     with pytest.raises(DataError, match="is no folder"):
         open_sources(small_video(tmp_path, dataset="ucf101", data=str(tmp_path / "nothing")), CPU)
+
+
+def test_to_validate_a_fifth_of_the_digits_is_held_back(tmp_path):
+    train, test = open_sources(small_video(tmp_path, validate=True), CPU)
+    check(train)
+    learned, held, whole = (
+        {d.numpy().tobytes() for d in s.digits.images.images}
+        for s in (train, test, open_sources(small_video(tmp_path), CPU)[0])
+    )
+    assert (len(learned), len(held)) == (2400, 600)
+    assert learned | held == whole
+
+
+def test_to_validate_tracks_and_groups_of_videos_are_divided(tmp_path):
+    write_tracks(tmp_path)
+    parts = open_sources(small_video(tmp_path, dataset="jhmdb", data=str(tmp_path), validate=True), CPU)
+    check(parts[0])
+    assert [s.chosen.tolist() for s in parts] == [[0, 1, 2, 3, 5, 6, 7], [4]]
+    config = small_video(tmp_path, dataset="ucf101", per_video=1)
+    whole = {v.path for v in open_sources(config, CPU)[0].clips.source.videos}
+    learned, held = (s.clips.source.videos for s in open_sources(replace(config, validate=True), CPU))
+    assert {v.path for v in (*learned, *held)} == whole
+    assert not {v.name.rpartition("_c")[0] for v in learned} & {v.name.rpartition("_c")[0] for v in held}
+    assert len(held) < len(learned)

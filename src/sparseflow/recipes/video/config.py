@@ -29,6 +29,8 @@ class VideoConfig:
         data: its folder; None for the digits that ship, and for "ucf101" a small sample tree of digits, which is
             written beside the run.
         split: of "jhmdb" or "ucf101".
+        validate: hold every fifth digit, track or group of videos of the training data back and score on those, so that
+            settings are chosen while the test stays closed.
         mode: "dense_baseline", all tokens; "single_device_ast", pruned as `ast_cfg` says.
         ast_cfg: settings of the pruner, as `keep`, `prune_before`, `score`; see `compress.prune`.
         ast_weight: λ_AST, weight of the pruner's loss.
@@ -73,6 +75,7 @@ class VideoConfig:
     dataset: str = "digits"
     data: str | None = None
     split: int = 1
+    validate: bool = False
     mode: str = "single_device_ast"
     ast_cfg: dict[str, Any] = field(default_factory=dict)
     ast_weight: float = 1.0

@@ -46,7 +46,7 @@ def evaluate(
     runs = []
     for path in checkpoints:
         found = load_trained(path)
-        config = replace(found.config, workers=workers, data=found.config.data if data is None else data)
+        config = replace(found.config, workers=workers, validate=False, data=data or found.config.data)
         (test,) = open_sources(config, where, roles=("test",))
         if test.classes != found.classes:
             raise ConfigError(f"{path} knows {', '.join(found.classes)}; the data holds {', '.join(test.classes)}")

@@ -1,7 +1,7 @@
 """Where clips come from: one face for digits drawn on the device, joint tracks, and videos on disk."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sparseflow.data import JointTracks, MovingDigits, VideoClips, jhmdb, mnist, ucf101, write_sample
 from sparseflow.data.jhmdb import JOINTS
+from sparseflow.data.ucf101 import Video
 from sparseflow.errors import ConfigError
 from sparseflow.recipes.video.config import VideoConfig
 
@@ -16,6 +17,7 @@ __all__ = ["Digits", "Joints", "Source", "Videos", "open_sources"]
 
 _CHUNK = 128
 _TEST_SEED = 20_12
+_HELD = 5
 
 
 class Source(Protocol):
@@ -111,17 +113,21 @@ class Joints:
         frames: T.
         side: S.
         device: where to.
+        chosen: places of those that take part; None for all.
     """
 
     channels, synthetic = len(JOINTS), False
 
-    def __init__(self, tracks: JointTracks, frames: int, side: int, device: torch.device) -> None:
+    def __init__(
+        self, tracks: JointTracks, frames: int, side: int, device: torch.device, chosen: Tensor | None = None
+    ) -> None:
         self.tracks, self.frames, self.side, self.device = tracks.to(device), frames, side, device
+        self.chosen = (torch.arange(len(tracks)) if chosen is None else chosen).to(device)
         self.classes = tracks.classes
 
     def __len__(self) -> int:
         """Return the number of tracks."""
-        return len(self.tracks)
+        return len(self.chosen)
 
     def batches(self, size: int) -> int:
         """Return how many batches of `size` an epoch has."""
@@ -130,7 +136,7 @@ class Joints:
     def epoch(self, size: int, seed: int, share: slice = slice(None)) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield all tracks in a new order, changed as `JointTracks.volumes` says."""
         g = torch.Generator(self.device).manual_seed(seed)
-        order = torch.randperm(len(self), generator=g, device=self.device)
+        order = self.chosen[torch.randperm(len(self), generator=g, device=self.device)]
         for i in range(0, len(self) - size + 1, size):
             index = order[i : i + size]
             clips = self.tracks.volumes(index, frames=self.frames, side=self.side, generator=g)
@@ -138,9 +144,9 @@ class Joints:
 
     def every(self, size: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Yield all tracks as they are."""
-        for index in torch.split(torch.arange(len(self), device=self.device), size):
-            clips = self.tracks.volumes(index, frames=self.frames, side=self.side)
-            yield clips, self.tracks.labels[index], index.cpu()
+        for place in torch.split(torch.arange(len(self)), size):
+            index = self.chosen[place.to(self.device)]
+            yield self.tracks.volumes(index, frames=self.frames, side=self.side), self.tracks.labels[index], place
 
     def scale(self, clips: Tensor) -> Tensor:
         """Return clips as they are."""
@@ -197,6 +203,9 @@ def open_sources(
 ) -> list[Source]:
     """Return the clips of each role that a configuration names.
 
+    With `config.validate` the official test stays closed: every fifth digit, track or group of videos (those named
+    alike but for the number of the clip) of the training data is held back from it, and is the test.
+
     Args:
         config: which data.
         device: where clips go.
@@ -211,23 +220,32 @@ def open_sources(
 
 def _open(config: VideoConfig, device: torch.device, role: str) -> Source:
     test = role == "test"
+    listed = "train" if config.validate else role
     if config.dataset == "digits":
+        images = mnist(config.data, split=listed)
+        if config.validate:
+            own = _part(len(images), held=test)
+            images = replace(images, images=images.images[own], labels=images.labels[own])
         try:
             given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in config.digits.items()}
-            digits = MovingDigits(
-                images=mnist(config.data, split=role), frames=config.num_frames, side=config.img_size, **given
-            )
+            digits = MovingDigits(images=images, frames=config.num_frames, side=config.img_size, **given)
         except TypeError as e:
             raise ConfigError(f"digits holds a setting that MovingDigits lacks: {e}") from e
         return Digits(digits, config.test_clips if test else config.clips, device, test=test)
     if config.dataset == "jhmdb":
-        tracks = jhmdb(config.data or "", split=config.split, role=role)
-        return Joints(tracks, config.num_frames, config.img_size, device)
+        tracks = jhmdb(config.data or "", split=config.split, role=listed)
+        chosen = _part(len(tracks), held=test) if config.validate else None
+        return Joints(tracks, config.num_frames, config.img_size, device, chosen)
     sample = config.folder.parent / "ucf101_sample"
     if config.data is None and not sample.exists():
         write_sample(sample)
+    source = ucf101(config.data or sample, split=config.split, role=listed)
+    if config.validate:
+        groups = list(dict.fromkeys(_group(v) for v in source.videos))
+        own_groups = {groups[i] for i in _part(len(groups), held=test).tolist()}
+        source = replace(source, role=role, videos=tuple(v for v in source.videos if _group(v) in own_groups))
     clips = VideoClips(
-        source=ucf101(config.data or sample, split=config.split, role=role),
+        source=source,
         frames=config.num_frames,
         side=config.img_size,
         lengths=config.clip_lens,
@@ -237,3 +255,14 @@ def _open(config: VideoConfig, device: torch.device, role: str) -> Source:
         workers=config.workers,
     )
     return Videos(clips, device, synthetic=config.data is None)
+
+
+def _part(count: int, *, held: bool) -> Tensor:
+    """Return which of `count` in order are held back, or which are not."""
+    mine = torch.arange(count) % _HELD == _HELD - 1
+    return (mine if held else ~mine).nonzero()[:, 0]
+
+
+def _group(video: Video) -> str:
+    """Return the name without the number of the clip: clips of a group are cut from the same film."""
+    return video.name.rpartition("_c")[0] or video.name
