@@ -1,0 +1,17 @@
+"""Mapping: which slot runs which segment of a network, judged by one objective."""
+
+from sparseflow.hardware.mapping.objective import MappingCost, MappingProblem, evaluate, slot_traffic
+from sparseflow.hardware.mapping.segment import Segment, coarse_partition, traffic_bytes
+from sparseflow.hardware.mapping.soft import SoftCost, expected_cost
+
+__all__ = [
+    "MappingCost",
+    "MappingProblem",
+    "Segment",
+    "SoftCost",
+    "coarse_partition",
+    "evaluate",
+    "expected_cost",
+    "slot_traffic",
+    "traffic_bytes",
+]
