@@ -120,7 +120,7 @@ class ChipletSlots(nn.Module):
             alpha: `[S, M+1]`.
         """
         absent = self.empty_factor * cost.amax(1, keepdim=True)
-        return torch.cat([cost, absent], 1) @ alpha.T
+        return torch.cat([cost, absent], 1).to(alpha) @ alpha.T
 
     def chip_loss(self, alpha: Tensor) -> Tensor:
         """Return the expected number of chiplets, Σ_s (1 − α_s∅)."""
