@@ -45,6 +45,8 @@ def test_each_stage_has_a_folder_of_its_own():
         (TrainConfig, {"weight_decay": -1.0}),
         (TrainConfig, {"momentum": 1.0}),
         (TrainConfig, {"erasing": 1.5}),
+        (TrainConfig, {"cutmix": 1.5, "mixup": 1.0}),
+        (TrainConfig, {"cutmix": 0.5}),
         (TrainConfig, {"nesterov": True, "momentum": 0.0}),
         (TrainConfig, {"minutes": 0.0}),
         (TrainConfig, {"milestones": (0.6, 0.3)}),

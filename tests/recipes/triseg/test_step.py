@@ -8,7 +8,7 @@ from torch import nn
 from sparseflow.data import ImageSet
 from sparseflow.recipes.graphed import Graphed
 from sparseflow.recipes.triseg.config import TrainConfig
-from sparseflow.recipes.triseg.step import Step, distilled, layout_of
+from sparseflow.recipes.triseg.step import Step, distilled, layout_of, shares
 from tests.fake_cuda_graph import install
 
 PLAIN = {"crop_padding": 0, "flip": False, "degrees": 0.0, "erasing": 0.0}
@@ -76,9 +76,39 @@ def seen_by(config, **more):
 def test_mixed_batches_hold_both_images_and_labels():
     mixed, step = seen_by(TrainConfig(**PLAIN, mixup=1.0))
     plain, _ = seen_by(TrainConfig(**PLAIN))
-    own = float(step.own)
+    own = float(step.keep.mean())
     assert 0 < own < 1
     torch.testing.assert_close(mixed, own * plain + (1 - own) * plain.flip(0))
+
+
+def test_cut_batches_take_a_rectangle_and_its_share_of_the_labels():
+    cut, step = seen_by(TrainConfig(**PLAIN, mixup=1.0, cutmix=1.0))
+    plain, _ = seen_by(TrainConfig(**PLAIN))
+    own = step.keep.bool()
+    assert 0 < int(own.sum()) < own.numel()
+    assert torch.equal(cut, torch.where(own, plain, plain.flip(0)))
+    net, _ = make(TrainConfig(**PLAIN))
+    z, y, share = net(cut), images().labels[:16], float(step.keep.mean())
+    expected = share * F.cross_entropy(z, y) + (1 - share) * F.cross_entropy(z, y.flip(0))
+    assert float(step.sums[0]) == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_shares_are_blended_or_cut_in_one_rectangle():
+    torch.manual_seed(0)
+    drawn = torch.stack([shares(12, 8, mixup=1.0, cutmix=1.0) for _ in range(2000)])
+    assert set(drawn.unique().tolist()) == {0.0, 1.0}
+    for keep in drawn[:200]:
+        gone = keep == 0
+        box = gone.any(1)[:, None] & gone.any(0)[None, :]
+        assert torch.equal(gone, box)
+        for line in (gone.any(1), gone.any(0)):
+            assert int(line.int().diff().abs().sum()) <= 2
+    # A rectangle that reaches over an edge is cut off, so that more than half is kept.
+    assert 0.5 < float(drawn.mean()) < 0.75
+    some = torch.stack([shares(4, 4, mixup=0.5, cutmix=0.25) for _ in range(2000)])
+    is_cut = ((some == 0) | (some == 1)).all(-1).all(-1)
+    assert 0.2 < float(is_cut.float().mean()) < 0.3
+    assert bool((some[~is_cut].flatten(1).std(1) == 0).all())
 
 
 def test_calm_steps_are_not_blanked_or_turned():

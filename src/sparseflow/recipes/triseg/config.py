@@ -57,6 +57,8 @@ class TrainConfig:
         calm: share of the run at its end without rotation and blanking.
         mixup: mix each batch with itself in another order, the share of an image drawn from Beta(mixup, mixup); 0 for
             none.
+        cutmix: share of the steps whose batch is not blended so but cut: a rectangle of each image, of the other's
+            share, comes from the other.
         teacher: checkpoint on codes whose logits are learned too; None for none.
         kd_weight: share of the loss that those logits have.
         kd_t: temperature of both logits there.
@@ -102,6 +104,7 @@ class TrainConfig:
     erasing: float = 0.5
     calm: float = 0.0
     mixup: float = 0.0
+    cutmix: float = 0.0
     teacher: str | None = None
     kd_weight: float = 0.9
     kd_t: float = 4.0
@@ -132,9 +135,11 @@ class TrainConfig:
         for name in ("momentum", "warmup", "label_smoothing", "ema"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected 0 to below 1")
-        for name in ("erasing", "kd_weight", "calm"):
+        for name in ("erasing", "kd_weight", "calm", "cutmix"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected 0 to 1")
+        if self.cutmix and not self.mixup:
+            raise ConfigError(f"cutmix is {self.cutmix}, but mixup, which draws how much is cut, is 0; set both")
         if self.nesterov and self.momentum == 0:
             raise ConfigError("nesterov needs a momentum above 0")
         if self.minutes is not None and not self.minutes > 0:

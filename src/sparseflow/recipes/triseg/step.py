@@ -1,5 +1,6 @@
 """One step of training on fixed buffers, run as it is or replayed as one CUDA graph."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,7 @@ from sparseflow.recipes.augment import augment
 from sparseflow.recipes.graphed import Graphed
 from sparseflow.recipes.triseg.config import TrainConfig
 
-__all__ = ["Guide", "Step", "distilled", "layout_of"]
+__all__ = ["Guide", "Step", "distilled", "layout_of", "shares"]
 
 Guide = Callable[[Tensor], Tensor | None]
 """From images to the logits of a teacher; None while it has none."""
@@ -37,6 +38,37 @@ def distilled(logits: Tensor, teacher: Tensor, t: float) -> Tensor:
     return F.kl_div(student, other, reduction="batchmean", log_target=True) * t * t
 
 
+def shares(height: int, width: int, *, mixup: float, cutmix: float = 0.0) -> Tensor:
+    """Draw how much of each pixel an image keeps when it is mixed with another, from torch's generator on the host.
+
+    λ ~ Beta(mixup, mixup). Either each pixel keeps λ, or those of a rectangle of the image's form keep nothing and all
+    others everything; the rectangle lies about a random pixel, and covers 1 − λ of the image where it does not reach
+    out of it.
+
+    Args:
+        height: of the images.
+        width: of the images.
+        mixup: the parameter of Beta.
+        cutmix: the chance of a rectangle.
+
+    Returns:
+        float32 `[height, width]`, 0 to 1; its mean is the image's share of the label.
+
+    Source: Zhang et al. (mixup), ICLR 2018; Yun et al. (CutMix), ICCV 2019.
+    """
+    own = float(torch.distributions.Beta(mixup, mixup).sample())
+    keep = torch.full((height, width), own)
+    if cutmix and float(torch.rand(())) < cutmix:
+        keep.fill_(1.0)
+        half = 0.5 * math.sqrt(1 - own)
+        inside = []
+        for side in (height, width):
+            low = float(torch.rand(())) - half
+            inside.append(slice(max(0, round(low * side)), max(0, round((low + 2 * half) * side))))
+        keep[inside[0], inside[1]] = 0.0
+    return keep
+
+
 class Step:
     """Draws, changes and learns one batch; everything that differs from step to step lies in tensors on the device.
 
@@ -56,6 +88,7 @@ class Step:
 
     Attributes:
         calm: images are cropped and mirrored only.
+        keep: float32 `[H, W]`, what each pixel keeps of its own image where `config.mixup` mixes two.
         sums: loss and share of right answers, summed over the steps since `restart`.
         steps: how many those are.
     """
@@ -82,7 +115,7 @@ class Step:
             torch.tensor(v, device=device).view(1, -1, 1, 1) * 255 for v in (images.mean, images.std)
         )
         self.index = torch.zeros(size, dtype=torch.int64, device=device)
-        self.own = torch.ones((), device=device)
+        self.keep = torch.ones(images.images.shape[-2:], device=device)
         self.sums = torch.zeros(2, device=device)
         self.steps, self.calm = 0, False
         self._go = self._recorder()
@@ -119,7 +152,8 @@ class Step:
                 group["lr"] = rate * group["peak"]
         if self.config.mixup:
             # Drawn on the host: a graph repeats its numbers, but reads its buffers anew.
-            self.own.fill_(float(torch.distributions.Beta(self.config.mixup, self.config.mixup).sample()))
+            height, width = self.keep.shape
+            self.keep.copy_(shares(height, width, mixup=self.config.mixup, cutmix=self.config.cutmix))
         self.steps += 1
         self._go()
 
@@ -133,7 +167,7 @@ class Step:
                 degrees=0.0 if self.calm else config.degrees, erasing=0.0 if self.calm else config.erasing,
             )  # fmt: skip
             if config.mixup:
-                x = torch.lerp(x.flip(0), x, self.own)
+                x = torch.lerp(x.flip(0), x, self.keep)
             x = x.contiguous(memory_format=layout_of(x.device))
         with self.cast():
             logits = self.call(x).float()
@@ -141,7 +175,7 @@ class Step:
         loss = F.cross_entropy(logits, y, label_smoothing=config.label_smoothing)
         if config.mixup:
             other = F.cross_entropy(logits, y.flip(0), label_smoothing=config.label_smoothing)
-            loss = torch.lerp(other, loss, self.own)
+            loss = torch.lerp(other, loss, self.keep.mean())
         if said is not None:
             loss = torch.lerp(loss, distilled(logits, said.float(), config.kd_t), config.kd_weight)
         if self.extra is not None:
