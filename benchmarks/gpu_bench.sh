@@ -5,13 +5,15 @@
 # own with a record of its own, so that a broken one harms no other. The pieces of one lane run one after the other on
 # one GPU with its share of the processors; with four GPUs there are four lanes side by side, with one GPU one lane.
 # What is not timed (compiling, comparing) also takes, at the lowest priority, processors that other lanes leave idle.
-# At the end the records are joined; a later call of the same commit with the same OUT replaces its own pieces.
+# At the end the records are joined; a later call with the same OUT replaces its own pieces.
 #
 # To run some stages again on another day, on another machine of the same kind: keep the pieces of the first visit
-# (tar czf pieces.tgz -C "$OUT" pieces), check the same commit out, and give both:
-#   PIECES=pieces.tgz COMMIT=... bash benchmarks/gpu_bench.sh correct coverage
-# The pieces of these stages are replaced, the others stay as they are, and all are joined. Pieces of another commit
-# or device are refused before anything runs.
+# (tar czf pieces.tgz -C "$OUT" pieces) and give them:
+#   PIECES=pieces.tgz bash benchmarks/gpu_bench.sh correct coverage
+# The pieces of these stages are replaced, the others stay as they are, and all are joined. Those that stay may be of
+# another commit if their stages have the same sources there; else, or if they are of another device, they are refused
+# before anything runs. A machine without the repository cannot tell: run the stages there with an OUT of their own,
+# and join all pieces at home by python -m sparseflow.recipes.spike_bench.gpu --merge FILE ... --out RECORD.
 #
 #   OUT        folder of the records and the log (runs/gpu)
 #   TOTAL      seconds for everything (575)
@@ -47,18 +49,6 @@ gpus=${GPUS:-$(nvidia-smi --query-gpu=index --format=csv,noheader | wc -l)}
 cpus=$(nproc)
 [ "$gpus" -gt 4 ] && gpus=4
 for archive in ${PIECES:-}; do tar xzf "$archive" -C "$OUT" pieces || exit; done
-python3 - "$OUT/pieces" "$name" "$commit" <<'EOF' || exit
-import json, pathlib, sys
-
-folder, device, commit = sys.argv[1:]
-for path in sorted(pathlib.Path(folder).glob("*.json")):
-    try:
-        body = json.loads(path.read_text())
-    except ValueError:
-        continue  # half a record fails a check of its own when all are joined
-    if body.get("commit") != commit or body.get("device") != device:
-        sys.exit(f"{path} is of {body.get('commit')!r} on {body.get('device')!r}, this call of {commit!r} on {device!r}")
-EOF
 bench=(python3 -m sparseflow.recipes.spike_bench.gpu)
 options=(--target "$target" --commit "${commit:-}" --precision "${PRECISION:-fp16}" ${QUICK:+--quick})
 for c in $CKPT; do options+=(--checkpoint "$c"); done
@@ -83,6 +73,13 @@ stages=("$@")
 wanted() { [ ${#stages[@]} -eq 0 ] && return 0; for s in "${stages[@]}"; do [ "${1%%-*}" = "$s" ] && return 0; done; return 1; }
 written=$(find "$OUT/pieces" -name '*.json' | wc -l)
 visit=${VISIT:-} visit=${visit%/*}
+stay=()
+for file in "$OUT"/pieces/*.json; do
+  if [ -f "$file" ] && { [ "$visit" = 2 ] || ! wanted "$(basename "$file" .json)"; }; then stay+=("$file"); fi
+done
+if [ ${#stay[@]} -gt 0 ]; then
+  "${bench[@]}" --joins "${stay[@]}" --name "$name" --commit "${commit:-}" || exit
+fi
 # Whether a piece of the first visit shall run in the second.
 again() { [ "$written" -gt 0 ] && { [ ! -f "$OUT/pieces/$1.json" ] || grep -q "ran to its end" "$OUT/pieces/$1.json"; }; }
 lane_of() {  # $1: visit, $2: lane, $3: piece; the GPU on which it runs, or nothing

@@ -12,10 +12,9 @@ ROOT = Path(__file__).parents[2]
 SMI = """#!/bin/bash
 case "$*" in *index*) for ((i = 0; i < {gpus}; i++)); do echo $i; done ;; *) echo "NVIDIA H200" ;; esac
 """
-# Writes the record of a piece, and notes how it was called; joining and scripts are left to the real interpreter.
+# Writes the record of a piece, and notes how it was called; joining is left to the real interpreter.
 PYTHON = """#!/bin/bash
-[ "$1" = - ] && exec {python} "$@"
-case "$*" in *--merge*) exec {python} "$@" ;; esac
+case "$*" in *--merge*|*--joins*) exec {python} "$@" ;; esac
 while [ $# -gt 0 ]; do
   case "$1" in
     --out) out=$2 ;; --only) only=$2 ;; --case) part=$2 ;; --part) part=$2 ;; --commit) commit=$2 ;;
@@ -146,15 +145,16 @@ def test_what_is_not_timed_may_use_idle_processors_of_all_lanes_but_two_of_each_
         assert GpuBenchConfig(helpers=expected).helpers == expected
 
 
-def test_some_stages_of_the_same_commit_run_again_beside_the_pieces_of_an_earlier_visit(visit, tmp_path):
+def test_some_stages_run_again_beside_the_pieces_of_an_earlier_visit(visit, tmp_path):
     _, body, _ = visit(gpus=2, dies="coverage", COMMIT="abc")
     assert "stage coverage ran" in failed(body)
     archive = tmp_path / "pieces.tgz"
     subprocess.run(["tar", "czf", archive, "-C", tmp_path / "out", "pieces"], check=True)
     again = {"gpus": 2, "PIECES": str(archive), "OUT": str(tmp_path / "other")}
+    # The pieces name no sources, and no repository knows their commit: nothing tells whether they fit another.
     done, _, seen = visit("correct", "coverage", **again, COMMIT="abcd")
-    assert done.returncode != 0
-    assert "is of 'abc' on 'NVIDIA H200'" in done.stderr
+    assert done.returncode == 2
+    assert "the sources of commit 'abc" in done.stderr
     assert seen == []
     done, _, seen = visit("correct", "coverage", **again, COMMIT="abc")
     assert {tuple(line[:2]) for line in seen} == {("0", "coverage"), ("1", "correct")}
@@ -162,6 +162,16 @@ def test_some_stages_of_the_same_commit_run_again_beside_the_pieces_of_an_earlie
     assert failed(body) == []
     assert len(body["stages"]["network"]["parts"]) == 4
     assert "coverage on GPU 0: status 0" in done.stdout
+
+
+def test_pieces_of_another_device_are_refused_before_anything_runs(visit, tmp_path):
+    visit(COMMIT="abc")
+    piece = tmp_path / "out" / "pieces" / "seed.json"
+    piece.write_text(piece.read_text().replace("NVIDIA H200", "NVIDIA H100"))
+    done, _, seen = visit("blocks", COMMIT="abc")
+    assert done.returncode == 2
+    assert "seed.json is of device 'NVIDIA H100'" in done.stderr
+    assert seen == []
 
 
 def test_a_stage_for_which_no_time_is_left_is_told(visit):

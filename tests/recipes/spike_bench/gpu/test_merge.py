@@ -4,8 +4,9 @@ import pytest
 
 from sparseflow.errors import ConfigError, DataError
 from sparseflow.recipes.checks import Check
+from sparseflow.recipes.spike_bench.gpu import sources
 from sparseflow.recipes.spike_bench.gpu.__main__ import main
-from sparseflow.recipes.spike_bench.gpu.merge import join, merge
+from sparseflow.recipes.spike_bench.gpu.merge import join, joins, merge
 from sparseflow.recipes.spike_bench.gpu.record import Record, StageResult
 from sparseflow.recipes.spike_bench.gpu.settings import STAGES
 
@@ -79,13 +80,37 @@ def test_a_process_that_died_fails_a_check(tmp_path):
     ]
 
 
-@pytest.mark.parametrize("key", ["device", "commit", "quick", "target"])
+@pytest.mark.parametrize("key", ["device", "versions", "quick", "target"])
 def test_records_of_different_visits_are_refused(tmp_path, key):
     a = write(tmp_path / "a.json", "blocks")
     b = write(tmp_path / "b.json", "seed", head={**HEAD, key: "other"})
     with pytest.raises(ConfigError, match=key):
         merge([a, b], str(tmp_path / "all.json"))
     assert not (tmp_path / "all.json").exists()
+
+
+def test_stages_of_several_commits_are_joined_where_their_sources_agree(tmp_path, monkeypatch):
+    trees = {"abc": {"seed": {"a.py": "1", "b.py": "2"}, "blocks": {"a.py": "1"}}}
+    trees["def"] = {**trees["abc"], "blocks": {"a.py": "1", "c.py": "3"}}
+    trees["old"] = {**trees["abc"], "seed": {"a.py": "1", "b.py": "9"}}
+    monkeypatch.setattr(sources, "of_commit", lambda root, name: trees[name])
+    monkeypatch.setattr(sources, "stage_sources", lambda tree, stage: tree[stage])
+    seed = write(tmp_path / "seed.json", "seed")
+    blocks = write(tmp_path / "blocks.json", "blocks", head={**HEAD, "commit": "def", "when": "now, later"})
+    body = merge([seed, blocks], str(tmp_path / "all.json"))
+    assert body["commit"] == "def"
+    assert body["commits"] == {"seed": "abc", "blocks": "def"}
+    assert [body["stages"][s]["commit"] for s in ("seed", "blocks")] == ["abc", "def"]
+    assert body["sources"] == {"a.py": "1", "b.py": "2", "c.py": "3"}
+    write(tmp_path / "old.json", "seed", head={**HEAD, "commit": "old"})
+    with pytest.raises(ConfigError, match=r"old.json, stage seed: .* old are not those of def(.|\n)*b.py: 9 and 2"):
+        merge([str(tmp_path / "old.json"), blocks], str(tmp_path / "never.json"))
+    assert not (tmp_path / "never.json").exists()
+    joins([seed], device="a GPU", commit="def")
+    with pytest.raises(ConfigError, match=r"b\.py: 2 and 9"):
+        joins([seed], device="a GPU", commit="old")
+    with pytest.raises(ConfigError, match="device 'a GPU', this run of 'another'"):
+        joins([seed], device="another", commit="abc")
 
 
 def test_the_same_part_twice_is_refused():
@@ -111,3 +136,5 @@ def test_the_command_joins_and_its_status_tells(tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["bench"] == "spike-gpu"
     with pytest.raises(SystemExit):
         main(["--merge", *paths])
+    assert main(["--merge", "nowhere.json", "--out", out]) == 2
+    assert "none of nowhere.json is a record" in capsys.readouterr().err

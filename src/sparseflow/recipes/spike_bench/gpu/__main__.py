@@ -7,11 +7,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from sparseflow.errors import SparseFlowError
 from sparseflow.recipes.spike_bench.gpu import STAGES, TARGETS, GpuBenchConfig, bench_gpu, merge, tables
+from sparseflow.recipes.spike_bench.gpu.merge import joins
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the bench; 0 only if every check holds."""
+    """Run the bench; 0 only if every check holds, 2 if it cannot be run."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--target", choices=TARGETS, default="h200")
     parser.add_argument("--only", action="append", choices=STAGES, default=[], help="may be repeated")
@@ -32,7 +34,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--commit", default="")
     parser.add_argument("--show", metavar="FILE", help="only print the tables of a record")
     parser.add_argument("--merge", nargs="+", metavar="FILE", help="only join records of parallel calls into --out")
+    parser.add_argument("--joins", nargs="+", metavar="FILE", help="only see whether a run of --commit can join these")
+    parser.add_argument("--name", default="", help="name of the device, with --joins")
     given = parser.parse_args(argv)
+    try:
+        return _run(given, parser)
+    except SparseFlowError as e:
+        print(f"{parser.prog}: {e}", file=sys.stderr)
+        return 2
+
+
+def _run(given: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    if given.joins:
+        joins(given.joins, device=given.name, commit=given.commit)
+        return 0
     if given.merge:
         if not given.out:
             parser.error("--merge needs --out")

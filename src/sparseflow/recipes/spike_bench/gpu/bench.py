@@ -27,6 +27,7 @@ from sparseflow.recipes.spike_bench.gpu.settings import (
     device_name,
     versions,
 )
+from sparseflow.recipes.spike_bench.gpu.sources import present
 from sparseflow.report.environment import describe
 
 __all__ = ["RUNNERS", "bench_gpu"]
@@ -81,6 +82,7 @@ def bench_gpu(config: GpuBenchConfig, *, say: Callable[[str], None] = lambda _: 
         },
     )
     stages = config.stages
+    sources = present(stages)
     if config.warm and device.type == "cuda" and not config.quick:
         from sparseflow.recipes.spike_bench.gpu.warm import warm
 
@@ -100,6 +102,8 @@ def bench_gpu(config: GpuBenchConfig, *, say: Callable[[str], None] = lambda _: 
             result.checks.append(Check(show="all", name=name, value=0, unit="runs", rule=">=", bound=1))
         wall = time.perf_counter() - began
         record.add(stage, result, wall)
+        record.stages[stage]["sources"] = sources.get(stage, {})
+        record.write()
         held = sum(c.ok for c in result.checks)
         say(f"{stage}: {held} of {len(result.checks)} checks hold, {len(result.errors)} errors, {wall:.0f} s")
         for where, what in result.errors.items():
