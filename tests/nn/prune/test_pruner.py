@@ -135,3 +135,11 @@ def test_a_learned_score_gets_a_gradient_through_a_hard_gate():
 def test_what_does_not_fit_is_refused(cfg, word):
     with pytest.raises(ConfigError, match=word):
         pruner(**cfg)
+
+
+def test_an_idle_training_acts_nowhere_and_inference_always():
+    module = pruner(keep_schedule={1: 0.5, 3: 0.25}, score="evit").train()
+    assert [module.acts(i) for i in range(4)] == [module.looks(i) for i in range(4)] == [False, True, False, True]
+    module.idle = True
+    assert not any(module.acts(i) or module.looks(i) for i in range(4))
+    assert module.eval().acts(1)

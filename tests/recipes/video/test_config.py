@@ -49,6 +49,7 @@ def test_the_rate_warms_up_and_falls():
         ({"batch_size": 8, "accumulate": 3}, "3 parts cannot divide it"),
         ({"model_args": {"num_classes": 3}}, "model_args sets num_classes"),
         ({"mode": "dense_baseline", "ast_cfg": {"keep": 0.5}}, "prunes nothing"),
+        ({"prune_from": 1.0}, "prune_from is 1.0; expected 0 to below 1"),
         ({"dataset": "jhmdb"}, "does not ship"),
     ],
 )

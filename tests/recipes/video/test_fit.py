@@ -28,6 +28,12 @@ def test_a_line_an_epoch(tmp_path):
     assert [json.loads(t) for t in (config.folder / "metrics.jsonl").read_text().splitlines()] == lines
 
 
+def test_tokens_are_left_behind_from_a_share_of_the_steps_on(tmp_path):
+    model, lines = run(small_video(tmp_path, epochs=4, prune_from=0.5))
+    assert [line["keep_token"] for line in lines] == [1.0, 1.0, 0.5, 0.5]
+    assert not model.pruner.idle
+
+
 def test_it_learns(tmp_path):
     more = {"digits": {"digit": 8, "speeds": [4], "still": 0, "clutter": 0}, "clips": 512, "lr": 3e-3, "epochs": 10}
     _, lines = run(small_video(tmp_path, **more, batch_size=32, warmup_epochs=1))

@@ -31,6 +31,9 @@ class ASTPruner(nn.Module):
     Raises:
         ConfigError: a setting is out of range or unknown, or does not fit the sizes.
 
+    Attributes:
+        idle: set it for a training to see all tokens for now; inference always leaves tokens behind.
+
     >>> pruner = ASTPruner({"patch_grid_h": 2, "patch_grid_w": 2, "min_keep_frame": 0}, 8, 2, 3, 4)
     >>> mask, sparsity = pruner.eval().forward_token_gating(torch.randn(1, 2, 4, 8))
     >>> int(mask.sum()), float(sparsity)
@@ -58,6 +61,7 @@ class ASTPruner(nn.Module):
         # One row of D parts: blocks compete with each other, not within themselves.
         self.block_gate = None if _all(config.keep_block) else self._made(1, depth, config.keep_block)
         self.keep_logits = nn.Parameter(self._steps().logit()) if config.learn_keep else None
+        self.idle = False
 
     def _gate(self, width: int, keep: float | None) -> StructureGate | None:
         return None if _all(keep) else self._made(self.depth, width, keep)
@@ -187,9 +191,13 @@ class ASTPruner(nn.Module):
             tokens = tokens._replace(log_weight=gate - gate.detach())
         return take_tokens(tokens, index)
 
+    def acts(self, block: int) -> bool:
+        """Return whether tokens are left behind before a block: at each stage, unless a training is `idle` yet."""
+        return block in self.stages and not (self.idle and self.training)
+
     def looks(self, block: int) -> bool:
         """Return whether the stage before a block reads the attention of the block before it."""
-        return block in self.stages and self.config.score in ("evit", "tome")
+        return self.acts(block) and self.config.score in ("evit", "tome")
 
     # What parts of blocks stay
 

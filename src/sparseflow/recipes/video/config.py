@@ -33,6 +33,9 @@ class VideoConfig:
             settings are chosen while the test stays closed.
         mode: "dense_baseline", all tokens; "single_device_ast", pruned as `ast_cfg` says.
         ast_cfg: settings of the pruner, as `keep`, `prune_before`, `score`; see `compress.prune`.
+        prune_from: share of the steps after which tokens are left behind; until then the network learns on all of them
+            (as EViT's does, arXiv 2202.07800). A network that never saw what it leaves behind may learn from which
+            places are left alone, and stay there.
         ast_weight: λ_AST, weight of the pruner's loss.
         hw_weight: λ_hw, weight of the operations of the blocks over those of the dense network; of the shares that are
             learned (`learn_keep`, gates) they are a smooth function.
@@ -78,6 +81,7 @@ class VideoConfig:
     validate: bool = False
     mode: str = "single_device_ast"
     ast_cfg: dict[str, Any] = field(default_factory=dict)
+    prune_from: float = 0.0
     ast_weight: float = 1.0
     hw_weight: float = 0.0
     num_frames: int = 8
@@ -140,8 +144,9 @@ class VideoConfig:
             raise ConfigError(f"lr is {self.lr} and gate_lr {self.gate_lr}; expected more than 0")
         if self.position_std is not None and not 0 < self.position_std < math.inf:
             raise ConfigError(f"position_std is {self.position_std}; expected more than 0, or nothing")
-        if not 0 <= self.label_smoothing < 1:
-            raise ConfigError(f"label_smoothing is {self.label_smoothing}; expected 0 to below 1")
+        for name in ("label_smoothing", "prune_from"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; expected 0 to below 1")
         if self.batch_size % self.accumulate:
             raise ConfigError(f"batch_size is {self.batch_size}; {self.accumulate} parts cannot divide it equally")
         if wrong := [name for name in _FROM_DATA if name in self.model_args]:

@@ -92,6 +92,7 @@ def fit(
                 done = (epoch + inside) / config.epochs
                 if pruner is not None:
                     pruner.anneal(done)
+                    pruner.idle = done < config.prune_from
                 step(clips, labels, config.rate(done))
                 steps += 1
             if not steps:
@@ -119,5 +120,7 @@ def fit(
                 save_state(config.folder, identity, model, optimizer, epoch)
             bar.update()
             bar.set_postfix(loss=f"{line['loss']:.3f}", top1=f"{line['top1']:.3f}", keep=f"{line['keep_token']:.2f}")
+    if pruner is not None:
+        pruner.idle = False
     model.eval()
     return lines

@@ -96,8 +96,10 @@ class Step:
         )  # fmt: skip
         self.weights = list(model.parameters())
         self.sums, self.steps = torch.zeros(len(SUMS), device=self.device), 0
-        recorded = graph and self.device.type == "cuda" and ranks.count == 1
-        self._go: Callable[[], None] | None = Graphed(self._run) if recorded else None
+        self.recorded = graph and self.device.type == "cuda" and ranks.count == 1
+        self.pruner = model.pruner
+        self._go: Graphed | None = None
+        self._idle = False
         self._clips: Tensor | None = None
         self._labels: Tensor | None = None
 
@@ -118,9 +120,13 @@ class Step:
             else:
                 group["lr"] = rate * group.get("times", 1.0)
         self.steps += 1
-        if self._go is None:
+        if not self.recorded:
             self._learn(clips, labels)
             return
+        idle = self.pruner is not None and self.pruner.idle
+        if self._go is None or idle != self._idle:
+            # A graph has the counts of tokens of its recording.
+            self._go, self._idle = Graphed(self._run), idle
         # A graph reads the tensors of its recording.
         if self._clips is None or self._labels is None:
             self._clips, self._labels = clips.clone(), labels.clone()

@@ -158,7 +158,7 @@ class VideoViT(nn.Module):
         first, x = self._with_positions(features)
         state, seen, log = Tokens(x=x), None, []
         for i, block in enumerate(self.blocks):
-            if pruner is not None and i in pruner.stages:
+            if pruner is not None and pruner.acts(i):
                 if pruner.scored and score is None:
                     if pruner.config.features == "tokens":
                         features = state.x.view(*features.shape[:3], -1)
