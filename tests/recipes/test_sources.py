@@ -1,4 +1,5 @@
 import subprocess
+from os.path import normpath
 from pathlib import Path
 
 import grimp
@@ -14,6 +15,9 @@ TREE = {
     "src/sparseflow/ops/a.py": b"from sparseflow.errors import E\ndef f(): pass",
     "src/sparseflow/ops/b/__init__.py": b"def g(): import sparseflow.late",
     "src/sparseflow/ops/b/kernel.cu": b"__global__",
+    "src/sparseflow/ops/_native.pyi": b"",
+    "src/sparseflow/native.py": b"from sparseflow.ops import _native",
+    "csrc/a.cpp": b"",
     "src/sparseflow/late.py": b"",
     "src/sparseflow/by_name.py": b"from sparseflow.ops import f",
     "src/sparseflow/by_attribute.py": b"from sparseflow import ops\nops.b.g()",
@@ -33,10 +37,11 @@ ALL = ("errors.py", "ops/__init__.py", "ops/a.py", *B)
         ("sparseflow.whole", ("late.py", "whole.py", *ALL)),
         ("sparseflow.defined", ("defined.py", "late.py", *ALL)),
         ("sparseflow.errors", ("errors.py",)),
+        ("sparseflow.native", ("../../csrc/a.cpp", "native.py", "ops/_native.pyi")),
     ],
 )
 def test_imports_are_followed_to_the_modules_that_define_what_is_taken(name, files):
-    assert used_by(TREE, [name]) == tuple(sorted(f"src/sparseflow/{f}" for f in files))
+    assert used_by(TREE, [name]) == tuple(sorted(normpath(f"src/sparseflow/{f}") for f in files))
 
 
 def test_what_is_left_out_is_not_followed_and_other_folders_count():

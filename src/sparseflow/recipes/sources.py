@@ -3,7 +3,8 @@
 A commit changes with every line of a guide; what a benchmark measures does not. So a record names, beside its commit,
 the files that it came from: the modules that measure, and whatever these import, anywhere in a file. What is imported
 through a package's `__init__.py` is followed to the module that defines it; the `__init__.py` itself counts only where
-it defines what is taken. Files that are no Python, as kernels and templates, count with the modules of their folder.
+it defines what is taken. Files that are no Python, as kernels and templates, count with the modules of their folder,
+and all of `csrc/` with the module that is compiled from it.
 """
 
 import ast
@@ -21,9 +22,11 @@ __all__ = ["Tree", "differences", "ids", "of_commit", "on_disk", "used_by"]
 
 # Path in the repository, as "src/sparseflow/errors.py", to content.
 Tree = Mapping[str, bytes]
-PLACES = ("src/sparseflow", "benchmarks", "tests/torchvision_shim.py")
+PLACES = ("src/sparseflow", "benchmarks", "tests/torchvision_shim.py", "csrc", "CMakeLists.txt")
+COMPILED = ("csrc/", "CMakeLists.txt")
 # Built, or read by people alone; data sets and checkpoints are named in records by themselves.
-NO_SOURCE = (".pyc", ".so", ".pyd", ".pyi", ".md", ".sh", ".typed")
+NO_SOURCE = (".pyc", ".so", ".pyd", ".md", ".sh", ".typed")
+CODE = (".py", ".pyi")
 DATA = ("src/sparseflow/assets/", "benchmarks/results/", "benchmarks/checkpoints/")
 
 
@@ -51,7 +54,8 @@ def of_commit(root: Path, commit: str) -> dict[str, bytes]:
     """
     try:
         top = _git(root, "rev-parse", "--show-toplevel").decode().strip()
-        packed = _git(Path(top), "archive", "--format=tar", f"{commit}^{{commit}}", "--", *PLACES)
+        there = _git(Path(top), "ls-tree", "--name-only", f"{commit}^{{commit}}", "--", *PLACES).decode().splitlines()
+        packed = _git(Path(top), "archive", "--format=tar", f"{commit}^{{commit}}", "--", *there)
     except (OSError, subprocess.CalledProcessError) as e:
         said = getattr(e, "stderr", b"").decode(errors="replace").strip()
         raise DataError(f"the sources of commit {commit!r} cannot be read: {said or e}; run in a full clone") from e
@@ -71,7 +75,7 @@ def used_by(tree: Tree, entries: Iterable[str], left_out: Collection[str] = ()) 
     Raises:
         DataError: the tree holds no module of that name.
     """
-    modules = {_dotted(path): path for path in tree if path.endswith(".py")}
+    modules = {_dotted(path): path for path in tree if path.endswith(CODE)}
     todo = list(entries)
     for name in todo:
         if name not in modules:
@@ -83,8 +87,10 @@ def used_by(tree: Tree, entries: Iterable[str], left_out: Collection[str] = ()) 
             found.add(path)
             todo += _imported(tree, modules, path)
     folders = {PurePosixPath(path).parent for path in found}
-    beside = {p for p in tree if not p.endswith(".py") and PurePosixPath(p).parent in folders and p not in left_out}
-    return tuple(sorted(found | beside))
+    beside = {p for p in tree if PurePosixPath(p).parent in folders and not p.endswith(CODE)}
+    # A compiled module is known by its stub.
+    compiled = {p for p in tree if p.startswith(COMPILED)} if any(p.endswith(".pyi") for p in found) else set()
+    return tuple(sorted((found | beside | compiled) - set(left_out)))
 
 
 def ids(tree: Tree, paths: Iterable[str]) -> dict[str, str]:
@@ -115,7 +121,9 @@ def _counts(path: str) -> bool:
 
 
 def _dotted(path: str) -> str:
-    return path.removeprefix("src/").removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+    return (
+        path.removeprefix("src/").removesuffix(".pyi").removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+    )
 
 
 @lru_cache(maxsize=4096)

@@ -17,6 +17,7 @@ LEFT_OUT = {
     "src/sparseflow/api.py": "doors of one line: what stands behind `optimize` counts",
     "src/sparseflow/ops/__init__.py": "lists all operators: those that a stage runs are imported by themselves",
     "src/sparseflow/ops/_formulas.py": "counts operations for reports: on a GPU forms are chosen by measuring",
+    "src/sparseflow/ops/_native.pyi": "stands for csrc/, which is compiled for processors: the stages run on a GPU",
     "src/sparseflow/nn/models/forecasters.py": "the zoo's table names it: no stage builds a forecaster",
     "src/sparseflow/recipes/pick.py": "only lets torchvision import beside a torch without its operators",
 }
