@@ -193,6 +193,46 @@ def test_training_sees_no_dropout_scales_follow_and_the_unrounded_network_teache
     assert "0 epochs" in TriSegResult.read(record["result"]).selection
 
 
+NORMED = """
+from torch import nn
+
+def build():
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, stride=2), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(1800, 16), nn.ReLU(),
+        nn.Linear(16, 10),
+    )
+"""
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_statistics_of_norms_follow_the_batches_unless_they_are_frozen(tmp_path, monkeypatch, frozen):
+    (tmp_path / "normed.py").write_text(NORMED)
+    name = f"{tmp_path}/normed.py:build"
+    torch.manual_seed(0)
+    splits = splits_of(config(tmp_path))
+    x = splits.calib.normalize(splits.calib.images)
+    path = tmp_path / QAT.format(model="build")
+    save_qat(
+        path, prepare_qat(build_network(name).eval(), x), model=name, arguments={}, images=images_of(splits.train),
+        record={},
+    )  # fmt: skip
+    # The start is never better, so that what was trained is what is kept.
+    accuracies = iter((0.0, 1.0))
+    monkeypatch.setattr(finetune, "student_accuracy", lambda *_: next(accuracies))
+    monkeypatch.setattr(fit_module, "accuracy", lambda *_, **__: 1.0)
+    record = finetune_triseg(config(tmp_path, model=name, epochs=1, mixup=1.0, bn_frozen=frozen), progress=False)
+    norms = [
+        next(
+            m
+            for m in read_qat(file, builder=lambda **a: build_network(name)).graph.modules()
+            if isinstance(m, nn.BatchNorm2d)
+        )
+        for file in (path, record["file"])
+    ]
+    assert torch.equal(norms[0].running_var, norms[1].running_var) is frozen
+    assert not torch.equal(norms[0].weight, norms[1].weight)
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("mode", ["pass", "saturate"])
 def test_recorded_steps_on_cuda_learn_as_plain_ones_do(tmp_path, mode):

@@ -240,7 +240,8 @@ class FinetuneConfig(TrainConfig):
         code_lr: rate of values and thresholds at its peak, about codes a step with "adamw".
         code_share: share of the run in which codes move; then they stay, and the weights settle.
         window: half width in codes over which the gradient of a threshold is taken.
-        freeze_at: share of the run from which statistics of norms stay as they are.
+        freeze_at: share of the run from which statistics of norms and scales of weights stay as they are.
+        bn_frozen: statistics of norms stay from the start on; those of mixed batches are not those of whole images.
         calib_batches: batches of calibration images for the histograms.
 
     Raises:
@@ -268,6 +269,7 @@ class FinetuneConfig(TrainConfig):
     code_share: float = 0.6
     window: int = 2
     freeze_at: float = 0.8
+    bn_frozen: bool = False
     calib_batches: int = 16
 
     def __post_init__(self) -> None:

@@ -91,6 +91,8 @@ def finetune_triseg(config: FinetuneConfig, *, progress: bool = True) -> dict[st
     dropouts = [(m, m.p) for m in graph.modules() if isinstance(m, nn.Dropout)]
     for m, _ in dropouts:
         m.p = 0.0
+    if config.bn_frozen:
+        freeze_bn(graph)
     saved = Path(config.out) / FINETUNED.format(model=config.name, mode=config.mode, seed=config.seed)
     result_file = config.result_file or f"{config.name}_finetuned_{config.mode}_seed{config.seed}.json"
     result_path = Path(config.out) / FOLDER / result_file
