@@ -85,3 +85,17 @@ def test_every_configuration_of_the_project_is_one(path):
     assert settings != type(settings)()
     if words[-1] in kinds and len(words) == 3:
         assert settings.model == words[1]
+
+
+def test_a_file_may_stand_on_another_one(tmp_path):
+    (tmp_path / "a.yaml").write_text("name: x\nepochs: 5\ninner: {depth: 4}\nmore: {a: 1}\n")
+    (tmp_path / "b.yaml").write_text("base: a.yaml\nepochs: 7\nmore: {b: 2}\n")
+    found = read_settings(Settings, tmp_path / "b.yaml")
+    assert (found.name, found.epochs, found.inner.depth, found.more) == ("x", 7, 4, {"a": 1, "b": 2})
+
+
+def test_a_file_that_stands_on_itself_is_refused(tmp_path):
+    (tmp_path / "a.yaml").write_text("base: b.yaml\n")
+    (tmp_path / "b.yaml").write_text("base: a.yaml\n")
+    with pytest.raises(ConfigError, match="its own base"):
+        read_settings(Settings, tmp_path / "a.yaml")

@@ -20,7 +20,8 @@ def read_settings(kind: type[T], path: str | os.PathLike[str] | None, **given: A
 
     Args:
         kind: a dataclass with keyword arguments.
-        path: YAML lines as `epochs: 100`, and mappings for settings that are dataclasses; None for the defaults.
+        path: YAML lines as `epochs: 100`, and mappings for settings that are dataclasses; `base: other.yaml` takes all
+            that is not said from another file beside it. None for the defaults.
         given: fields that override the file; those that are None are left out.
 
     Raises:
@@ -59,14 +60,23 @@ def _value(name: str, value: Any, f: Field[Any], where: str) -> Any:
     return value
 
 
-def _load(path: Path) -> dict[str, Any]:
+def _load(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+    if path in above:
+        raise ConfigError(f"{path} is its own base; take one of the lines 'base:' out")
     try:
         body = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as e:
         raise ConfigError(f"cannot read {path}: {e}") from e
     if not isinstance(body, dict):
         raise ConfigError(f"{path} holds no settings; expected lines as 'epochs: 100'")
-    return body
+    base = body.pop("base", None)
+    return body if base is None else _over(_load(path.parent / str(base), (*above, path)), body)
+
+
+def _over(base: dict[str, Any], body: dict[str, Any]) -> dict[str, Any]:
+    """Return a mapping with another one on top; mappings within are joined likewise."""
+    both = {k for k in base if k in body and isinstance(base[k], dict) and isinstance(body[k], dict)}
+    return {**base, **body, **{k: _over(base[k], body[k]) for k in both}}
 
 
 def _fits(value: Any, default: Any) -> bool:
