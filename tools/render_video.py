@@ -12,7 +12,10 @@ def arms(body: Mapping[str, Any]) -> str:
     Args:
         body: what `sparseflow video compare` writes.
     """
-    lines = ["| data | arm | top-1 | 95 % | lost, points | 95 % | seeds |", "|---|---|--:|--:|--:|--:|--:|"]
+    lines = [
+        "| data | arm | top-1 | 95 % | lost, points | 95 % | clips/s | seeds |",
+        "|---|---|--:|--:|--:|--:|--:|--:|",
+    ]
     for row in body["rows"]:
         data = row["dataset"] + (" (synthetic)" if row["synthetic"] else "")
         span = row["drop_interval"]
@@ -21,6 +24,7 @@ def arms(body: Mapping[str, Any]) -> str:
             f"{100 * row['low']:.1f} to {100 * row['high']:.1f}",
             "" if row["drop"] is None else f"{100 * row['drop']:.2f}",
             "" if span is None else f"{100 * span[0]:.1f} to {100 * span[1]:.1f}",
+            "" if row.get("clips_per_s") is None else f"{row['clips_per_s']:,.0f}",
             str(len(row["seeds"])),
         ]
         lines.append(f"| {data} | {row['arm']} | {' | '.join(cells)} |")

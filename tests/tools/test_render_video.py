@@ -12,10 +12,11 @@ def row(arm, drop=None, span=None, **more):
 
 
 def test_accuracies_by_arm(tmp_path):
-    body = {"rows": [row("dense"), row("motion 0.5", 0.005, [-0.01, 0.02])], "device": ["a GPU"], "commit": ["ab" * 20]}
+    rows = [row("dense", clips_per_s=12345.4), row("motion 0.5", 0.005, [-0.01, 0.02])]
+    body = {"rows": rows, "device": ["a GPU"], "commit": ["ab" * 20]}
     lines = arms(body).splitlines()
-    assert lines[2] == "| digits (synthetic) | dense | 95.12 % | 94.0 to 96.0 |  |  | 3 |"
-    assert lines[3] == "| digits (synthetic) | motion 0.5 | 95.12 % | 94.0 to 96.0 | 0.50 | -1.0 to 2.0 | 3 |"
+    assert lines[2] == "| digits (synthetic) | dense | 95.12 % | 94.0 to 96.0 |  |  | 12,345 | 3 |"
+    assert lines[3] == "| digits (synthetic) | motion 0.5 | 95.12 % | 94.0 to 96.0 | 0.50 | -1.0 to 2.0 |  | 3 |"
     assert lines[-1] == "<sub>a GPU. commit abababababab.</sub>"
     (tmp_path / "v.json").write_text(json.dumps(body))
     assert arms(body) in render("<!-- table: v.arms? -->\n<!-- /table -->", tmp_path)

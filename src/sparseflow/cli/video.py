@@ -262,6 +262,9 @@ def compare(
     out_dir: Annotated[
         str | None, typer.Option("--runs", help="Folder of the runs.", show_default="outputs/video")
     ] = None,
+    speed: Annotated[
+        bool, typer.Option("--speed", help="With --records: time a network of each arm; their files must be there.")
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="Write the table there, as JSON.", show_default=False)] = None,
     check: Check = False,
     json_: Json = False,
@@ -284,7 +287,8 @@ def compare(
     from sparseflow.recipes.video import compare as room
 
     if records:
-        body = room.table_of(room.read_records(records))
+        found = room.read_records(records)
+        body = room.table_of(found, room.speeds_of(found, device=device or "auto") if speed else None)
     else:
         settings = read_settings(VideoConfig, file, data=data, epochs=epochs, device=device, out=out_dir)
         body = room.compare(
@@ -366,7 +370,7 @@ def _show_rows(rows: list[dict[str, Any]]) -> None:
     table = Table(title="accuracy, mean over seeds", title_justify="left")
     for column in ("data", "arm"):
         table.add_column(column)
-    for column in ("top-1", "95 %", "lost", "95 %", "tokens", "training"):
+    for column in ("top-1", "95 %", "lost", "95 %", "tokens", "clips/s", "training"):
         table.add_column(column, justify="right")
     for row in rows:
         span = row["drop_interval"]
@@ -378,6 +382,7 @@ def _show_rows(rows: list[dict[str, Any]]) -> None:
             "–" if row["drop"] is None else f"{100 * row['drop']:+.2f}",
             "–" if span is None else f"{100 * span[0]:+.1f} to {100 * span[1]:+.1f}",
             f"{row['keep']:.0%}",
+            "–" if row["clips_per_s"] is None else f"{row['clips_per_s']:,.0f}",
             f"{row['train_s']:.0f} s",
         )
     wide_console().print(table)

@@ -7,14 +7,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from scipy.stats import binomtest
 
 from sparseflow.errors import ConfigError, DataError
 from sparseflow.recipes.checks import Check, checks_body
+from sparseflow.recipes.device import device_of, multiply_as
+from sparseflow.recipes.video.checkpoint import load_trained
 from sparseflow.recipes.video.config import VideoConfig
+from sparseflow.recipes.video.speed import clips_per_s
 from sparseflow.recipes.video.train import train_video
 
-__all__ = ["PLAN", "Arm", "compare", "parse_arm", "plan_of", "read_records", "table_of"]
+__all__ = ["PLAN", "Arm", "compare", "parse_arm", "plan_of", "read_records", "speeds_of", "table_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +57,7 @@ _OWN: dict[str, dict[str, Any]] = {
     "motion": {"entropy_mode": "sliding", "region_weight": 0.0},
     "entropy": {"entropy_mode": "sliding"},
 }
+_TIMED = 64
 _DENSE, _DROPS, _BEATS = 0.90, {0.5: 0.01, 0.25: 0.03}, 0.03
 
 
@@ -139,7 +144,31 @@ def compare(
         records.append(record)
         test = record["test"]
         say(f"{run.title}, seed {run.seed}: {100 * test['top1']:.2f} % of {test['videos']}, {record['train_s']:.0f} s")
-    return table_of(records)
+    return table_of(records, speeds_of(records, device=config.device))
+
+
+def speeds_of(
+    records: Sequence[Mapping[str, Any]], *, device: str = "auto", batch: int = _TIMED
+) -> dict[str, dict[str, float]]:
+    """Return clips a second by data set and arm: a network of each, in the precision of its training, side by side.
+
+    Args:
+        records: of trainings whose checkpoints still lie where they were written.
+        device: "auto", "cpu" or "cuda".
+        batch: clips a call.
+
+    Raises:
+        DataError: a checkpoint cannot be read; names it.
+    """
+    where, found = device_of(device), {}
+    for dataset in dict.fromkeys(r["dataset"] for r in records):
+        files = {_arm(r).name: r["file"] for r in reversed(records) if r["dataset"] == dataset}
+        nets = {arm: load_trained(files[arm]) for arm in sorted(files)}
+        a = next(iter(nets.values())).model.args
+        clips = torch.randn(batch, a.num_frames, a.in_chans, a.img_size, a.img_size, device=where)
+        with multiply_as(next(iter(nets.values())).config.precision, where, auto="bfloat16") as cast:
+            found[dataset] = clips_per_s({arm: t.model.to(where) for arm, t in nets.items()}, clips, cast=cast)
+    return found
 
 
 def read_records(paths: Iterable[str | Path]) -> list[dict[str, Any]]:
@@ -163,7 +192,9 @@ def read_records(paths: Iterable[str | Path]) -> list[dict[str, Any]]:
     return records
 
 
-def table_of(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def table_of(
+    records: Sequence[Mapping[str, Any]], speeds: Mapping[str, Mapping[str, float]] | None = None
+) -> dict[str, Any]:
     """Return rows by arm, and the checks of the comparison, of each data set.
 
     A drop is that of the means over seeds, in points; its interval of 95 % is Student's over the seeds' differences
@@ -171,9 +202,11 @@ def table_of(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
     Args:
         records: of trainings that are equal but for arm and seed.
+        speeds: of `speeds_of`.
 
     Returns:
-        `rows`, one an arm and data set: name, seeds, top1, stdev, low, high, drop, keep, seconds; `checks` and `ok`.
+        `rows`, one an arm and data set: name, seeds, top1, stdev, low, high, drop, keep, seconds, clips a second or
+        None; `checks` and `ok`.
 
     Raises:
         ConfigError: no record, or no dense one of a data set.
@@ -188,6 +221,8 @@ def table_of(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         if Arm() not in arms:
             raise ConfigError(f"there is no dense training of {dataset} to compare with")
         found = {arm: _row(dataset, arm, runs, arms[Arm()]) for arm, runs in arms.items()}
+        for row in found.values():
+            row["clips_per_s"] = (speeds or {}).get(dataset, {}).get(row["arm"])
         rows += found.values()
         if dataset == "digits":
             checks += _checks({arm: row["top1"] for arm, row in found.items()})

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from sparseflow import report as pages
-from sparseflow.cost.measure import measure
 from sparseflow.errors import ConfigError
 from sparseflow.nn.models.video_vit import VideoViT
 from sparseflow.recipes.device import device_of, multiply_as
 from sparseflow.recipes.video.checkpoint import Trained, load_trained
 from sparseflow.recipes.video.score import score
 from sparseflow.recipes.video.sources import Source, open_sources
+from sparseflow.recipes.video.speed import clips_per_s
 
 __all__ = ["video_page"]
 
@@ -26,7 +26,7 @@ _TITLES = {
     "jhmdb": "J-HMDB's joint tracks as heat maps",
     "ucf101": "UCF101, or videos in its layout",
 }
-_BATCH, _ROUNDS = 8, 5
+_BATCH = 8
 
 
 def video_page(
@@ -68,7 +68,7 @@ def video_page(
         models = [t.model.to(where) for t in found]
         scores = [score(m, test, batch_size=batch_size, cast=cast) for m in models]
         x, y, _ = next(iter(test.every(max(clips, _BATCH))))
-        speed = _speed(dict(zip(names, models, strict=True)), test.scale(x[:_BATCH]))
+        speed = clips_per_s(dict(zip(names, models, strict=True)), test.scale(x[:_BATCH]))
         rows = tuple(
             pages.VideoRow(
                 name=name, top1=s.top1, low=s.low, high=s.high, videos=s.videos, keep=s.keeps["token"],
@@ -112,21 +112,6 @@ def _note(name: str, trained: Trained) -> str:
     sliced = ", then sliced" if "sliced_from" in r else ""
     epochs = f"{r['epochs']} epoch" + "s" * (r["epochs"] != 1)
     return f"{name}: {epochs} in {r['train_s']:.0f} s on {r['device']}{sliced}."
-
-
-@torch.no_grad()
-def _speed(models: dict[str, VideoViT], x: Tensor) -> dict[str, float]:
-    """Return clips a second by name."""
-
-    def call(model: VideoViT) -> Any:
-        def run() -> Any:
-            with torch.no_grad():
-                return model(x)
-
-        return run
-
-    timings = measure({n: call(m) for n, m in models.items()}, repeats=_ROUNDS, min_time_s=1e-2, budget_s=60.0)
-    return {name: len(x) / t.median_s for name, t in timings.items()}
 
 
 @torch.no_grad()
