@@ -39,7 +39,18 @@ def test_a_gpu_target_opens_the_gpu_bench(monkeypatch, tmp_path):
     body = {"checks": [_check(True)], "ok": True, "stages": {}}
     monkeypatch.setattr(gpu, "bench_gpu", lambda config, say: seen.append(config) or body)
     out = str(tmp_path / "r.json")
-    options = ["--target", "h100", "--only", "blocks", "--trained", "a.safetensors", "--repeats", "120", "--out", out]
+    options = [
+        "--target",
+        "h100",
+        "--suite",
+        "blocks",
+        "--checkpoint",
+        "a.safetensors",
+        "--repeats",
+        "120",
+        "--out",
+        out,
+    ]
     result = CliRunner().invoke(app, ["spike", "bench", *options])
     assert result.exit_code == 0, result.output
     assert "1 of 1 checks hold" in result.stdout
@@ -49,6 +60,30 @@ def test_a_gpu_target_opens_the_gpu_bench(monkeypatch, tmp_path):
     result = CliRunner().invoke(app, ["spike", "bench", "--target", "h200", "--json"])
     assert result.exit_code == 1
     assert json.loads(result.stdout)["checks"][0]["ok"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--target", "h200", "--threads", "1"], "'h200' has no --threads"),
+        (["--target", "h100", "--no-compile"], "'h100' has no --compile"),
+        (["--quick"], "'cpu' has no --quick"),
+        (["--budget", "60"], "'cpu' has no --budget"),
+        (["--checkpoint", "a", "--checkpoint", "b"], "measures one network; 2 are given"),
+        (["--suite", "blocks"], "expected some of layers, network, correct"),
+    ],
+)
+def test_bench_refuses_what_means_nothing_to_its_target(options, said, monkeypatch):
+    result = CliRunner().invoke(app, ["spike", "bench", *options])
+    assert result.exit_code == 2
+    assert said in result.stderr
+
+
+def test_bench_on_a_cpu_takes_a_network_of_the_user(monkeypatch):
+    seen = []
+    monkeypatch.setattr(spike_bench, "bench", lambda config: seen.append(config) or {"checks": [_check(True)]})
+    assert CliRunner().invoke(app, ["spike", "bench", "--checkpoint", "mine.safetensors"]).exit_code == 0
+    assert seen == [spike_bench.SpikeBenchConfig(checkpoint="mine.safetensors")]
 
 
 def test_bench_names_an_unknown_target():
