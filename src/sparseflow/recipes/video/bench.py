@@ -39,8 +39,8 @@ PROTOCOL = (
     "One process, interleaved rounds, the same random clips; a ratio is the median of the ratios of the rounds. Fresh "
     "weights, inference: what is timed does not depend on them. On CUDA each form is recorded as one CUDA graph, "
     "plain, block by block behind torch.compile, and whole (the dense network and the forms with an aim), and the "
-    "fastest stands for it. The scorer lies inside the timer of each pruned form. Memory is the most that one call adds, "
-    "of the leanest way."
+    "fastest stands for it. The scorer lies inside the timer of each pruned form. Memory is the most that one call "
+    "adds, of the leanest way."
 )
 
 
