@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-__all__ = ["cache_folder", "cxx", "inherited", "processes", "records_url"]
+__all__ = ["cache_folder", "cxx", "inherited", "processes", "quiet_profiler", "records_url"]
 
 
 def cache_folder() -> Path:
@@ -35,6 +35,11 @@ def processes() -> tuple[int, int]:
     `WORLD_SIZE` and `LOCAL_WORLD_SIZE`.
     """
     return int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+def quiet_profiler() -> None:
+    """Keep torch's profiler from telling stderr of every start, unless `KINETO_LOG_LEVEL` is set."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
 
 
 def records_url() -> str:
