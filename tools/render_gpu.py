@@ -1,9 +1,9 @@
 """Tables of one stage of a GPU record, as Markdown."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["NOTHING", "STAGES", "stage_table"]
+__all__ = ["GPU", "NOTHING", "STAGES", "headline", "stage_table"]
 
 NOTHING = "Not measured yet."
 
@@ -39,6 +39,31 @@ STAGES: dict[str, tuple[tuple[str, str, str], ...]] = {
 }  # fmt: skip
 
 
+HEADLINE = (
+    ("network", "network", ""), ("images", "batch", "d"), ("best dense ms", "rival_ms", ".3f"),
+    ("our ms", "ours_ms", ".3f"), ("over dense", "over_dense", "x"), ("over eager float32", "over_eager", "x"),
+)  # fmt: skip
+
+
+def headline(body: Mapping[str, Any]) -> str:
+    """Return whole networks in the default precision, and how many checks of the record hold.
+
+    Args:
+        body: a record of the GPU bench.
+    """
+    rows = [row for row in body["stages"]["network"]["rows"] if row.get("over_eager") is not None]
+    held = sum(check["ok"] for check in body["checks"])
+    return "\n".join(
+        [
+            *_lines(rows, HEADLINE),
+            "",
+            f"{held} of {len(body['checks'])} checks of the benchmark hold.",
+            "",
+            _about(body, "network"),
+        ]
+    )
+
+
 def stage_table(body: Mapping[str, Any], stage: str) -> str:
     """Return the rows of one stage of a record.
 
@@ -51,20 +76,22 @@ def stage_table(body: Mapping[str, Any], stage: str) -> str:
         return NOTHING
     rows = found["rows"]
     columns = [c for c in STAGES[stage] if any(_value(row, c[1]) is not None for row in rows)]
-    lines = [
+    return "\n".join([*_lines(rows, columns), "", _about(body, stage)])
+
+
+def _lines(rows: Sequence[Mapping[str, Any]], columns: Sequence[tuple[str, str, str]]) -> list[str]:
+    return [
         f"| {' | '.join(heading for heading, _, _ in columns)} |",
         f"|{'|'.join('---' if form == '' else '--:' for _, _, form in columns)}|",
+        *(f"| {' | '.join(_cell(_value(row, key), form) for _, key, form in columns)} |" for row in rows),
     ]
-    lines += [f"| {' | '.join(_cell(_value(row, key), form) for _, key, form in columns)} |" for row in rows]
-    about = [
-        body.get("device", ""),
-        f"commit {found['commit']}" if found.get("commit") else "",
-        found.get("when") or "",
-    ]
-    note = "; ".join(str(part) for part in about if part)
-    if body.get("quick"):
-        note += "; a quick run"
-    return "\n".join([*lines, "", f"<sub>{note}</sub>"])
+
+
+def _about(body: Mapping[str, Any], stage: str) -> str:
+    found = body["stages"][stage]
+    commit = f"commit {found['commit']}" if found.get("commit") else ""
+    parts = (body.get("device", ""), commit, found.get("when") or "", "a quick run" if body.get("quick") else "")
+    return f"<sub>{'; '.join(str(part) for part in parts if part)}</sub>"
 
 
 def _value(row: Mapping[str, Any], key: str) -> Any:
@@ -86,3 +113,6 @@ def _cell(value: Any, form: str) -> str:
     if form == "MB":
         return f"{value / 2**20:.0f} MiB"
     return format(int(value) if form == "d" else value, form)
+
+
+GPU = {"headline": headline}

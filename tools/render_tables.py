@@ -5,8 +5,8 @@ from the checks in `benchmarks/results/NAME.json`, which a benchmark wrote;
 `NAME.brief` has its ratios alone, threads side by side,
 `NAME.forms` is the table of its layers by form, `NAME.traffic` that of what their
 floats cost to move, `NAME.horizons` that of forecasts, `NAME.scans` that of scans by form, and `NAME.blocks`,
-`.seed`, `.network`, `.memory` and `.coverage` are stages of a GPU record; `.searchers` and `.networks` are tables of
-tri-segment search, `.integers`, `.rows`, `.edges` and `.cells` those of a forecaster's pack, `.arms` and `.speeds`
+`.seed`, `.network`, `.memory` and `.coverage` are stages of a GPU record, `.headline` its networks in short;
+`.searchers` and `.networks` are tables of tri-segment search, `.integers`, `.rows`, `.edges` and `.cells` those of a forecaster's pack, `.arms` and `.speeds`
 those of video transformers. A name that ends in `?`
 may have no result yet. So no figure in the prose is typed by hand. `--check` changes nothing and returns 1 if a table
 is out of date.
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from tools.render_forecast import FORECAST
-from tools.render_gpu import NOTHING, STAGES, stage_table
+from tools.render_gpu import GPU, NOTHING, STAGES, stage_table
 from tools.render_pack import PACK
 from tools.render_triseg import TRISEG
 from tools.render_video import VIDEO
@@ -153,7 +153,7 @@ def render(text: str, results: Path) -> str:
         elif part in STAGES:
             made = stage_table(json.loads(path.read_text()), part)
         else:
-            makers = {"brief": brief, "forms": forms, "traffic": traffic, **FORECAST, **TRISEG, **PACK, **VIDEO}
+            makers = {"brief": brief, "forms": forms, "traffic": traffic, **FORECAST, **TRISEG, **PACK, **VIDEO, **GPU}
             made = makers.get(part, table)(json.loads(path.read_text()))
         return f"<!-- table: {match['name']} -->\n\n{made}\n\n<!-- /table -->"
 

@@ -1,4 +1,4 @@
-from tools.render_gpu import STAGES, stage_table
+from tools.render_gpu import STAGES, headline, stage_table
 from tools.render_tables import render
 
 ROW = {
@@ -18,6 +18,15 @@ def test_rows_become_a_table_with_only_the_columns_that_were_measured():
     assert "dense J" not in text
     assert "<sub>NVIDIA H200; commit abc; today</sub>" in text
     assert "quick" in stage_table({**BODY, "quick": True}, "network")
+
+
+def test_the_headline_has_the_default_precision_and_the_checks():
+    rows = [{**ROW, "over_eager": 20.0}, {**ROW, "network": "sew, int8"}]
+    text = headline({"device": "a GPU", "checks": [{"ok": True}, {"ok": False}], "stages": {"network": {"rows": rows}}})
+    assert "| sew | 32 | 2.800 | 1.400 | 2× | 20× |" in text
+    assert "int8" not in text
+    assert "1 of 2 checks of the benchmark hold." in text
+    assert text.endswith("<sub>a GPU</sub>")
 
 
 def test_what_was_not_measured_says_so():
