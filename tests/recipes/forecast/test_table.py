@@ -21,10 +21,11 @@ def test_records_become_one_table(folder):
     records = {p.parent.name: json.loads(p.read_text()) for p in folder.rglob("record.json")}
     run = body["runs"][1]
     record = records["waves_4_official_seed1"]
-    assert (run["mse"], run["val_mae"], run["commit"]) == (
+    assert (run["mse"], run["val_mae"], run["commit"], run["processes"]) == (
         record["test"]["mse"],
         record["val"]["mae"],
         record["commit"],
+        1,
     )
     assert body["tasks"][1]["mae"] == pytest.approx(sum(r["mae"] for r in body["runs"][1:]) / 2)
     assert body["versions"] == record["versions"]

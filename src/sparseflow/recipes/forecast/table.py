@@ -11,7 +11,10 @@ from sparseflow.recipes.forecast.results import DIGITS, is_benchmark, summarize
 
 __all__ = ["table_of"]
 
-_KEPT = ("task", "variant", "seed", "epochs", "best_epoch", "parameters", "train_s", "device", "versions", "commit")
+_KEPT = (
+    "task", "variant", "seed", "epochs", "best_epoch", "parameters", "train_s", "device", "processes", "versions",
+    "commit",
+)  # fmt: skip
 
 
 def table_of(places: Sequence[str | Path]) -> dict[str, Any]:
