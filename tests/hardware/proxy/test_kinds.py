@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sparseflow.hardware.proxy._kinds import costs
+from sparseflow.hardware.proxy._kinds import costs, parts
 from sparseflow.hardware.proxy.layer_spec import LayerSpec
 from sparseflow.nn.models.cmamba.args import ModelArgs
 from sparseflow.nn.models.cmamba.blocks import CMambaBlock
@@ -42,3 +42,23 @@ def test_other_layers_are_products_or_what_their_attributes_say():
     assert (costs(pool).flops, costs(pool).inputs, costs(pool).outputs) == (64.0, 128, 8)
     half = LayerSpec(name="pool", kind="other", tokens=4, channels=8, keep_token=0.5)
     assert (costs(half).inputs, costs(half).outputs) == pytest.approx((16, 16))
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        LayerSpec(name="a", kind="attn", tokens=50, channels=64, heads=4, keep_head=0.5, keep_token=0.5),
+        LayerSpec(name="m", kind="mlp", tokens=50, channels=64, mlp_ratio=4.0, keep_channel=0.25),
+        LayerSpec(name="l", kind="other", tokens=50, channels=64, attrs=(("in_features", 32),)),
+        LayerSpec(
+            name="c", kind="conv", tokens=49, channels=64, attrs=(("in_channels", 8), ("in_tokens", 49), ("taps", 9))
+        ),
+        LayerSpec(name="s", kind="scan", tokens=12, channels=64, attrs=(("inner", 64), ("rank", 4), ("state", 16))),
+    ],
+    ids=lambda s: s.kind,
+)
+def test_the_operators_of_a_layer_add_up_to_it(layer):
+    found, whole = parts(layer), costs(layer)
+    assert sum(p.flops for p in found) == pytest.approx(whole.flops)
+    assert sum(p.weights for p in found) == pytest.approx(whole.weights)
+    assert sum(p.numbers for p in found) >= whole.inputs + whole.outputs

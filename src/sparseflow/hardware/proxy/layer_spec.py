@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 from torch import Tensor
 
 from sparseflow.errors import ConfigError
-from sparseflow.hardware.proxy._kinds import costs
+from sparseflow.hardware.proxy._kinds import Sizes, costs
 
 __all__ = ["KINDS", "LayerSpec", "Scalar", "element_bytes"]
 
@@ -32,7 +32,7 @@ def element_bytes(precision: str) -> float:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LayerSpec:
+class LayerSpec(Sizes):
     """One layer of a network: a half of a transformer block, a convolution, a block with a scan, a matrix product.
 
     With L = tokens·keep_token, C channels, E = heads·head_dim·keep_head, H = mlp_ratio·C·keep_channel, a layer of
@@ -109,26 +109,6 @@ class LayerSpec:
     def attr(self, name: str, default: Any = None) -> Any:
         """Return one attribute, or `default`."""
         return dict(self.attrs).get(name, default)
-
-    @property
-    def head_dim(self) -> float:
-        """Width of one head: the attribute, or C / heads."""
-        return float(self.attr("head_dim", self.channels / self.heads if self.heads else 0.0))
-
-    @property
-    def length(self) -> Scalar:
-        """Tokens L of a sample that are left."""
-        return self.tokens * self.keep_token
-
-    @property
-    def inner(self) -> Scalar:
-        """Width E of all heads that are left."""
-        return self.heads * self.head_dim * self.keep_head
-
-    @property
-    def hidden(self) -> Scalar:
-        """Hidden width H that is left."""
-        return self.mlp_ratio * self.channels * self.keep_channel
 
     @property
     def flops(self) -> Scalar:
