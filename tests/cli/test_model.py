@@ -91,3 +91,19 @@ def test_a_gate_is_named_with_its_crossover(capsys):
     _show_report(Report(model="m", target="h200", layers=(row,)), "a test")
     shown = " ".join(capsys.readouterr().out.replace("\u202f", " ").split())
     assert "gated (up to 3.10 % of spikes)" in shown
+
+
+def test_a_layer_that_was_faster_alone_says_why_it_is_taken(capsys):
+    packed = {"original": 1e-5, "dense": 9e-5, "event": 2e-5}
+    rows = [
+        LayerReport(name="packed", op="linear", kernel="event", kernel_s=2e-5, dense_s=1e-5, timings_s=packed),
+        LayerReport(name="faster", op="linear", kernel="event", kernel_s=2e-5, dense_s=3e-5, timings_s=packed),
+        LayerReport(
+            name="asked for", op="linear", kernel="event", kernel_s=2e-5, dense_s=1e-5, timings_s={"event": 2e-5}
+        ),
+    ]
+    _show_report(Report(model="m", target="cpu", layers=tuple(rows)), "a test")
+    said = [line for line in capsys.readouterr().out.splitlines() if "alone" in line]
+    assert said == [
+        "packed: faster alone as it came; here its spikes come packed, and this is the fastest form for those"
+    ]

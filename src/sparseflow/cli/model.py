@@ -7,7 +7,7 @@ import typer
 from sparseflow.cli._group import positive, wide_console
 
 if TYPE_CHECKING:
-    from sparseflow.ir import Report, Workload
+    from sparseflow.ir import LayerReport, Report, Workload
 
 __all__ = ["optimize", "trace"]
 
@@ -180,6 +180,13 @@ def _show_report(report: "Report", origin: str) -> None:
             style="" if taken else "dim",
         )
     console.print(table)
+    if slower := [x.name for x in report.layers if _best_of_the_slower(x)]:
+        console.print(
+            f"{', '.join(slower)}: faster alone as it came; here its spikes come packed, "
+            "and this is the fastest form for those",
+            style="dim",
+            soft_wrap=True,
+        )
     for r in report.refusals:
         console.print(f"[yellow]refused[/] {r.layer or 'whole model'}: {r.what}: {r.reason}", soft_wrap=True)
     for fallback in report.fallbacks:
@@ -189,3 +196,9 @@ def _show_report(report: "Report", origin: str) -> None:
             f"[bold]{seconds(report.dense_s)} → {seconds(report.optimized_s)}, {ratio(report.speedup)}[/] "
             "against the model as it came"
         )
+
+
+def _best_of_the_slower(x: "LayerReport") -> bool:
+    """Whether a layer is slower than as it came, though no other form that was timed in its place is faster."""
+    forms = [time for form, time in x.timings_s.items() if form != "original"]
+    return len(forms) > 1 and x.speedup is not None and x.speedup < 1 and x.kernel_s == min(forms)
