@@ -28,7 +28,8 @@ class HwFigures:
         comm_ms: transfers of one sample between slots.
         area_mm2: of all dies.
         chips: dies that are not empty, expected or counted.
-        layout: terms of the placement by "boundary", "overlap" (mm²), "comm" and "thermal" (K²); those that lack are 0.
+        layout: terms of the placement by "boundary" and "overlap" (mm²), "comm" (MB·m) and "thermal" (K²); those that
+            lack are 0.
     """
 
     latency_ms: Scalar
@@ -69,7 +70,7 @@ class HwWeights:
         chip: λ_chip, of each die; .01, 1e-3, 1e-3.
         boundary: of the placement's term; 1e-3.
         overlap: likewise; 1e-3.
-        layout_comm: likewise; 1e-6.
+        layout_comm: likewise; .1, .1, and 1e-6 in "spec".
         thermal: likewise; 1e-4.
         clip: largest value of a term in "log_ratio".
 
@@ -87,7 +88,7 @@ class HwWeights:
     chip: float | None = None
     boundary: float = 1e-3
     overlap: float = 1e-3
-    layout_comm: float = 1e-6
+    layout_comm: float | None = None
     thermal: float = 1e-4
     clip: float = 10.0
 
@@ -98,15 +99,39 @@ class HwWeights:
         for name, value in _DEFAULTS[self.form].items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
-        for name in (*_DEFAULTS["log"], "area_limit_mm2", "boundary", "overlap", "layout_comm", "thermal", "clip"):
+        for name in (*_DEFAULTS["log"], "area_limit_mm2", "boundary", "overlap", "thermal", "clip"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected 0 or more")
 
 
 _DEFAULTS = {
-    "log": {"latency": 1.0, "energy": 1.0, "memory": 0.05, "comm": 0.05, "area": 10.0, "chip": 0.01},
-    "log_ratio": {"latency": 0.2, "energy": 0.2, "memory": 0.4, "comm": 0.2, "area": 1.0, "chip": 1e-3},
-    "spec": {"latency": 1e-3, "energy": 1e-4, "memory": 1e-4, "comm": 0.0, "area": 1e-6, "chip": 1e-3},
+    "log": {
+        "latency": 1.0,
+        "energy": 1.0,
+        "memory": 0.05,
+        "comm": 0.05,
+        "area": 10.0,
+        "chip": 0.01,
+        "layout_comm": 0.1,
+    },
+    "log_ratio": {
+        "latency": 0.2,
+        "energy": 0.2,
+        "memory": 0.4,
+        "comm": 0.2,
+        "area": 1.0,
+        "chip": 1e-3,
+        "layout_comm": 0.1,
+    },
+    "spec": {
+        "latency": 1e-3,
+        "energy": 1e-4,
+        "memory": 1e-4,
+        "comm": 0.0,
+        "area": 1e-6,
+        "chip": 1e-3,
+        "layout_comm": 1e-6,
+    },
 }
 
 

@@ -118,5 +118,5 @@ def _chances(
 def _largest(loads: Tensor, sharpness: float | None) -> Tensor:
     if sharpness is None:
         return loads.amax()
-    top = loads.detach().amax().clamp(min=torch.finfo(loads.dtype).tiny)
+    top = loads.amax().clamp(min=torch.finfo(loads.dtype).tiny)
     return torch.logsumexp(sharpness * loads / top, 0) / sharpness * top

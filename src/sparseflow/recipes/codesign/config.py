@@ -30,6 +30,7 @@ class CodesignConfig:
         outer_epochs: passes of A to D.
         steps_theta: steps of A.
         steps_alpha: steps of B on a relaxed choice, before designs near it are judged.
+        candidates: designs that B judges at most.
         steps_layout: steps of D.
         alpha_lr: rate of the logits of slots.
         lambda_hw: weight of L_hw in A.
@@ -67,6 +68,7 @@ class CodesignConfig:
     outer_epochs: int = 10
     steps_theta: int = 100
     steps_alpha: int = 20
+    candidates: int = 40
     steps_layout: int = 20
     alpha_lr: float = 0.3
     lambda_hw: float = 1.0
@@ -96,7 +98,16 @@ class CodesignConfig:
         for name, allowed in (("mode", MODES), ("objective", _OBJECTIVES), ("strategy", _STRATEGIES)):
             if getattr(self, name) not in allowed:
                 raise ConfigError(f"{name} is {getattr(self, name)!r}; expected one of {', '.join(allowed)}")
-        for name in ("outer_epochs", "steps_theta", "steps_alpha", "steps_layout", "slots", "segment_size", "batch"):
+        for name in (
+            "outer_epochs",
+            "steps_theta",
+            "steps_alpha",
+            "candidates",
+            "steps_layout",
+            "slots",
+            "segment_size",
+            "batch",
+        ):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected at least 1")
         for name in ("lambda_hw", "warmup", "ramp", "guard"):

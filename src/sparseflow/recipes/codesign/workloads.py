@@ -1,5 +1,6 @@
 """What is placed on chips: the layers of a traced network, or those of a video transformer with the shares it keeps."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from sparseflow.hardware.proxy import LayerSpec
 from sparseflow.ir import Workload
 from sparseflow.nn.models.video_vit import VideoViT
 
-__all__ = ["kept_layers", "read_workload", "video_layers"]
+__all__ = ["kept_layers", "read_workload", "video_layers", "workload_layers"]
 
 
 def read_workload(path: str | Path) -> Workload:
@@ -24,6 +25,22 @@ def read_workload(path: str | Path) -> Workload:
     except (OSError, UnicodeDecodeError) as e:
         raise DataError(f"cannot read workload {path}: {e}; write one with sparseflow trace") from e
     return Workload.from_json(text)
+
+
+def workload_layers(workload: Workload, *, precision: str = "float32", batch: int = 1) -> tuple[LayerSpec, ...]:
+    """Return the layers of a traced network.
+
+    Args:
+        workload: of one sample.
+        precision: of weights and activations.
+        batch: samples.
+
+    Raises:
+        ConfigError: the workload has no layer that costs anything.
+    """
+    from sparseflow.hardware.proxy.layers_of import layers_of
+
+    return tuple(replace(layer, precision=precision) for layer in layers_of(workload, batch=batch))
 
 
 def video_layers(model: VideoViT, *, precision: str = "float32", batch: int = 1) -> tuple[LayerSpec, ...]:
