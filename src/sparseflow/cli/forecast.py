@@ -7,6 +7,7 @@ import typer
 
 from sparseflow.cli import forecast_fpga, forecast_integers
 from sparseflow.cli._group import make_app, positive, show_checks
+from sparseflow.cli._options import Check, Config, Device, File, Json, settings_file
 
 __all__ = ["app"]
 
@@ -24,10 +25,6 @@ A forecaster of ETTh1, 96 readings ahead, ships: `cmamba_etth1_96`. **demo** loo
 
 SHIPPED = ("cmamba_etth1_96",)
 
-File = Annotated[
-    Path | None,
-    typer.Argument(metavar="[CONFIG.yaml]", help="Settings; options override them.", show_default=False),
-]
 Data = Annotated[
     str | None, typer.Option(help="File of the data set, or its folder.", show_default="the shipped ETTh1")
 ]
@@ -38,9 +35,6 @@ Checkpoints = Annotated[
         show_default="cmamba_etth1_96",
     ),
 ]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
-Check = Annotated[bool, typer.Option("--check", help="Exit with 1 if a figure misses its target.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of lines.")]
 Missing = Annotated[
     float | None,
     typer.Option(help="Number that stands for a missing reading of a CSV, as -9999.", show_default=False),
@@ -50,7 +44,7 @@ Missing = Annotated[
 @app.command()
 def train(
     file: File = None,
-    config: Annotated[Path | None, typer.Option(help="The same settings file.", show_default=False)] = None,
+    config: Config = None,
     dataset: Annotated[str | None, typer.Option(help="ETTh1, ETTh2, ETTm1 or ETTm2.", show_default="ETTh1")] = None,
     data: Data = None,
     csv: Annotated[str | None, typer.Option(help="Any series in a CSV file instead.", show_default=False)] = None,
@@ -114,8 +108,6 @@ def train(
     from sparseflow.recipes.ranks import is_first
     from sparseflow.recipes.settings import read_settings
 
-    if file is not None and config is not None:
-        raise ConfigError("two settings files are named; give one")
     if sum(chosen is not None for chosen in (csv, npz, dataset)) > 1:
         raise ConfigError("--dataset, --csv and --npz name different data; give one")
     if (csv or npz) and data is not None:
@@ -130,7 +122,7 @@ def train(
         "patience": patience, "batch_size": batch_size, "lr": lr, "sigma": sigma, "ema": ema,
         "precision": precision, "device": device, "seed": seed, "out": out,
     }  # fmt: skip
-    settings = read_settings(ForecastConfig, file or config, **given)
+    settings = read_settings(ForecastConfig, settings_file(file, config), **given)
     if sizes := {k: v for k, v in network.items() if v is not None}:
         settings = ForecastConfig.from_dict(settings.to_dict(all=True) | {"model_args": settings.model_args | sizes})
     record = train_forecaster(settings, progress=not json_)

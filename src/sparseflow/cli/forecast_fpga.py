@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from sparseflow.cli._group import positive, show_checks
+from sparseflow.cli._options import Check, Json
 
 __all__ = ["export", "verify"]
 
@@ -18,7 +19,7 @@ def export(
     ] = None,
     windows: Annotated[int, typer.Option(callback=positive, help="Windows that become golden vectors.")] = 2,
     out: Annotated[str, typer.Option(help="Folder of the pack.")] = "outputs/forecast_pack",
-    json_: Annotated[bool, typer.Option("--json", help="Print JSON instead of lines.")] = False,
+    json_: Json = False,
 ) -> None:
     """Write a forecaster in integers as a pack for an FPGA.
 
@@ -60,8 +61,8 @@ def verify(
         ),
     ] = None,
     out: Annotated[str | None, typer.Option(help="File for the JSON.", show_default=False)] = None,
-    check: Annotated[bool, typer.Option("--check", help="Leave with 1 if a bound does not hold.")] = False,
-    json_: Annotated[bool, typer.Option("--json", help="Print JSON instead of lines.")] = False,
+    check: Check = False,
+    json_: Json = False,
 ) -> None:
     """Check a pack: hashes, IntRef, C++ engine, HLS C++ and Verilog, bit for bit.
 

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from sparseflow.cli._group import positive, show_checks
+from sparseflow.cli._options import Check, Json
 
 __all__ = ["prove", "quantize"]
 
@@ -30,8 +31,8 @@ def quantize(
         bool, typer.Option("--compare", help="Hold engine and FakeQuant to the reference, on every window and tensor.")
     ] = False,
     out: Annotated[str, typer.Option(help="Folder of the files.")] = "outputs/forecast_integers",
-    check: Annotated[bool, typer.Option("--check", help="Leave with 1 if a bound does not hold.")] = False,
-    json_: Annotated[bool, typer.Option("--json", help="Print JSON instead of lines.")] = False,
+    check: Check = False,
+    json_: Json = False,
 ) -> None:
     """Bring a forecaster into integers, and score it in integers alone beside float32.
 
@@ -93,8 +94,8 @@ def prove(
         "outputs/forecast_proof"
     ),
     out: Annotated[str | None, typer.Option(help="File for the JSON.", show_default=False)] = None,
-    check: Annotated[bool, typer.Option("--check", help="Leave with 1 if a bound does not hold.")] = False,
-    json_: Annotated[bool, typer.Option("--json", help="Print JSON instead of lines.")] = False,
+    check: Check = False,
+    json_: Json = False,
 ) -> None:
     """Prove a forecaster's integers in one run: errors of 8 and 4 bits, then its pack from all sides.
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from sparseflow.cli._group import make_app, positive, show_checks
+from sparseflow.cli._options import Check, Config, Device, File, Json, settings_file
 
 __all__ = ["app"]
 
@@ -23,14 +24,7 @@ Video transformers that really drop their redundant tokens.
 """
 )
 
-File = Annotated[
-    Path | None,
-    typer.Argument(metavar="[CONFIG.yaml]", help="Settings; options override them.", show_default=False),
-]
 Data = Annotated[str | None, typer.Option(help="Folder of the data set.", show_default="as in the settings")]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of lines.")]
-Check = Annotated[bool, typer.Option("--check", help="Exit with 1 if a figure misses its target.")]
 Checkpoints = Annotated[
     list[str], typer.Argument(metavar="CHECKPOINT...", help="Files of train or slice.", show_default=False)
 ]
@@ -39,7 +33,7 @@ Checkpoints = Annotated[
 @app.command()
 def train(
     file: File = None,
-    config: Annotated[Path | None, typer.Option(help="The same settings file.", show_default=False)] = None,
+    config: Config = None,
     dataset: Annotated[str | None, typer.Option(help="digits, jhmdb or ucf101.", show_default="digits")] = None,
     data: Data = None,
     split: Annotated[int | None, typer.Option(callback=positive, help="Official split.", show_default="1")] = None,
@@ -97,13 +91,10 @@ def train(
     """
     import json
 
-    from sparseflow.errors import ConfigError
     from sparseflow.recipes.ranks import is_first
     from sparseflow.recipes.settings import read_settings
     from sparseflow.recipes.video import VideoConfig, train_video
 
-    if file is not None and config is not None:
-        raise ConfigError("two settings files are named; give one")
     given: dict[str, Any] = {
         "dataset": dataset, "data": data, "split": split, "validate": validate, "mode": mode, "epochs": epochs,
         "clips": clips, "batch_size": batch_size, "accumulate": accumulate, "lr": lr, "precision": precision,
@@ -112,7 +103,7 @@ def train(
     if mode == "dense_baseline":
         # A file's pruner goes with its mode.
         given["ast_cfg"] = {}
-    settings = read_settings(VideoConfig, file or config, **given)
+    settings = read_settings(VideoConfig, settings_file(file, config), **given)
     pruning = {"keep": keep, "score": score, "prune_before": prune_before}
     if chosen := {k: v for k, v in pruning.items() if v is not None}:
         body = settings.to_dict(all=True)
