@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from sparseflow.hardware.layout.heat_table import HeatTable
 from sparseflow.hardware.layout.problem import LayoutProblem
@@ -85,9 +86,14 @@ class _Chains:
         self.anchors = self._anchors()
         self.heat = HeatTable(problem) if problem.may_be_hot else None
         self.comm = problem.comm_byte_mm(start_mm) / scale
-        self.rise = self.heat.rise_k(self.pos) if self.heat else np.zeros(start_mm.shape[:2])
+        self.rise = self._rise()
         self.cost = self.comm + self._penalty(self.rise)
         self.best, self.best_cost = self.pos.copy(), self.cost.copy()
+
+    def _rise(self) -> Array:
+        if self.heat is None:
+            return np.zeros(self.pos.shape[:2])
+        return np.asarray(self.heat.rise_k(torch.from_numpy(self.pos)))
 
     def _anchors(self) -> Array:
         # Half of the anchors are drawn by traffic, half evenly, so that dies without traffic find a side too.
@@ -117,7 +123,7 @@ class _Chains:
         legal = self._fits(new, first) & self._fits(new, second)
         rise = self.rise
         if self.heat:
-            rise = self.heat.moved(self.rise, self.pos, new, first, second)
+            rise = self.heat.moved(*(torch.from_numpy(x) for x in (self.rise, self.pos, new, first, second))).numpy()
         cost = self.cost + delta + self._penalty(rise) - self._penalty(self.rise)
         luck = -np.log(rng.random(len(rows))) * heat
         taken = legal & (cost - self.cost <= luck)

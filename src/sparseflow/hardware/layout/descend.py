@@ -1,4 +1,4 @@
-"""Layouts by gradient descent from many legal starts, made legal, then polished by moves."""
+"""Layouts by gradient descent from many starts, made legal, then polished by moves."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,13 +10,17 @@ from torch import Tensor
 
 from sparseflow.errors import ConfigError, UnsupportedError
 from sparseflow.hardware.layout.anneal import AnnealConfig, anneal
+from sparseflow.hardware.layout.heat_table import HeatTable
 from sparseflow.hardware.layout.legal import legalise_mm
 from sparseflow.hardware.layout.problem import LayoutProblem
 from sparseflow.hardware.layout.rectangles import comm_byte_mm, outside_mm2, overlap_mm2
+from sparseflow.hardware.layout.spectral import spectral_mm
 
 __all__ = ["DescendConfig", "descend"]
 
 Array = npt.NDArray[np.float64]
+
+_POLISHED = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +30,7 @@ class DescendConfig:
     Args:
         steps: steps of descent.
         restarts: descents at once; the first starts where the dies are, the
-            others with the dies exchanged at random.
+            others where `spectral_mm` draws them.
         polish_steps: moves tried on each legal layout.
         lr_mm: first step of descent; it falls to a twentieth.
         seed: same seed, same layout.
@@ -35,10 +39,10 @@ class DescendConfig:
         ConfigError: a number that is negative, or no restart.
     """
 
-    steps: int = 150
-    restarts: int = 16
-    polish_steps: int = 3000
-    lr_mm: float = 4.0
+    steps: int = 250
+    restarts: int = 24
+    polish_steps: int = 2000
+    lr_mm: float = 2.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -59,7 +63,7 @@ def descend(
     1. Adam on comm/scale + heat + a growing weight times overlap and boundary,
        all restarts at once.
     2. `legalise_mm` on each.
-    3. `anneal` on all legal ones, from a low temperature, the start among them.
+    3. `anneal` on the best, from a low temperature.
 
     Args:
         problem: the dies; all have area.
@@ -71,8 +75,10 @@ def descend(
         `[S, 2]`, legal, of no higher cost than the start.
     """
     rng = np.random.default_rng(config.seed)
-    starts = np.stack([start_mm] + [start_mm[rng.permutation(len(start_mm))] for _ in range(config.restarts - 1)])
-    loose = _relax(problem, torch.as_tensor(starts), config, progress)
+    areas = problem.widths_mm * problem.heights_mm
+    drawn = spectral_mm(areas, problem.traffic_bytes, rng, layouts=config.restarts - 1)
+    starts = torch.as_tensor(np.concatenate([start_mm[None], drawn]))
+    loose = _relax(problem, starts, config, progress)
     legal = [start_mm]
     for pos in loose:
         try:
@@ -83,21 +89,21 @@ def descend(
             )
         except UnsupportedError:
             continue
-    schedule = AnnealConfig(steps=config.polish_steps, start_heat=0.01, end_heat=1e-6, jump_mm=10.0)
-    polished, _ = anneal(problem, np.stack(legal), schedule, rng)
+    schedule = AnnealConfig(steps=config.polish_steps, start_heat=5e-4, end_heat=1e-6, jump_mm=3.0)
+    best = sorted(legal, key=problem.cost)[:_POLISHED]
+    polished, _ = anneal(problem, np.stack(best), schedule, rng)
     if progress:
         progress(1.0)
-    return min([start_mm, *polished], key=problem.cost)
+    return min([*best, *polished], key=problem.cost)
 
 
 def _relax(
     problem: LayoutProblem, starts: Tensor, config: DescendConfig, progress: Callable[[float], None] | None
 ) -> Array:
     pos = starts.clone().requires_grad_()
-    widths, heights, traffic, power = (
-        problem.tensor(key) for key in ("widths_mm", "heights_mm", "traffic_bytes", "power_w")
-    )
+    widths, heights, traffic = (problem.tensor(key) for key in ("widths_mm", "heights_mm", "traffic_bytes"))
     optimizer = torch.optim.Adam([pos], lr=config.lr_mm)
+    heat = HeatTable(problem) if problem.may_be_hot else None
     mean_area = float((problem.widths_mm * problem.heights_mm).mean())
     for step in range(config.steps):
         share = step / max(1, config.steps - 1)
@@ -105,10 +111,9 @@ def _relax(
         overlap = overlap_mm2(pos, widths, heights, gap_mm=problem.gap_mm) / mean_area
         outside = outside_mm2(pos, widths, heights, problem.radius_mm) / mean_area
         loss = comm_byte_mm(pos, traffic) / problem.scale_byte_mm + 0.01 * 100**share * overlap + outside
-        if problem.may_be_hot:
-            rise = problem.plate.rise_k(pos, pos, widths, heights, power, edge=False).amax(-1)
-            over = torch.relu(problem.plate.ambient_c + rise - problem.t_limit_c)
-            loss = loss + problem.heat_weight * over.square()
+        if heat is not None:
+            over = torch.relu(problem.plate.ambient_c + heat.rise_k(pos) - problem.t_limit_c)
+            loss = loss + problem.heat_weight * over.square().sum(-1)
         optimizer.zero_grad()
         loss.sum().backward()
         optimizer.step()

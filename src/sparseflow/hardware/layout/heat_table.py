@@ -1,15 +1,14 @@
-"""The plate's heat as a table over offsets, for searches that move one die at a time."""
+"""The plate's heat as a table over offsets, for searches that ask for it thousands of times."""
+
+import math
 
 import numpy as np
-import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from sparseflow.hardware.layout.problem import LayoutProblem
 
 __all__ = ["HeatTable"]
-
-Array = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 
 
 class HeatTable:
@@ -24,50 +23,48 @@ class HeatTable:
     """
 
     def __init__(self, problem: LayoutProblem, *, step_mm: float = 1.5) -> None:
-        self.step_mm, self.power_w = step_mm, problem.power_w
-        # Beyond eight spreads nothing is left of a die's heat.
-        far = min(
-            2 * problem.radius_mm, 8 * problem.plate.length_mm + max(problem.widths_mm.max(), problem.heights_mm.max())
-        )
-        self.last = int(np.ceil(far / step_mm))
+        self.step_mm, self.power_w = step_mm, problem.tensor("power_w")
         sizes = np.stack([problem.widths_mm, problem.heights_mm], -1)
-        unique, self.kind = np.unique(sizes, axis=0, return_inverse=True)
+        unique, kind = np.unique(sizes, axis=0, return_inverse=True)
+        self.kind = torch.as_tensor(kind)
+        # Beyond eight spreads nothing is left of a die's heat.
+        far_mm = min(2 * problem.radius_mm, 8 * problem.plate.length_mm + float(sizes.max()))
+        self.last = math.ceil(far_mm / step_mm)
         axis = torch.arange(self.last + 1, dtype=torch.float64) * step_mm
         points = torch.cartesian_prod(axis, axis)
         origin, one = torch.zeros(1, 2, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
-        self.table = np.stack(
-            [
-                np.asarray(problem.plate.rise_k(points, origin, w * one, h * one, one, edge=False))
-                for w, h in torch.as_tensor(unique)
-            ]
-        ).reshape(len(unique), self.last + 1, self.last + 1)
+        rises = [
+            problem.plate.rise_k(points, origin, width * one, height * one, one, edge=False)
+            for width, height in torch.as_tensor(unique)
+        ]
+        self.table = torch.stack(rises).reshape(-1, self.last + 1, self.last + 1)
 
-    def given_k(self, offset_mm: Array, die: Ints) -> Array:
-        """Return the rise that dies give at offsets `[..., 2]`, of the shape of `die` broadcast."""
-        place = np.minimum(np.abs(offset_mm) / self.step_mm, self.last - 1e-9)
-        low = place.astype(np.int64)
-        x, y = np.moveaxis(place - low, -1, 0)
-        i, j = np.moveaxis(low, -1, 0)
-        kind = self.kind[die]
-        t = self.table
-        row = (1 - y) * t[kind, i, j] + y * t[kind, i, j + 1]
-        next_row = (1 - y) * t[kind, i + 1, j] + y * t[kind, i + 1, j + 1]
-        return np.asarray(((1 - x) * row + x * next_row) * self.power_w[die])
+    def given_k(self, offset_mm: Tensor, die: Tensor) -> Tensor:
+        """Return the rise that dies give at offsets `[..., 2]`, with its slope; `die` has or broadcasts to `[...]`."""
+        place = (offset_mm.abs() / self.step_mm).clamp(max=self.last - 1e-9)
+        low = place.detach().long()
+        x, y = (place - low).unbind(-1)
+        i, j = low.unbind(-1)
+        kind, table = self.kind[die], self.table
+        row = (1 - y) * table[kind, i, j] + y * table[kind, i, j + 1]
+        next_row = (1 - y) * table[kind, i + 1, j] + y * table[kind, i + 1, j + 1]
+        return ((1 - x) * row + x * next_row) * self.power_w[die]
 
-    def rise_k(self, pos_mm: Array) -> Array:
-        """Return the rise at each centre of layouts `[R, S, 2]`, `[R, S]`."""
+    def rise_k(self, pos_mm: Tensor) -> Tensor:
+        """Return the rise at each centre of layouts `[R, S, 2]`, `[R, S]`, with its slope."""
         offset = pos_mm[:, :, None] - pos_mm[:, None]
-        return np.asarray(self.given_k(offset, np.arange(pos_mm.shape[1])).sum(-1))
+        return self.given_k(offset, torch.arange(pos_mm.shape[1])).sum(-1)
 
-    def moved(self, rise_k: Array, old_mm: Array, new_mm: Array, first: Ints, second: Ints) -> Array:
+    def moved(self, rise_k: Tensor, old_mm: Tensor, new_mm: Tensor, first: Tensor, second: Tensor) -> Tensor:
         """Return the rises after dies `first` and `second` of each layout, `[R]`, went from old to new places."""
-        rows = np.arange(len(old_mm))
-        out = rise_k.copy()
-        for die in (first, second):
-            once = np.where((die is second) & (first == second), 0.0, 1.0)[:, None]
-            for pos, sign in ((old_mm, -1), (new_mm, 1)):
-                out += sign * once * self.given_k(pos - pos[rows, die][:, None], die[:, None])
-        for die in (first, second):
-            mine = new_mm[rows, die][:, None] - new_mm
-            out[rows, die] = self.given_k(mine, np.arange(new_mm.shape[1])).sum(-1)
+        rows = torch.arange(len(old_mm))
+        dies = torch.stack([first, second], 1)
+        # A layout that moves one die alone names it twice.
+        once = torch.stack([torch.ones_like(first), (first != second).long()], 1)
+        out = rise_k.clone()
+        for pos, sign in ((old_mm, -1), (new_mm, 1)):
+            offset = pos[:, None] - pos[rows[:, None], dies][:, :, None]
+            out += sign * (self.given_k(offset, dies[:, :, None]) * once[:, :, None]).sum(1)
+        mine = new_mm[rows[:, None], dies][:, :, None] - new_mm[:, None]
+        out[rows[:, None], dies] = self.given_k(mine, torch.arange(new_mm.shape[1])).sum(-1)
         return out

@@ -90,7 +90,7 @@ class LayoutProblem:
         """Return Σ traffic·distance of layouts `[..., S, 2]`."""
         return np.asarray(comm_byte_mm(torch.as_tensor(pos_mm), self.tensor("traffic_bytes")))
 
-    def t_max_c(self, pos_mm: Array, *, side: int = 5) -> float:
+    def t_max_c(self, pos_mm: Array, *, side: int = 3) -> float:
         """Return the highest temperature of the dies of one layout, `[S, 2]`; the ambient if there is none."""
         if not self.there.all():
             return self.present().t_max_c(pos_mm[self.there], side=side)

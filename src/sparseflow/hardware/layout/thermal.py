@@ -81,9 +81,11 @@ class Plate:
             `[..., P]` kelvin.
         """
         if edge:
-            norm = torch.linalg.vector_norm(points_mm, dim=-1, keepdim=True).clamp_min(1e-6)
-            mirrored = points_mm * (2 * self.radius_mm / norm - 1)
-            both = torch.stack([points_mm, mirrored])
+            # A point in the middle has no nearest spot of the rim; any will do.
+            middle = points_mm.abs().amax(-1, keepdim=True) < 1e-6
+            aside = torch.where(middle, points_mm + 1e-6, points_mm)
+            norm = torch.linalg.vector_norm(aside, dim=-1, keepdim=True)
+            both = torch.stack([points_mm, aside * (2 * self.radius_mm / norm - 1)])
             return self.rise_k(both, pos_mm, widths_mm, heights_mm, power_w, edge=False).sum(0)
         area = widths_mm * heights_mm
         flux_w_per_m2 = 1e6 * power_w / torch.where(area > 0, area, 1) * (area > 0)
@@ -94,7 +96,7 @@ class Plate:
         along = _covered(offset[..., 1, None], heights_mm[:, None], spread)
         return (((across * along) @ weights) @ flux_w_per_m2) / self.cooling_w_per_m2_k
 
-    def probes_mm(self, pos_mm: Tensor, widths_mm: Tensor, heights_mm: Tensor, *, side: int = 5) -> Tensor:
+    def probes_mm(self, pos_mm: Tensor, widths_mm: Tensor, heights_mm: Tensor, *, side: int = 3) -> Tensor:
         """Return side² points spread over each die, `[..., S·side², 2]`; one is its centre where side is odd."""
         steps = torch.linspace(-0.5, 0.5, side + 2, dtype=pos_mm.dtype, device=pos_mm.device)[1:-1]
         grid = torch.cartesian_prod(steps, steps)
@@ -102,7 +104,7 @@ class Plate:
         return (pos_mm.unsqueeze(-2) + offset).flatten(-3, -2)
 
     def t_max_c(
-        self, pos_mm: Tensor, widths_mm: Tensor, heights_mm: Tensor, power_w: Tensor, *, side: int = 5
+        self, pos_mm: Tensor, widths_mm: Tensor, heights_mm: Tensor, power_w: Tensor, *, side: int = 3
     ) -> Tensor:
         """Return the highest temperature of all dies, `[...]` °C, by `side`² probes on each."""
         probes = self.probes_mm(pos_mm, widths_mm, heights_mm, side=side)
@@ -112,8 +114,10 @@ class Plate:
 
 def _quadrature(like: Tensor) -> tuple[Tensor, Tensor]:
     x, w = np.polynomial.legendre.leggauss(_NODES)
-    u = _REACH * (x + 1) / 2
-    weights = _REACH / 2 * w * 2 * u * np.exp(-(u**2))
+    # u = reach·v² sets nodes close together near zero, where a small die's heat still is.
+    v = (x + 1) / 2
+    u = _REACH * v**2
+    weights = w * _REACH * v * 2 * u * np.exp(-(u**2))
     return torch.as_tensor(u).to(like), torch.as_tensor(weights).to(like)
 
 

@@ -1,5 +1,6 @@
 """A wafer that learns where its dies lie."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -19,6 +20,8 @@ from sparseflow.hardware.layout.thermal import Plate
 __all__ = ["LayoutResult", "WaferLayout"]
 
 Array = npt.NDArray[np.float64]
+
+_PITCH_MM = 25.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -93,7 +96,9 @@ class WaferLayout(nn.Module):
         self.t_limit_c, self.heat_weight = t_limit_c, heat_weight
         self.plate = plate or Plate(radius_mm=radius_mm)
         self.optimize_layout = optimize_layout
-        start = grid_mm(np.full(slots, 1.0), np.full(slots, 1.0), radius_mm=radius_mm - margin_mm, gap_mm=25.0)
+        inner = radius_mm - margin_mm
+        pitch = min(_PITCH_MM, inner / math.sqrt(slots))
+        start = grid_mm(np.zeros(slots), np.zeros(slots), radius_mm=inner, gap_mm=pitch)
         self.pos_mm = nn.Parameter(torch.as_tensor(start), requires_grad=optimize_layout)
 
     def grid(self, widths_mm: Tensor, heights_mm: Tensor) -> Tensor:
