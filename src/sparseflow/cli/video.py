@@ -327,6 +327,7 @@ def report(
     out: Annotated[str, typer.Option(help="Folder for report.html and report.json.")] = "runs/video",
     data: Data = None,
     clips: Annotated[int, typer.Option(callback=positive, help="Clips to draw.")] = 4,
+    pictures: Annotated[bool, typer.Option("--pictures", help="Also write what moves as PNG files.")] = False,
     device: Device = "auto",
     json_: Json = False,
 ) -> None:
@@ -340,7 +341,7 @@ def report(
 
     from sparseflow.recipes.video.page import video_page
 
-    body = video_page(checkpoint, out, data=data, clips=clips, device=device)
+    body = video_page(checkpoint, out, data=data, clips=clips, device=device, pictures=pictures)
     typer.echo(json.dumps(body, ensure_ascii=False) if json_ else body["files"][0])
 
 

@@ -30,12 +30,13 @@ def render_video(run: VideoRun) -> str:
     )
 
 
-def write_video(run: VideoRun, folder: str | Path) -> tuple[Path, Path]:
+def write_video(run: VideoRun, folder: str | Path, *, pictures: bool = False) -> tuple[Path, ...]:
     """Write `report.html` and `report.json` into a folder, each whole or not at all.
 
     Args:
         run: what to write.
         folder: where to; created if missing.
+        pictures: also write `kept_I_J.png`, the moving picture of clip J by network I, both from 1.
 
     Raises:
         DataError: the folder cannot be written.
@@ -44,7 +45,11 @@ def write_video(run: VideoRun, folder: str | Path) -> tuple[Path, Path]:
     page = render_video(run)
     data: dict[str, Any] = run.to_dict()
     text = json.dumps(data, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
-    return write_atomic(path / "report.html", page), write_atomic(path / "report.json", text)
+    files = [write_atomic(path / "report.html", page), write_atomic(path / "report.json", text)]
+    if pictures:
+        for i, clips in enumerate(run.shown.values(), 1):
+            files += [write_atomic(path / f"kept_{i}_{j}.png", clip.moving) for j, clip in enumerate(clips, 1)]
+    return tuple(files)
 
 
 def throughput_plane(run: VideoRun) -> Plane | None:

@@ -37,6 +37,7 @@ def video_page(
     clips: int = 4,
     device: str = "auto",
     batch_size: int = 64,
+    pictures: bool = False,
 ) -> dict[str, Any]:
     """Score networks of one data set, time them side by side, draw what they keep, and write a page.
 
@@ -47,9 +48,10 @@ def video_page(
         clips: first clips of the test to draw for each network that drops tokens.
         device: "auto", "cpu" or "cuda"; in float32.
         batch_size: clips a call when scoring.
+        pictures: also write the moving pictures as files of their own.
 
     Returns:
-        The body of `report.json`, with the paths of both files under `files`.
+        The body of `report.json`, with the paths of all files under `files`.
 
     Raises:
         ConfigError: no checkpoint, or checkpoints of different data.
@@ -98,7 +100,7 @@ def video_page(
         command=f"sparseflow video report {' '.join(map(str, checkpoints))} --out {folder}",
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    files = pages.write_video(run, path)
+    files = pages.write_video(run, path, pictures=pictures)
     return {**run.to_dict(), "files": [str(f) for f in files]}
 
 
