@@ -107,6 +107,8 @@ def test_the_whole_way(tmp_path):
     text = call("table", tmp_path / "out", "--out", tmp_path / "t.json").stdout
     assert f"mean of 1: MSE {record['test']['mse']:.4f}, MAE" in text
     assert json.loads((tmp_path / "t.json").read_text())["runs"][0]["mse"] == record["test"]["mse"]
+    told = call("table", tmp_path / "out", "--against", tmp_path / "t.json").stdout
+    assert "MAE on val, over that of the others: 1.0000 (1 trainings of each)" in told
     result = call("predict", "--checkpoint", record["file"], "--csv", tmp_path / "waves.csv")
     assert result.stdout.splitlines()[0] == "step,a,b,c"
     assert len(result.stdout.splitlines()) == 5
@@ -144,7 +146,7 @@ def test_a_missed_target_is_told_and_fails_where_asked(monkeypatch):
     }  # fmt: skip
     seen = []
     monkeypatch.setattr(forecast, "evaluate", lambda files, **more: seen.append(files) or {**body, "runs": []})
-    monkeypatch.setattr(forecast, "table_of", lambda places: body)
+    monkeypatch.setattr(forecast, "table_of", lambda places, against: body)
     for line in (("eval",), ("table", "x")):
         result = call(*line)
         assert result.exit_code == 0

@@ -243,7 +243,14 @@ def demo(
 
 @app.command()
 def table(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUNS...", help="Folders of trainings, or their record.json.")],
+    runs: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUNS...", help="Folders of trainings, their record.json, or tables made before."),
+    ],
+    against: Annotated[
+        list[Path] | None,
+        typer.Option(help="The same with other settings, to choose between them on val.", show_default=False),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Write the table there, as JSON.", show_default=False)] = None,
     check: Check = False,
     json_: Json = False,
@@ -254,13 +261,14 @@ def table(
 
     - `sparseflow forecast table outputs/forecast`
     - `sparseflow forecast table outputs/forecast --out benchmarks/results/forecast_h200.json`
+    - `sparseflow forecast table outputs/ema --against outputs/forecast` — which setting does better on val?
     """
     import json
 
     from sparseflow.ir.files import write_atomic
     from sparseflow.recipes.forecast import table_of
 
-    body = table_of(runs)
+    body = table_of(runs, against=against or ())
     if out is not None:
         write_atomic(out, json.dumps(body, indent=1) + "\n")
     _tell(body, check, json_)
@@ -396,6 +404,9 @@ def _tell(body: dict[str, Any], check: bool, json_: bool) -> None:
             typer.echo(f"{task['task']}, {task['windows']} windows, mean of {len(task['seeds'])}: {_errors(task)}")
         for row in body["averages"]:
             typer.echo(f"{row['dataset']}, mean of the four horizons: {_errors(row)}")
+        if "val" in body:
+            val = body["val"]
+            typer.echo(f"MAE on val, over that of the others: {val['ratio']:.4f} ({val['pairs']} trainings of each)")
         if "checks" in body:
             show_checks(body["checks"])
     if check and not body.get("ok", True):

@@ -51,6 +51,29 @@ def test_trainings_of_one_task_with_other_settings_are_not_mixed(folder, tmp_pat
     assert table_of([folder, tmp_path])["tasks"][1]["seeds"] == [1, 2, 1]
 
 
+def test_a_table_is_read_again(folder, tmp_path):
+    first, table = table_of([folder]), tmp_path / "t.json"
+    table.write_text(json.dumps(first))
+    assert table_of([table]) == first
+    record = next(folder.rglob("waves_3*/record.json"))
+    assert table_of([table, record])["tasks"][0]["seeds"] == [2021, 2021]
+    del first["runs"][0]["val_mae"]
+    table.write_text(json.dumps(first))
+    with pytest.raises(DataError, match=r"t\.json is no record .* no table.*val_mae"):
+        table_of([table])
+
+
+def test_settings_are_compared_on_val(folder, tmp_path):
+    others = table_of([folder])
+    for run in others["runs"]:
+        run["val_mae"] *= 2
+    (tmp_path / "t.json").write_text(json.dumps(others))
+    body = table_of([folder], against=[tmp_path / "t.json"])
+    assert body["val"]["ratio"] == pytest.approx(0.5)
+    assert (body["val"]["pairs"], len(body["val"]["tasks"])) == (3, 2)
+    assert "val" not in table_of([folder])
+
+
 def test_what_is_no_record_is_said(folder, tmp_path):
     with pytest.raises(ConfigError, match="no record to make"):
         table_of([])

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sparseflow.errors import ConfigError, DataError
+from sparseflow.recipes.forecast.choose import on_val
 from sparseflow.recipes.forecast.config import ForecastConfig
 from sparseflow.recipes.forecast.results import DIGITS, is_benchmark, summarize
 
@@ -15,29 +16,30 @@ _KEPT = (
     "task", "variant", "seed", "epochs", "best_epoch", "parameters", "train_s", "device", "processes", "versions",
     "commit",
 )  # fmt: skip
+_IN_A_TABLE = (
+    "task", "seed", "mse", "mae", "windows", "val_mae", "dataset", "forecast_len", "benchmark", "config", "device",
+    "versions", "commit",
+)  # fmt: skip
 
 
-def table_of(places: Sequence[str | Path]) -> dict[str, Any]:
+def table_of(places: Sequence[str | Path], *, against: Sequence[str | Path] = ()) -> dict[str, Any]:
     """Return what trainings reached on the test, and whether it is what the paper reached.
 
     Args:
-        places: `record.json` files, or folders that hold some at any depth.
+        places: `record.json` files, folders that hold some at any depth, or tables that this wrote before.
+        against: the same, of trainings with other settings, to be compared on val.
 
     Returns:
         What `results.summarize` makes of them, `device` and `versions` where all trainings share them, `digits` that
         the figures need, `environment` with every device, version and commit that occurs, and `runs` with the scores,
-        settings and origin of each.
+        settings and origin of each; with `against` also `val`, which `choose.on_val` makes.
 
     Raises:
-        ConfigError: no place, no record with a test in one of them, or trainings of one task with different settings,
-            whose mean would be that of no recipe.
+        ConfigError: no place, no record with a test in one of them, trainings of one task with different settings,
+            whose mean would be that of no recipe, or nothing to compare with.
         DataError: a record is damaged.
     """
-    files = [file for place in places for file in _records(Path(place))]
-    if not files:
-        raise ConfigError("no record to make a table of; name the folders of the trainings")
-    runs = [_run(file) for file in files]
-    _refuse_mixtures(runs)
+    runs = _runs(places)
     shared = {}
     for key in ("device", "versions"):
         values = {json.dumps(run[key], sort_keys=True) for run in runs}
@@ -48,8 +50,17 @@ def table_of(places: Sequence[str | Path]) -> dict[str, Any]:
         "environment": _environment(runs),
         **shared,
         **summarize(runs),
+        **({"val": on_val(runs, _runs(against))} if against else {}),
         "runs": sorted(runs, key=lambda r: (r["dataset"], r["forecast_len"], r["seed"])),
     }
+
+
+def _runs(places: Sequence[str | Path]) -> list[dict[str, Any]]:
+    runs = [run for place in places for file in _records(Path(place)) for run in _read(file)]
+    if not runs:
+        raise ConfigError("no record to make a table of; name the folders of the trainings")
+    _refuse_mixtures(runs)
+    return runs
 
 
 def _environment(runs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
@@ -74,18 +85,23 @@ def _records(place: Path) -> list[Path]:
     return found
 
 
-def _run(file: Path) -> dict[str, Any]:
+def _read(file: Path) -> list[dict[str, Any]]:
+    """Return the trainings of a record, or of a table."""
     try:
-        record = json.loads(file.read_text(encoding="utf-8"))
-        config = ForecastConfig.from_dict(record["config"])
-        return {
-            **{key: record[key] for key in _KEPT},
-            **{key: record["test"][key] for key in ("mse", "mae", "windows")},
-            "val_mae": record["val"]["mae"],
+        body = json.loads(file.read_text(encoding="utf-8"))
+        if "runs" in body:
+            return [{key: run[key] for key in _IN_A_TABLE} | run for run in body["runs"]]
+        config = ForecastConfig.from_dict(body["config"])
+        run = {
+            **{key: body[key] for key in _KEPT},
+            **{key: body["test"][key] for key in ("mse", "mae", "windows")},
+            "val_mae": body["val"]["mae"],
             "dataset": config.dataset,
             "forecast_len": config.forecast_len,
             "benchmark": is_benchmark(config),
-            "config": config.to_dict(),
+            # As a table holds it.
+            "config": json.loads(json.dumps(config.to_dict())),
         }
     except (OSError, ValueError, KeyError, TypeError) as e:
-        raise DataError(f"{file} is no record of a training with a test: {e!r}") from e
+        raise DataError(f"{file} is no record of a training with a test, and no table: {e!r}") from e
+    return [run]
