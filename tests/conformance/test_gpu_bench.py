@@ -165,9 +165,9 @@ def test_some_stages_run_again_beside_the_pieces_of_an_earlier_visit(visit, tmp_
 
 
 def test_pieces_of_another_device_are_refused_before_anything_runs(visit, tmp_path):
-    visit(COMMIT="abc")
     piece = tmp_path / "out" / "pieces" / "seed.json"
-    piece.write_text(piece.read_text().replace("NVIDIA H200", "NVIDIA H100"))
+    piece.parent.mkdir(parents=True)
+    piece.write_text(json.dumps({"device": "NVIDIA H100", "commit": "abc", "stages": {}}))
     done, _, seen = visit("blocks", COMMIT="abc")
     assert done.returncode == 2
     assert "seed.json is of device 'NVIDIA H100'" in done.stderr
