@@ -53,7 +53,7 @@ def commits(body: Any) -> set[str]:
     >>> sorted(commits({"environment": {"Commit": "abc1234, def5678-dirty"}, "runs": [{"commit": None}]}))
     ['abc1234', 'def5678-dirty']
     """
-    found = {name for value in _named(body) for name in re.findall(r"\b[0-9a-f]{7,40}(?:-dirty)?", value)}
+    found = {name for value in _values(body, "commit") for name in re.findall(r"\b[0-9a-f]{7,40}(?:-dirty)?", value)}
     return {name for name in found if not any(other != name and other.startswith(name) for other in found)}
 
 
@@ -91,7 +91,8 @@ def _compared(
         raise DataError("tools/fresh.py does not say which modules measured it")
     if not of:
         raise DataError("it names no commit")
-    left_out = (*LISTS, *(NATIVE if re.search(r"_h[12]00", name) else ()))
+    on_gpu = any("NVIDIA" in value for value in _values(body, "device", "gpu"))
+    left_out = (*LISTS, *(NATIVE if on_gpu else ()))
     for commit in of:
         then, now = tree(commit.removesuffix("-dirty")), tree("HEAD")
         yield ids(then, used_by(then, modules, left_out)), ids(now, used_by(now, modules, left_out))
@@ -119,16 +120,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _named(body: Any) -> Iterator[str]:
+def _values(body: Any, *keys: str) -> Iterator[str]:
+    """Yield what stands under some keys, in small letters, at any depth; as JSON where it is no text."""
     if isinstance(body, Mapping):
         for key, value in body.items():
-            if key.lower() == "commit" and isinstance(value, str):
-                yield value
+            if key.lower() in keys:
+                yield value if isinstance(value, str) else json.dumps(value)
             else:
-                yield from _named(value)
+                yield from _values(value, *keys)
     elif isinstance(body, list):
         for value in body:
-            yield from _named(value)
+            yield from _values(value, *keys)
 
 
 if __name__ == "__main__":

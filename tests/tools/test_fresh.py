@@ -28,20 +28,24 @@ def trees(commit):
     }[commit]
 
 
-def record(*names):
-    return {"environment": {"Commit": ", ".join(names)}}
+def record(*names, **more):
+    return {"environment": {"Commit": ", ".join(names), **more}}
+
+
+GPU = {"GPU": "NVIDIA H200"}
 
 
 @pytest.mark.parametrize(
     ("name", "body", "expected", "changed", "why"),
     [
-        ("a_long_h200", record("abc1234"), "fresh", [], ""),
-        ("a_long_h200", record("abc1234-dirty"), "fresh", [], ""),
+        ("a_long", record("abc1234", **GPU), "fresh", [], ""),
+        ("a_long", record("abc1234-dirty", **GPU), "fresh", [], ""),
+        ("a_long_h200", {"device": "NVIDIA H200", "commit": ["abc1234"]}, "fresh", [], ""),
         ("a_long_cpu", record("abc1234"), "stale", ["csrc/x.cpp"], ""),
-        ("a_long_h100", record("abc1234", "def5678"), "stale", [CODE], ""),
+        ("a_longer", record("abc1234", "def5678", **GPU), "stale", [CODE], ""),
         ("a_cpu", record("abc1234"), "unknown", [], "no module sparseflow.recipes.other"),
         ("b", record("abc1234"), "unknown", [], "does not say which modules"),
-        ("a_long_h200", {"runs": []}, "unknown", [], "names no commit"),
+        ("a_long", {"runs": []}, "unknown", [], "names no commit"),
     ],
 )
 def test_a_record_is_fresh_until_what_it_measured_changes(name, body, expected, changed, why):
