@@ -70,12 +70,8 @@ def state(name: str, body: Mapping[str, Any], tree: Callable[[str], Tree]) -> di
         then_and_now = list(_compared(name, body, found["commits"], tree))
     except DataError as e:
         return {**found, "state": "unknown", "why": str(e)}
-    lines = {line for then, now in then_and_now for line in differences(then, now)}
-    return {
-        **found,
-        "state": "stale" if lines else "fresh",
-        "changed": sorted(line.partition(": ")[0] for line in lines),
-    }
+    changed = sorted({line.partition(": ")[0] for then, now in then_and_now for line in differences(then, now)})
+    return {**found, "state": "stale" if changed else "fresh", "changed": changed}
 
 
 def _compared(
