@@ -1,4 +1,4 @@
-"""Operations, parameters and tensors of every kind of layer, in plain arithmetic: numbers, or tensors of many layers."""
+"""Operations, parameters and tensors of every kind of layer, in plain arithmetic of numbers or of columns."""
 
 from typing import Any, NamedTuple
 

@@ -80,13 +80,12 @@ def peak_mb(body: tuple[nn.Module, tuple[Tensor, ...]]) -> float:
     return float(sum(t.numel() * t.element_size() for t in given) + most) / 1e6
 
 
-def _power(call: Callable[[], Any], meter: Meter, window_s: float) -> float:
+def _power(call: Callable[[], Any], meter: Meter, window_s: float) -> float | None:
     call()
-    began, low = time.perf_counter(), meter.energy_mj()
-    while (spent := time.perf_counter() - began) < window_s:
+    mark, began = meter.start(), time.perf_counter()
+    while time.perf_counter() - began < window_s:
         call()
-    spent = time.perf_counter() - began
-    return (meter.energy_mj() - low) / spent / 1e3
+    return meter.watts(mark)
 
 
 def _in_turn(bodies: list[tuple[nn.Module, tuple[Tensor, ...]]]) -> Callable[[], Any]:

@@ -1,4 +1,4 @@
-"""Layers on a GPU: CUDA graphs replayed without a pause, while the board's counter of energy is read."""
+"""Layers on a GPU: CUDA graphs replayed without a pause, while the board samples its power."""
 
 import math
 import statistics
@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from sparseflow.hardware.proxy import LayerSpec
 from sparseflow.recipes.codesign.measured_layers import built
 from sparseflow.recipes.codesign.measurements import Measured
-from sparseflow.recipes.codesign.meter import EdgeReader, Meter, mean_power
+from sparseflow.recipes.codesign.meter import Meter
 from sparseflow.recipes.graphed import Graphed
 
-__all__ = ["COPIES", "copies_of", "measure_call", "measure_layer"]
+__all__ = ["COPIES", "copies_of", "measure_call", "measure_layer", "peak_mb"]
 
 COPIES = 8
 """Most modules of one layer that run in turn."""
@@ -25,7 +25,7 @@ _NODES = 96
 _KERNELS = {"attn": 7, "mlp": 5, "conv": 3, "scan": 22, "patch_embed": 2, "other": 1}
 _CHAINED = ("attn", "mlp", "scan")
 _CHUNK_S = 3e-3
-_SETTLE_S = 10e-3
+_AHEAD = 4
 _MUCH_BYTES = 30e9
 Body = tuple[nn.Module, tuple[Tensor, ...]]
 
@@ -35,42 +35,36 @@ def copies_of(layer: LayerSpec, most: int = COPIES) -> int:
     return max(1, min(most, math.ceil(_COLD_BYTES / max(float(layer.weight_bytes), 1.0))))
 
 
-def measure_layer(
-    layer: LayerSpec, device: torch.device, meter: Meter | None, *, window_s: float, most_s: float
-) -> Measured:
+def measure_layer(layer: LayerSpec, device: torch.device, meter: Meter | None, window_s: float) -> Measured:
     """Measure one layer.
 
     Args:
         layer: what to measure.
         device: the GPU.
-        meter: of energy, or None.
-        window_s: shortest time of running.
-        most_s: longest time, where the counter moves slowly.
+        meter: of power, or None.
+        window_s: time of running.
     """
     before = torch.cuda.memory_allocated()
     first = built(layer, device)
-    mem_mb = _peak_mb(first, before)
+    mem_mb = peak_mb(first, before)
     bodies = [first, *(built(layer, device) for _ in range(copies_of(layer) - 1))]
     loops = math.ceil(_NODES / (len(bodies) * _KERNELS[layer.kind]))
     run = _chain(bodies, loops) if layer.kind in _CHAINED else _each(bodies, loops)
-    lat_ms, iqr_ms, power_w = measure_call(run, meter, window_s=window_s, most_s=most_s)
+    lat_ms, iqr_ms, power_w = measure_call(run, meter, window_s)
     calls = len(bodies) * loops
     return Measured(layer=layer, lat_ms=lat_ms / calls, iqr_ms=iqr_ms / calls, mem_mb=mem_mb, power_w=power_w)
 
 
-def measure_call(
-    run: Callable[[], Any], meter: Meter | None, *, window_s: float, most_s: float
-) -> tuple[float, float, float | None]:
+def measure_call(run: Callable[[], Any], meter: Meter | None, window_s: float) -> tuple[float, float, float | None]:
     """Return median and quartile distance of one call in ms, and the mean power in W.
 
-    The call is recorded as a CUDA graph and replayed without a pause for `window_s`, or until the counter has moved
-    twice, at most `most_s`. The first half of the run brings clocks and power to where they stay; the second is timed.
+    The call is recorded as a CUDA graph and replayed without a pause. The first half of the run brings clocks and
+    power to where they stay; the second is timed.
 
     Args:
         run: kernels on fixed tensors.
-        meter: of energy, or None.
-        window_s: shortest time of running.
-        most_s: longest time.
+        meter: of power, or None.
+        window_s: time of running.
     """
     replay = Graphed(_drop(run))
     replay()
@@ -81,7 +75,7 @@ def measure_call(
         replay()
     torch.cuda.synchronize()
     calls = max(1, math.ceil(_CHUNK_S / ((time.perf_counter() - began) / 3)))
-    times_ms, power_w = _keep_busy(replay, calls, meter, window_s, most_s)
+    times_ms, power_w = _keep_busy(replay, calls, meter, window_s)
     late = times_ms[len(times_ms) // 2 :]
     low, middle, high = statistics.quantiles(late, n=4) if len(late) > 1 else late * 3
     del replay
@@ -91,38 +85,40 @@ def measure_call(
 
 
 def _keep_busy(
-    replay: Callable[[], None], calls: int, meter: Meter | None, window_s: float, most_s: float
+    replay: Callable[[], None], calls: int, meter: Meter | None, window_s: float
 ) -> tuple[list[float], float | None]:
     """Return the milliseconds of every stretch of calls, and the power."""
+    mark = None if meter is None else meter.start()
+    began = time.perf_counter()
     ahead: deque[Any] = deque([_event()])
     times_ms: list[float] = []
-    reader = None if meter is None else EdgeReader(meter)
-    power, began = None, time.perf_counter()
-    while True:
-        while len(ahead) < 4:
+    while not times_ms or time.perf_counter() - began < window_s:
+        while len(ahead) < _AHEAD:
             for _ in range(calls):
                 replay()
             ahead.append(_event())
-        while not ahead[1].query():
-            if reader is not None:
-                reader.poll()
+        ahead[1].synchronize()
         times_ms.append(ahead[0].elapsed_time(ahead[1]))
         ahead.popleft()
-        spent = time.perf_counter() - began
-        if reader is not None:
-            power = mean_power(reader.edges, began + _SETTLE_S)
-        if spent >= most_s or (spent >= window_s and (meter is None or power is not None)):
-            torch.cuda.synchronize()
-            return times_ms, power
+    # What was begun still runs, so that the last samples are of this work too.
+    power_w = None if meter is None else meter.watts(mark)
+    torch.cuda.synchronize()
+    return times_ms, power_w
 
 
 def _event() -> Any:
-    event = torch.cuda.Event(enable_timing=True)
+    event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
     event.record()
     return event
 
 
-def _peak_mb(body: Body, before: int) -> float:
+def peak_mb(body: Body, before: int) -> float:
+    """Return parameters, inputs and the most that one call held beside them, in 1e6 bytes.
+
+    Args:
+        body: module and inputs.
+        before: bytes that were allocated before the two were made.
+    """
     module, inputs = body
     with torch.no_grad():
         module(*inputs)

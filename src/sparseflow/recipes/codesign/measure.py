@@ -1,9 +1,12 @@
 """`sparseflow codesign measure`: time real layers, and write each down as it comes."""
 
+import gc
 import platform
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -14,8 +17,9 @@ from sparseflow.errors import ConfigError, MeasurementError
 from sparseflow.hardware.proxy import LayerSpec
 from sparseflow.recipes.codesign import _cpu_layers, _gpu_layers
 from sparseflow.recipes.codesign.measured_layers import SPACES, sampled
-from sparseflow.recipes.codesign.measurements import Measured, Run, append, read
+from sparseflow.recipes.codesign.measurements import Measured, Network, Run, append, read
 from sparseflow.recipes.codesign.meter import Meter, NvmlMeter, cpu_meter
+from sparseflow.recipes.codesign.networks import subjects
 from sparseflow.recipes.commit import commit
 from sparseflow.recipes.device import device_of, multiply_as
 from sparseflow.recipes.threads import with_threads
@@ -28,7 +32,7 @@ PROTOCOLS = {
     "gpu": (
         "Modules of one layer with weights of their own, so many that 60 MB of weights pass (1 to 8), run in turn in "
         "one CUDA graph that is replayed without a pause; latency: median of stretches of 3 ms in the second half of "
-        "the run; power: the board's energy counter between its first and last change inside the run; memory: "
+        "the run; power: mean of the board's samples, one in 20 ms, but for the first 45 ms; memory: "
         "parameters, inputs and the most that torch's allocator held during one call"
     ),
     "cpu": (
@@ -38,6 +42,7 @@ PROTOCOLS = {
     ),
 }
 _GROUP = 6
+_GPU_WINDOW_S, _CPU_WINDOW_S = 0.12, 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,12 +56,12 @@ class MeasureConfig:
         seed: of their draw.
         shard: which part of the layers, as "0/2" for the even ones.
         seconds: after so many no further layer starts; None for no end.
-        window_s: how long a layer runs at least; None for .06 on a GPU and .05 on a CPU.
-        most_s: how long a layer runs at most on a GPU, where the energy counter moves slowly.
+        window_s: how long a layer runs; None for .12 on a GPU, and for .05 beside the timed rounds on a CPU.
         rounds: timed rounds on a CPU.
         threads: on a CPU; None for torch's own number.
         idle_w: power of the cores at rest, where a CPU has no counter that can be read.
         full_w: the same with all of them busy.
+        networks: whole networks too, with the first shard: what a proxy of the layers is judged on.
         commit: that the record names; None asks git.
 
     Raises:
@@ -70,17 +75,17 @@ class MeasureConfig:
     shard: str = "0/1"
     seconds: float | None = None
     window_s: float | None = None
-    most_s: float = 0.3
     rounds: int = 9
     threads: int | None = None
     idle_w: float = 4.0
     full_w: float = 14.0
+    networks: bool = True
     commit: str | None = None
 
     def __post_init__(self) -> None:
         """Check the fields."""
-        if self.count < 1 or self.rounds < 1 or self.most_s <= 0 or (self.window_s or 1.0) <= 0:
-            raise ConfigError("count, rounds, window_s and most_s are expected to be above 0")
+        if self.count < 1 or self.rounds < 1 or (self.window_s or 1.0) <= 0:
+            raise ConfigError("count, rounds and window_s are expected to be above 0")
         self.part  # noqa: B018
 
     @property
@@ -113,7 +118,8 @@ def measure(config: MeasureConfig, *, say: Callable[[str], None] = lambda _: Non
     device = device_of(config.device)
     kind = "gpu" if device.type == "cuda" else "cpu"
     out = prepare_folder(Path(config.out).parent) / Path(config.out).name
-    held = {m.layer.name for m in read([out])[1]} if out.exists() else set()
+    _, held_layers, held_networks = read([out]) if out.exists() else ([], [], [])
+    held = {m.layer.name for m in held_layers}
     part, parts = config.part
     layers = [s for s in sampled(SPACES[kind], config.count, seed=config.seed)[part::parts] if s.name not in held]
     threads = config.threads or torch.get_num_threads()
@@ -121,7 +127,14 @@ def measure(config: MeasureConfig, *, say: Callable[[str], None] = lambda _: Non
     append(out, _run(kind, device, meter, threads, config.commit or commit()))
     failed: dict[str, str] = {}
     done = 0
-    with with_threads(threads), multiply_as("float32", device):
+    # A recording collects garbage first, which takes long where much lives for good.
+    gc.collect()
+    gc.freeze()
+    with with_threads(threads) if kind == "cpu" else nullcontext(), multiply_as("float32", device):
+        if config.networks and part == 0:
+            for network in _networks(device, meter, config, {n.name for n in held_networks}):
+                append(out, network)
+                say(f"{network.name}: {network.lat_ms:.4g} ms, {len(network.layers)} layers")
         work = _on_gpu if kind == "gpu" else _on_cpu
         for found in work(layers, device, meter, config, failed):
             append(out, found)
@@ -129,6 +142,7 @@ def measure(config: MeasureConfig, *, say: Callable[[str], None] = lambda _: Non
             say(f"{done}/{len(layers)} {found.layer.name}: {found.lat_ms:.4g} ms, {found.mem_mb:.4g} MB")
             if config.seconds is not None and time.perf_counter() - began > config.seconds:
                 break
+    gc.unfreeze()
     left = len(layers) - done - len(failed)
     return {
         "out": str(out), "config": asdict(config), "measured": done, "failed": failed, "left": left,
@@ -141,9 +155,7 @@ def _on_gpu(
 ) -> Iterator[Measured]:
     for layer in layers:
         try:
-            yield _gpu_layers.measure_layer(
-                layer, device, meter, window_s=config.window_s or 0.06, most_s=config.most_s
-            )
+            yield _gpu_layers.measure_layer(layer, device, meter, config.window_s or _GPU_WINDOW_S)
         except (MeasurementError, RuntimeError) as e:
             failed[layer.name] = str(e).splitlines()[0]
 
@@ -153,13 +165,30 @@ def _on_cpu(
 ) -> Iterator[Measured]:
     for start in range(0, len(layers), _GROUP):
         yield from _cpu_layers.measure_layers(
-            layers[start : start + _GROUP], meter, rounds=config.rounds, window_s=config.window_s or 0.05
+            layers[start : start + _GROUP], meter, rounds=config.rounds, window_s=config.window_s or _CPU_WINDOW_S
         )
 
 
+def _networks(device: torch.device, meter: Meter, config: MeasureConfig, held: set[str]) -> Iterator[Network]:
+    for subject in subjects(device, held):
+        call = partial(subject.model, subject.sample)
+        if device.type == "cuda":
+            body = (subject.model, (subject.sample,))
+            mem_mb = _gpu_layers.peak_mb(body, subject.allocated_before)
+            lat_ms, _, power_w = _gpu_layers.measure_call(call, meter, config.window_s or _GPU_WINDOW_S)
+        else:
+            mem_mb = _cpu_layers.peak_mb((subject.model, (subject.sample,)))
+            window_s = config.window_s or _CPU_WINDOW_S
+            found = _cpu_layers.measure_calls({"whole": call}, meter, rounds=config.rounds, window_s=window_s)
+            lat_ms, _, power_w = found["whole"]
+        yield Network(name=subject.name, layers=subject.layers, lat_ms=lat_ms, mem_mb=mem_mb, power_w=power_w)
+
+
 def _run(kind: str, device: torch.device, meter: Meter, threads: int, made_at: str | None) -> Run:
-    processor = describe().get("Processor", platform.machine())
-    name = torch.cuda.get_device_name(device) if kind == "gpu" else f"{processor}, {threads} threads"
+    if kind == "gpu":
+        name = torch.cuda.get_device_name(device)
+    else:
+        name = f"{describe().get('Processor', platform.machine())}, {threads} threads"
     versions = {"torch": metadata.version("torch"), "python": platform.python_version()}
     clocks = meter.clock_mhz() if isinstance(meter, NvmlMeter) else None
     return Run(
@@ -168,7 +197,7 @@ def _run(kind: str, device: torch.device, meter: Meter, threads: int, made_at: s
     )  # fmt: skip
 
 
-def _idle_w(meter: Meter, window_s: float = 0.25) -> float:
-    began, low = time.perf_counter(), meter.energy_mj()
+def _idle_w(meter: Meter, window_s: float = 0.25) -> float | None:
+    mark = meter.start()
     time.sleep(window_s)
-    return (meter.energy_mj() - low) / (time.perf_counter() - began) / 1e3
+    return meter.watts(mark)

@@ -201,7 +201,9 @@ def _patch_embed(space: Space, rng: random.Random) -> LayerSpec:
 
 def _other(space: Space, rng: random.Random) -> LayerSpec:
     tokens = rng.choice((1, 1, 7, 21, *space.tokens))
-    sizes = {"name": "", "tokens": tokens, "batch": rng.choice(space.batches), "precision": _precision(space, rng)}
+    sizes: dict[str, Any] = {
+        "name": "", "tokens": tokens, "batch": rng.choice(space.batches), "precision": _precision(space, rng)
+    }  # fmt: skip
     if rng.random() < 0.6:
         wide, width = rng.choice((*space.channels, 1536)), rng.choice((10, 96, 101, 192, 336, 1000, *space.channels))
         return LayerSpec(kind="other", channels=width, attrs=(("in_features", wide),), **sizes)
@@ -234,7 +236,8 @@ class _Conv(nn.Module):
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, groups: int, residual: bool) -> None:
         super().__init__()
         block = ConvBlock(inputs, outputs, kernel, stride=stride, groups=groups)
-        self.conv, self.bn, self.relu, self.residual = block.conv, block.bn, block.relu, residual
+        self.conv, self.bn, self.relu = block[0], block[1], block[2]
+        self.residual = residual
 
     def forward(self, x: Tensor, *more: Tensor) -> Tensor:
         y = self.bn(self.conv(x))
@@ -245,10 +248,11 @@ class _Conv(nn.Module):
 class _Pointwise(nn.Module):
     def __init__(self, op: str, width: int) -> None:
         super().__init__()
-        self.op = nn.LayerNorm(width) if op == "layer_norm" else nn.ReLU() if op == "relu" else torch.add
+        self.norm: nn.Module | None = nn.LayerNorm(width) if op == "layer_norm" else None
+        self.op = torch.relu if op == "relu" else torch.add
 
     def forward(self, *xs: Tensor) -> Tensor:
-        out: Tensor = self.op(*xs)
+        out: Tensor = self.op(*xs) if self.norm is None else self.norm(*xs)
         return out
 
 

@@ -1,20 +1,23 @@
-"""Meters of energy: a GPU's counter, a processor's, or a stated model of power where there is none."""
+"""Meters of power: a GPU's own samples, a processor's counter of energy, or a stated model where there is none."""
 
 import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
+
+import torch
 
 from sparseflow.errors import ConfigError, MeasurementError
 
-__all__ = ["EdgeReader", "Meter", "ModelMeter", "NvmlMeter", "RaplMeter", "cpu_meter", "mean_power"]
+__all__ = ["EnergyMeter", "Meter", "ModelMeter", "NvmlMeter", "RaplMeter", "cpu_meter"]
 
+_EPOCH_S = 2.0
 _RAPL = Path("/sys/class/powercap")
 
 
 class Meter(Protocol):
-    """Reads the energy that a device has used.
+    """Tells the mean power of a stretch of time.
 
     Attributes:
         name: how it knows, for the record.
@@ -22,55 +25,86 @@ class Meter(Protocol):
 
     name: str
 
-    def energy_mj(self) -> float:
-        """Return the energy used since some start, in mJ."""
+    def start(self) -> Any:
+        """Begin a stretch, and return what `watts` wants of it."""
+        ...
+
+    def watts(self, mark: Any) -> float | None:
+        """Return the mean power since a mark in W, or None where the stretch was too short."""
         ...
 
 
 class NvmlMeter:
-    """The counter of a GPU's board.
+    """The samples of a GPU's board, one in 20 ms on an H200; those of a stretch's first 45 ms tell of what ran before.
 
     Args:
-        index: of the GPU as the driver counts; None takes the first that `CUDA_VISIBLE_DEVICES` lets torch see.
+        settle_s: how long samples lag behind.
 
     Raises:
         ConfigError: nvidia-ml-py is not installed.
-        MeasurementError: the driver has no such counter.
+        MeasurementError: the driver has no such samples.
     """
 
-    name = "nvml total energy"
+    name = "nvml power samples"
 
-    def __init__(self, index: int | None = None) -> None:
+    def __init__(self, settle_s: float = 0.045) -> None:
         try:
             import pynvml
         except ImportError as e:
-            raise ConfigError("reading a GPU's energy needs nvidia-ml-py; pip install 'sparseflow[codesign]'") from e
-        self._nvml = pynvml
+            raise ConfigError("reading a GPU's power needs nvidia-ml-py; pip install 'sparseflow[codesign]'") from e
+        self._nvml, self._settle_s = pynvml, settle_s
         try:
             pynvml.nvmlInit()
-            self._device = pynvml.nvmlDeviceGetHandleByIndex(index) if index is not None else _visible(pynvml)
-            self.energy_mj()
+            uuid = torch.cuda.get_device_properties(0).uuid
+            self._device = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
+            newest = max((t for t, _ in self._samples(0)), default=1e6 * time.time())
         except pynvml.NVMLError as e:
-            raise MeasurementError(f"this GPU's energy counter cannot be read: {e}") from e
+            raise MeasurementError(f"this GPU's power cannot be read: {e}") from e
+        # Samples bear the time of the epoch; a driver that counts from elsewhere is put right by its newest.
+        behind = time.time() - newest / 1e6
+        self._behind_s = behind if abs(behind) > _EPOCH_S else 0.0
 
-    def energy_mj(self) -> float:
-        """Return the counter, in mJ."""
-        return float(self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._device))
+    def start(self) -> float:
+        """Return the time by the driver's clock, in seconds."""
+        return time.time() - self._behind_s
+
+    def watts(self, mark: float) -> float | None:
+        """Return the mean of the samples since `mark` that tell of what ran since then."""
+        found = self._samples(int(1e6 * (mark + self._settle_s)))
+        return sum(power for _, power in found) / len(found) / 1e3 if found else None
 
     def clock_mhz(self) -> float:
-        """Return the clock of the multiprocessors, in MHz."""
+        """Return the clock of the multiprocessors."""
         return float(self._nvml.nvmlDeviceGetClockInfo(self._device, self._nvml.NVML_CLOCK_SM))
 
+    def _samples(self, after_us: int) -> list[tuple[int, int]]:
+        """Return times in µs and powers in mW."""
+        nvml = self._nvml
+        try:
+            _, samples = nvml.nvmlDeviceGetSamples(self._device, nvml.NVML_TOTAL_POWER_SAMPLES, after_us)
+        except nvml.NVMLError_NotFound:
+            return []
+        return [(s.timeStamp, s.sampleValue.uiVal) for s in samples if s.timeStamp > after_us and s.sampleValue.uiVal]
 
-def _visible(pynvml: object) -> object:
-    import torch
 
-    uuid = str(torch.cuda.get_device_properties(0).uuid)
-    handle: object = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")  # type: ignore[attr-defined]
-    return handle
+class EnergyMeter:
+    """Power from energies at both ends of a stretch."""
+
+    def energy_mj(self) -> float:
+        """Return the energy used since some start."""
+        raise NotImplementedError
+
+    def start(self) -> tuple[float, float]:
+        """Return time and energy."""
+        return time.perf_counter(), self.energy_mj()
+
+    def watts(self, mark: tuple[float, float]) -> float | None:
+        """Return energy over time."""
+        spent_s, energy_mj = time.perf_counter() - mark[0], self.energy_mj() - mark[1]
+        return energy_mj / spent_s / 1e3 if spent_s > 0 else None
 
 
-class RaplMeter:
+class RaplMeter(EnergyMeter):
     """The counter of a processor's package, which Linux shows below `/sys/class/powercap`.
 
     Args:
@@ -85,7 +119,7 @@ class RaplMeter:
         self._last, self._turns = float(self._file.read_text()), 0
 
     def energy_mj(self) -> float:
-        """Return the counter in mJ, its turns counted in.
+        """Return the counter, its turns counted in.
 
         Raises:
             MeasurementError: it can no longer be read.
@@ -99,15 +133,18 @@ class RaplMeter:
         return (now + self._turns * self._range) / 1e3
 
 
-class ModelMeter:
-    """A stated model: E = ∫ (P_idle + (P_full − P_idle)·busy share of the cores) dt, the busy share as measured.
+class ModelMeter(EnergyMeter):
+    """A stated model: P = P_idle + (P_full − P_idle)·busy share of the cores, the share as the process spent it.
 
     Args:
-        idle_w: power of the share of the machine that is described, at rest.
+        idle_w: power at rest of the part of the machine that is described.
         full_w: the same with all its cores busy.
-        cores: cores that are described.
+        cores: how many these are.
         wall_s: clock.
         busy_s: seconds of processor time that this process has used.
+
+    Raises:
+        ConfigError: powers or cores out of range.
     """
 
     def __init__(
@@ -128,7 +165,7 @@ class ModelMeter:
         self._wall, self._busy = wall_s, busy_s
 
     def energy_mj(self) -> float:
-        """Return what the model says of the time so far, in mJ."""
+        """Return what the model says of the time so far."""
         return 1e3 * (self._idle * self._wall() + self._per_core * self._busy())
 
 
@@ -138,41 +175,3 @@ def cpu_meter(idle_w: float, full_w: float, cores: int) -> Meter:
         if os.access(folder / "energy_uj", os.R_OK):
             return RaplMeter(folder)
     return ModelMeter(idle_w, full_w, cores)
-
-
-class EdgeReader:
-    """Follows a counter that moves in steps: an energy is only known when it has just changed.
-
-    Args:
-        meter: what is read.
-        clock: seconds.
-    """
-
-    def __init__(self, meter: Meter, clock: Callable[[], float] = time.perf_counter) -> None:
-        self.meter, self.clock = meter, clock
-        self.edges: list[tuple[float, float]] = []
-        self._last = meter.energy_mj()
-
-    def poll(self) -> None:
-        """Read once; note time and energy where it changed."""
-        now, energy = self.clock(), self.meter.energy_mj()
-        if energy != self._last:
-            self.edges.append((now, energy))
-            self._last = energy
-
-
-def mean_power(edges: list[tuple[float, float]], after_s: float) -> float | None:
-    """Return the mean power in W between the first and the last change of a counter, or None with less than two.
-
-    Args:
-        edges: times in seconds and energies in mJ at which the counter changed.
-        after_s: changes before this time tell of what ran earlier.
-
-    >>> mean_power([(0.0, 5.0), (1.0, 105.0), (1.5, 205.0)], 0.5)
-    0.2
-    """
-    kept = [e for e in edges if e[0] >= after_s]
-    if len(kept) < 2:
-        return None
-    (began, low), (ended, high) = kept[0], kept[-1]
-    return (high - low) / (ended - began) / 1e3

@@ -1,6 +1,6 @@
 """Whole networks that a proxy is judged on: as they run, and as the layers that a trace finds."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -31,21 +31,28 @@ class Subject:
         model: in eval mode, on its device.
         sample: its input.
         layers: as the trace of one sample finds them, scaled to the batch.
+        allocated_before: bytes on the GPU before they were made.
     """
 
     name: str
     model: nn.Module
     sample: Tensor
     layers: tuple[LayerSpec, ...]
+    allocated_before: int = 0
 
 
-def subjects(device: torch.device) -> Iterator[Subject]:
+def subjects(device: torch.device, but: Collection[str] = ()) -> Iterator[Subject]:
     """Yield ViT-B, CMamba and ResNet-18, in half precision on a GPU where they have it.
 
     Args:
         device: where they run.
+        but: names that are left out.
     """
-    for name, build, shape, batch, precision in _PLANS["gpu" if device.type == "cuda" else "cpu"]:
+    for label, build, shape, batch, precision in _PLANS["gpu" if device.type == "cuda" else "cpu"]:
+        name = f"{label} B{batch} {precision}"
+        if name in but:
+            continue
+        before = torch.cuda.memory_allocated() if device.type == "cuda" else 0
         torch.manual_seed(0)
         model = build().eval()
         # CMamba on a CPU is one compiled operator; with a hook inside it runs as its modules, which are predicted.
@@ -57,7 +64,7 @@ def subjects(device: torch.device) -> Iterator[Subject]:
         model = model.to(dtype)
         if len(shape) == 3 and device.type == "cuda":
             model, sample = model.to(memory_format=torch.channels_last), sample.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        yield Subject(name=f"{name} B{batch} {precision}", model=model, sample=sample, layers=layers)
+        yield Subject(name=name, model=model, sample=sample, layers=layers, allocated_before=before)
 
 
 def _pass(_module: nn.Module, _inputs: Any, output: Any) -> Any:
