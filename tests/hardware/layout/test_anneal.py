@@ -4,7 +4,7 @@ import pytest
 from sparseflow.hardware.layout.anneal import AnnealConfig, anneal
 from sparseflow.hardware.layout.grid import grid_mm
 from sparseflow.hardware.layout.legal import is_legal
-from tests.layout_dies import random_problem
+from sparseflow.recipes.codesign.layout_instances import random_dies
 
 
 def start(problem, chains):
@@ -14,7 +14,7 @@ def start(problem, chains):
 
 @pytest.mark.parametrize("flux", [0.4, 1.2])
 def test_chains_stay_legal_fall_and_know_their_cost(flux):
-    problem = random_problem(9, 1, flux_w_per_mm2=flux)
+    problem = random_dies(1, dies=9, largest_mm2=400.0, flux_w_per_mm2=flux)
     begin = start(problem, 4)
     pos, cost = anneal(problem, begin, AnnealConfig(steps=400), np.random.default_rng(0))
     for layout, said in zip(pos, cost, strict=True):
@@ -26,7 +26,7 @@ def test_chains_stay_legal_fall_and_know_their_cost(flux):
 
 
 def test_the_same_seed_gives_the_same_layout():
-    problem = random_problem(6, 2)
+    problem = random_dies(2, dies=6, largest_mm2=400.0)
     runs = [
         anneal(problem, start(problem, 3), AnnealConfig(steps=50), np.random.default_rng(seed))[0] for seed in (5, 5, 6)
     ]
@@ -35,7 +35,7 @@ def test_the_same_seed_gives_the_same_layout():
 
 
 def test_one_die_has_nowhere_to_go():
-    problem = random_problem(1, 0)
+    problem = random_dies(0, dies=1, largest_mm2=400.0)
     begin = start(problem, 2)
     pos, cost = anneal(problem, begin, AnnealConfig(steps=5), np.random.default_rng(0))
     np.testing.assert_array_equal(pos, begin)
@@ -43,6 +43,6 @@ def test_one_die_has_nowhere_to_go():
 
 
 def test_time_may_be_the_limit():
-    problem = random_problem(5, 3)
+    problem = random_dies(3, dies=5, largest_mm2=400.0)
     pos, _ = anneal(problem, start(problem, 2), AnnealConfig(seconds=0.05), np.random.default_rng(0))
     assert pos.shape == (2, 5, 2)

@@ -6,7 +6,7 @@ from sparseflow.hardware.layout import DescendConfig
 from sparseflow.hardware.layout.descend import descend
 from sparseflow.hardware.layout.grid import grid_mm
 from sparseflow.hardware.layout.legal import is_legal
-from tests.layout_dies import random_problem
+from sparseflow.recipes.codesign.layout_instances import random_dies
 
 QUICK = DescendConfig(steps=60, restarts=6, polish_steps=200)
 
@@ -18,7 +18,7 @@ def grid_of(problem):
 @pytest.mark.parametrize("dies", [1, 2, 3, 12])
 @pytest.mark.parametrize("flux", [0.4, 1.2])
 def test_it_ends_legal_and_no_worse_than_it_began(dies, flux):
-    problem = random_problem(dies, dies, flux_w_per_mm2=flux)
+    problem = random_dies(dies, dies=dies, largest_mm2=400.0, flux_w_per_mm2=flux)
     begin = grid_of(problem)
     shares = []
     found = descend(problem, begin, QUICK, progress=shares.append)
@@ -31,17 +31,17 @@ def test_it_ends_legal_and_no_worse_than_it_began(dies, flux):
 
 
 def test_the_same_seed_gives_the_same_layout():
-    problem = random_problem(6, 4)
+    problem = random_dies(4, dies=6, largest_mm2=400.0)
     runs = [descend(problem, grid_of(problem), DescendConfig(steps=20, restarts=3, polish_steps=20)) for _ in range(2)]
     np.testing.assert_array_equal(runs[0], runs[1])
 
 
 def test_a_full_disc_keeps_its_legal_start():
     # Nothing that is drawn fits this disc; where the dies are does.
-    problem = random_problem(4, 1)
+    problem = random_dies(1, dies=4, largest_mm2=400.0)
     begin = grid_of(problem)
     far = np.hypot(*(np.abs(begin) + np.stack([problem.widths_mm, problem.heights_mm], -1) / 2).T).max()
-    tight = random_problem(4, 1, radius_mm=float(far))
+    tight = random_dies(1, dies=4, largest_mm2=400.0, radius_mm=float(far))
     found = descend(tight, begin, QUICK)
     assert is_legal(found, tight.widths_mm, tight.heights_mm, radius_mm=tight.radius_mm, gap_mm=tight.gap_mm)
 

@@ -4,14 +4,14 @@ import torch
 
 from sparseflow.errors import ConfigError, UnsupportedError
 from sparseflow.hardware.layout import DescendConfig, WaferLayout
-from tests.layout_dies import random_problem
+from sparseflow.recipes.codesign.layout_instances import random_dies
 
 QUICK = DescendConfig(steps=40, restarts=4, polish_steps=100)
 KEYS = ("widths_mm", "heights_mm", "traffic_bytes", "power_w")
 
 
 def operands(count=8, seed=0, **more):
-    problem = random_problem(count, seed, **more)
+    problem = random_dies(seed, dies=count, largest_mm2=400.0, **more)
     return [problem.tensor(key) for key in KEYS]
 
 

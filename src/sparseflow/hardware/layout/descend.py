@@ -1,7 +1,8 @@
 """Layouts by gradient descent from many starts, made legal, then polished by moves."""
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -60,6 +61,9 @@ def descend(
 ) -> Array:
     """Return the best legal layout that descent and moves find.
 
+    Heat is left out at first: where the layout found without it keeps the
+    limit, heat would have cost nothing. Else the search is made anew with it.
+
     1. Adam on comm/scale + heat + a growing weight times overlap and boundary,
        all restarts at once.
     2. `legalise_mm` on each.
@@ -74,6 +78,18 @@ def descend(
     Returns:
         `[S, 2]`, legal, of no higher cost than the start.
     """
+    cold = _search(replace(problem, t_limit_c=math.inf), start_mm, config, progress)
+    found = [start_mm, cold]
+    if problem.may_be_hot and problem.t_max_c(cold) > problem.t_limit_c:
+        found.append(_search(problem, start_mm, config, progress))
+    if progress:
+        progress(1.0)
+    return min(found, key=problem.cost)
+
+
+def _search(
+    problem: LayoutProblem, start_mm: Array, config: DescendConfig, progress: Callable[[float], None] | None
+) -> Array:
     rng = np.random.default_rng(config.seed)
     areas = problem.widths_mm * problem.heights_mm
     drawn = spectral_mm(areas, problem.traffic_bytes, rng, layouts=config.restarts - 1)
@@ -92,8 +108,6 @@ def descend(
     schedule = AnnealConfig(steps=config.polish_steps, start_heat=5e-4, end_heat=1e-6, jump_mm=3.0)
     best = sorted(legal, key=problem.cost)[:_POLISHED]
     polished, _ = anneal(problem, np.stack(best), schedule, rng)
-    if progress:
-        progress(1.0)
     return min([*best, *polished], key=problem.cost)
 
 
@@ -118,5 +132,5 @@ def _relax(
         loss.sum().backward()
         optimizer.step()
         if progress:
-            progress(0.5 * (step + 1) / config.steps)
+            progress(0.4 * (step + 1) / config.steps + (0.5 if heat is not None else 0.0))
     return pos.detach().numpy()
