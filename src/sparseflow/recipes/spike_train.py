@@ -259,7 +259,7 @@ def _load(config: SpikeTrainConfig, split: str) -> ImageSet:
     if config.dataset == "fashion_mnist":
         return data.fashion_mnist(**({"path": config.data_path} if config.data_path else {}), split=split)
     if config.data_path is None:
-        raise ConfigError("data_path is not set; give the folder that holds CIFAR-10")
+        raise ConfigError("data_path is not set; give the folder that holds CIFAR-10 (--data)")
     return data.cifar10(config.data_path, split)
 
 
