@@ -1,9 +1,9 @@
-"""The tables of forecasts by horizon and of scans by form, as Markdown."""
+"""The tables of forecasts by horizon, of two settings on val, and of scans by form, as Markdown."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-__all__ = ["FORECAST", "horizons", "scans"]
+__all__ = ["FORECAST", "choice", "horizons", "scans"]
 
 _ERRORS = (("mse_stdev", "MSE"), ("mae_stdev", "MAE"))
 
@@ -39,6 +39,21 @@ def horizons(body: Mapping[str, Any]) -> str:
         f"commit {', '.join(commits)}" if commits else "",
     ]
     return "\n".join([*lines, "", f"<sub>{'. '.join(part for part in about if part)}.</sub>"])
+
+
+def choice(body: Mapping[str, Any]) -> str:
+    """Return how two settings compare on val, a row a task.
+
+    Args:
+        body: what `sparseflow forecast table --against` writes.
+    """
+    val = body["val"]
+    lines = ["| task | MAE on val | with the other settings | ratio | seeds |", "|---|--:|--:|--:|--:|"]
+    for task in val["tasks"]:
+        ours, theirs = task["val_mae"], task["other_val_mae"]
+        name = task["task"].replace("_", ", ")
+        lines.append(f"| {name} | {ours:.4f} | {theirs:.4f} | {ours / theirs:.4f} | {len(task['seeds'])} |")
+    return "\n".join([*lines, f"| geometric mean | | | **{val['ratio']:.4f}** | |"])
 
 
 def scans(body: Mapping[str, Any]) -> str:
@@ -78,5 +93,5 @@ def _published(row: Mapping[str, Any] | None) -> str:
     return f"{row['mse_published']:.3f} / {row['mae_published']:.3f}" if row else ""
 
 
-FORECAST = {"horizons": horizons, "scans": scans}
+FORECAST = {"choice": choice, "horizons": horizons, "scans": scans}
 """What makes the tables of forecasts, by the part of the name behind the point."""

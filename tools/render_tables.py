@@ -3,10 +3,11 @@
 A table stands between `<!-- table: NAME -->` and `<!-- /table -->` and is made
 from the checks in `benchmarks/results/NAME.json`, which a benchmark wrote;
 `NAME.brief` has its ratios alone, threads side by side, `NAME.forms` is the table of its layers by form,
-`NAME.traffic` that of what their floats cost to move, `NAME.horizons` that of forecasts, `NAME.scans` that of scans by
-form; `NAME.blocks`, `.seed`, `.network`, `.memory` and `.coverage` are stages of a GPU record, `.headline` its networks
-in short; `.searchers` and `.networks` are tables of tri-segment search, `.integers`, `.rows`, `.edges` and `.cells`
-those of a forecaster's pack, `.arms` and `.speeds` those of video transformers. A name that ends in `?`
+`NAME.traffic` that of what their floats cost to move, `NAME.horizons` that of forecasts, `NAME.choice` that of two of
+their settings on val, `NAME.scans` that of scans by form; `NAME.blocks`, `.seed`, `.network`, `.memory` and
+`.coverage` are stages of a GPU record, `.headline` its networks in short; `.searchers` and `.networks` are tables of
+tri-segment search, `.integers`, `.rows`, `.edges` and `.cells` those of a forecaster's pack, `.arms` and `.speeds`
+those of video transformers. A name that ends in `?`
 may have no result yet. So no figure in the prose is typed by hand. `--check` changes nothing and returns 1 if a table
 is out of date.
 """

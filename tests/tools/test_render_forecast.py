@@ -1,7 +1,8 @@
 import json
 
+from sparseflow.recipes.forecast.choose import on_val
 from sparseflow.recipes.forecast.results import HORIZONS, summarize
-from tools.render_forecast import horizons, scans
+from tools.render_forecast import choice, horizons, scans
 from tools.render_tables import render
 
 
@@ -27,6 +28,15 @@ def test_it_stands_where_the_document_asks_for_it(tmp_path):
     (tmp_path / "f.json").write_text(json.dumps(made()))
     text = render("<!-- table: f.horizons? -->\n<!-- /table -->", tmp_path)
     assert horizons(made()) in text
+
+
+def test_two_settings_on_val():
+    ours = [{"task": "ETTh1_96", "seed": s, "val_mae": 0.5} for s in (1, 2)]
+    theirs = [{**run, "val_mae": 0.4} for run in ours]
+    assert choice({"val": on_val(ours, theirs)}).splitlines()[2:] == [
+        "| ETTh1, 96 | 0.5000 | 0.4000 | 1.2500 | 2 |",
+        "| geometric mean | | | **1.2500** | |",
+    ]
 
 
 def test_scans_by_form():

@@ -48,7 +48,7 @@ def test_trainings_of_one_task_with_other_settings_are_not_mixed(folder, tmp_pat
         table_of([folder, tmp_path])
     del record["config"]["ema"]
     (tmp_path / "record.json").write_text(json.dumps(record))
-    assert table_of([folder, tmp_path])["tasks"][1]["seeds"] == [1, 2, 1]
+    assert table_of([folder, tmp_path])["tasks"][1]["seeds"] == [1, 1, 2]
 
 
 def test_a_table_is_read_again(folder, tmp_path):

@@ -22,7 +22,7 @@ def on_val(runs: Iterable[Mapping[str, Any]], others: Iterable[Mapping[str, Any]
 
     Returns:
         `ratio`, below 1 where the first settings do better; `pairs`, how many trainings were compared; and `tasks`,
-        each with its seeds and both errors.
+        each with its seeds and both errors, in the order of `runs`.
 
     Raises:
         ConfigError: no task has a seed that both trained.
@@ -33,8 +33,8 @@ def on_val(runs: Iterable[Mapping[str, Any]], others: Iterable[Mapping[str, Any]
     """
     mine, theirs = _by_task(runs), _by_task(others)
     tasks: list[dict[str, Any]] = []
-    for task in sorted(set(mine) & set(theirs)):
-        seeds = sorted(set(mine[task]) & set(theirs[task]))
+    for task in mine:
+        seeds = sorted(set(mine[task]) & set(theirs.get(task, {})))
         if seeds:
             errors = [fmean(found[task][seed] for seed in seeds) for found in (mine, theirs)]
             tasks.append({"task": task, "seeds": seeds, "val_mae": errors[0], "other_val_mae": errors[1]})

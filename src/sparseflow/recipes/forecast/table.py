@@ -51,7 +51,7 @@ def table_of(places: Sequence[str | Path], *, against: Sequence[str | Path] = ()
         **shared,
         **summarize(runs),
         **({"val": on_val(runs, _runs(against))} if against else {}),
-        "runs": sorted(runs, key=lambda r: (r["dataset"], r["forecast_len"], r["seed"])),
+        "runs": runs,
     }
 
 
@@ -60,7 +60,7 @@ def _runs(places: Sequence[str | Path]) -> list[dict[str, Any]]:
     if not runs:
         raise ConfigError("no record to make a table of; name the folders of the trainings")
     _refuse_mixtures(runs)
-    return runs
+    return sorted(runs, key=lambda r: (r["dataset"], r["forecast_len"], r["seed"]))
 
 
 def _environment(runs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
