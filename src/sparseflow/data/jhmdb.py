@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sparseflow.data._constants import constant
 from sparseflow.data.npz_xy import read_array
 from sparseflow.errors import ConfigError, DataError
 
@@ -95,7 +96,7 @@ class JointTracks:
         if generator is not None:
             drawn = torch.rand(4, n, 1, 1, generator=generator, device=device)
             mirror = (drawn[0] < 0.5)[..., None]
-            flipped = pose[:, :, list(_MIRRORED)] * torch.tensor([-1.0, 1.0], device=device)
+            flipped = pose[:, :, constant(_MIRRORED, device)] * constant((-1, 1), device, torch.float32)
             pose = torch.where(mirror, flipped, pose) * (0.8 + 0.4 * drawn[1])[..., None]
             pose = pose + 0.2 * (torch.stack([drawn[2], drawn[3]], -1) - 0.5)
         pixel = (pose / reach + 1) * (side / 2) - 0.5

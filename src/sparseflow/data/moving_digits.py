@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sparseflow.data._constants import constant
 from sparseflow.data.images import ImageSet
 from sparseflow.errors import ConfigError
 
@@ -80,8 +81,8 @@ class MovingDigits:
         """
         device = generator.device
         labels = torch.randint(len(self.classes), (count,), generator=generator, device=device)
-        speed = torch.tensor(self.speeds, device=device)[labels % len(self.speeds)]
-        velocity = torch.tensor(_STEPS, device=device)[labels // len(self.speeds)] * speed[:, None]
+        speed = constant(self.speeds, device)[labels % len(self.speeds)]
+        velocity = constant(_STEPS, device)[labels // len(self.speeds)] * speed[:, None]
         digits = self._digits(device)
         still = self._standing(digits, count, generator)
         clips = still.repeat(1, self.frames, 1, 1)

@@ -80,3 +80,23 @@ def test_the_fused_operator_gives_the_same_scores(monkeypatch, mode, score):
     got = scorer.to(device)(x.to(device)).cpu()
     assert called
     assert float((got - want).abs().max()) < 1e-4
+
+
+def test_a_scorer_in_half_precision_weighs_patches_in_single(monkeypatch):
+    triton = pytest.importorskip("sparseflow.ops.window_entropy.triton", reason="needs triton")
+    scorer = TokenScore(settings((7, 9)), 20)
+    x = torch.randn(2, 5, 63, 20).bfloat16()
+    want = scorer(x.float())
+    seen = []
+
+    def run(x, windows, members, *, tau, standardize):
+        seen.append(members)
+        return triton.forward(x, windows, members, tau, standardize)
+
+    monkeypatch.setattr("sparseflow.nn.prune.score.fused", lambda features: True)
+    monkeypatch.setattr("sparseflow.nn.prune.score.window_entropy", run)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    got = scorer.to(device, torch.bfloat16)(x.to(device)).cpu()
+    assert seen[0].dtype == torch.float32
+    assert float((seen[0].sum(1) - 1).abs().max()) < 1e-6
+    assert float((got - want).abs().max()) < 1e-4

@@ -73,6 +73,7 @@ def test_large_numbers_do_not_overflow():
         ({"windows": [(0, 4)]}, "within 3 times"),
         ({"windows": []}, "none"),
         ({"members": torch.zeros(2, 5)}, r"\[G, 4\]"),
+        ({"members": torch.zeros(2, 4, dtype=torch.bfloat16)}, "members is torch.bfloat16"),
         ({"kernel": "fast"}, "kernel is 'fast'"),
     ],
 )

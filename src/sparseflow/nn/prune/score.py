@@ -31,7 +31,7 @@ class TokenScore(nn.Module):
         ConfigError: the grid has fewer patches than regions.
     """
 
-    members: Tensor
+    inside: Tensor
 
     def __init__(self, config: PruneConfig, embed_dim: int) -> None:
         super().__init__()
@@ -40,8 +40,11 @@ class TokenScore(nn.Module):
         patches = self.grid[0] * self.grid[1]
         self.regions = Regions(*build_voronoi_regions(patches, self.grid, config.num_regions))
         self.partitions = nn.ModuleList(self._partitions(patches) if config.score == "entropy" else ())
-        members = [r.members() for r in self.partitions if isinstance(r, Regions)]
-        self.register_buffer("members", torch.cat([*members, torch.zeros(0, patches)]), persistent=False)
+        # Truth values, which a network brought to half precision keeps as they are.
+        inside = [r.members() > 0 for r in self.partitions if isinstance(r, Regions)]
+        self.register_buffer(
+            "inside", torch.cat([*inside, torch.zeros(0, patches, dtype=torch.bool)]), persistent=False
+        )
         self.head = None
         if config.score_head:
             self.norm = nn.LayerNorm(embed_dim)
@@ -110,7 +113,8 @@ class TokenScore(nn.Module):
         partitions = [r for r in self.partitions if isinstance(r, Regions)]
         standardize = c.entropy_norm == "standardize"
         if fused(features):
-            time, space = window_entropy(features, windows, self.members, tau=c.entropy_tau, standardize=standardize)
+            members = self.inside.float() / self.inside.sum(1, keepdim=True).clamp(min=1)
+            time, space = window_entropy(features, windows, members, tau=c.entropy_tau, standardize=standardize)
             spaces = list(torch.split(space, [len(r.sizes) for r in partitions], 2)) if partitions else []
         else:
             # Sums over the patches of each part alone: groups of the operator would each read the whole frame.

@@ -72,8 +72,11 @@ def _check(x: Tensor, windows: Sequence[tuple[int, int]], members: Tensor, kerne
         raise ConfigError(f"window_entropy: kernel is {kernel!r}; expected 'auto', 'dense' or 'triton'")
     if x.ndim != 4 or not x.dtype.is_floating_point:
         raise ConfigError(f"window_entropy: x is {x.dtype} of shape {list(x.shape)}; expected floats [B, T, N, C]")
-    if members.ndim != 2 or members.shape[1] != x.shape[2]:
-        raise ConfigError(f"window_entropy: members has shape {list(members.shape)}; expected [G, {x.shape[2]}]")
+    if members.ndim != 2 or members.shape[1] != x.shape[2] or members.dtype not in (torch.float32, torch.float64):
+        raise ConfigError(
+            f"window_entropy: members is {members.dtype} of shape {list(members.shape)}; expected torch.float32 "
+            f"[G, {x.shape[2]}]"
+        )
     bad = [w for w in windows if not 0 <= w[0] < w[1] <= x.shape[1]]
     if bad or not windows:
         raise ConfigError(f"window_entropy: windows are {bad or 'none'}; expected [a, b) within {x.shape[1]} times")

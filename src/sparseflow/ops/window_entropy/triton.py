@@ -15,7 +15,7 @@ __all__ = ["LARGEST", "forward"]
 # Numbers of a patch over all times that one program holds in registers.
 LARGEST = 32768
 # Channels and patches of a step of `_groups`.
-WIDE, STEP = 64, 16
+WIDE, STEP, HOW = 64, 16, "ieee"
 
 
 @triton.jit
@@ -59,7 +59,7 @@ def _windows(
 @triton.jit
 def _groups(
     x, members, center, scale, shift, out, patches, channels, groups, parts, eps,
-    G: tl.constexpr, WIDE: tl.constexpr, STEP: tl.constexpr,
+    G: tl.constexpr, WIDE: tl.constexpr, STEP: tl.constexpr, HOW: tl.constexpr,
 ):  # fmt: skip
     part = tl.program_id(0)
     frame = tl.program_id(1).to(tl.int64)
@@ -79,7 +79,7 @@ def _groups(
         share = tl.load(
             members + g[:, None] * patches + n[None, :], mask=(g < groups)[:, None] & there[None, :], other=0.0
         )
-        q = tl.dot(share, p, q, input_precision="ieee")
+        q = tl.dot(share, p, q, input_precision=HOW)
     h = -tl.sum(q * tl.log(q + eps), 1)
     tl.store(out + (frame * groups + g) * parts + part, h, mask=g < groups)
 
@@ -102,7 +102,7 @@ def forward(
         tau: temperature.
         standardize: whether to standardise.
     """
-    x, members = x.contiguous(), members.contiguous()
+    x, members = x.contiguous(), members.float().contiguous()
     batch, times, patches, channels = x.shape
     groups, parts = len(members), -(-channels // WIDE)
     real = {"dtype": torch.float32, "device": x.device}
@@ -118,7 +118,7 @@ def forward(
         if groups:
             _groups[(parts, batch * times)](
                 x, members, *numbers, space, patches, channels, groups, parts, EPS,
-                G=max(16, _power(groups)), WIDE=WIDE, STEP=STEP,
+                G=max(16, _power(groups)), WIDE=WIDE, STEP=STEP, HOW=HOW,
             )  # fmt: skip
     return time, space.sum(-1)
 

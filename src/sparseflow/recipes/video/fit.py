@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 
 from sparseflow.errors import DataError, MeasurementError
@@ -19,6 +20,9 @@ from sparseflow.recipes.video.sources import Source
 from sparseflow.recipes.video.step import SUMS, Step, make_adamw
 
 __all__ = ["fit"]
+
+# cuDNN's has gradients that are not numbers for some lengths, 64 among them: github.com/pytorch/pytorch/issues/196678.
+_ATTENTION = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 
 
 def fit(
@@ -73,7 +77,12 @@ def fit(
         disable=None if progress and ranks.rank == 0 else True,
     )  # fmt: skip
     forked = [device] if device.type == "cuda" else []
-    with bar, multiply_as(config.precision, device, auto="bfloat16") as cast, torch.random.fork_rng(devices=forked):
+    with (
+        bar,
+        multiply_as(config.precision, device, auto="bfloat16") as cast,
+        torch.random.fork_rng(devices=forked),
+        sdpa_kernel(_ATTENTION),
+    ):
         step = Step(
             model, train, optimizer, parts=config.accumulate, weight=config.ast_weight, hardware=config.hw_weight,
             smoothing=config.label_smoothing, clip=config.clip, cast=cast, graph=config.graph, ranks=ranks,
