@@ -1,6 +1,7 @@
 """What a layer costs on a device: latency, peak memory and power, learned from measured layers."""
 
 from sparseflow.hardware.proxy.features import FEATURES, SEED_FEATURES, build_layer_features, rates_of, tabulate
+from sparseflow.hardware.proxy.files import Fitted, read_fitted, write_fitted
 from sparseflow.hardware.proxy.from_workload import layers_of
 from sparseflow.hardware.proxy.hw_proxy import LayerHwProxy, proxy_names
 from sparseflow.hardware.proxy.layer_spec import KINDS, LayerSpec
@@ -11,6 +12,7 @@ __all__ = [
     "FIGURES",
     "KINDS",
     "SEED_FEATURES",
+    "Fitted",
     "LayerHwProxy",
     "LayerProxyModel",
     "LayerSpec",
@@ -18,5 +20,7 @@ __all__ = [
     "layers_of",
     "proxy_names",
     "rates_of",
+    "read_fitted",
     "tabulate",
+    "write_fitted",
 ]

@@ -154,7 +154,8 @@ class _Stack(Sizes):
         self._attrs = [dict(s.attrs) for s in layers]
 
     def attr(self, name: str, default: Any = None) -> Any:
-        found = [a.get(name, default) for a in self._attrs]
+        each = default if isinstance(default, Tensor) else [default] * len(self._attrs)
+        found = [a.get(name, own) for a, own in zip(self._attrs, each, strict=True)]
         return None if any(x is None for x in found) else _column(found)
 
     def size(self, name: str) -> Tensor:

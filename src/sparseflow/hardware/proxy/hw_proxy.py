@@ -1,26 +1,22 @@
 """LayerHwProxy: latency, peak memory and power of layers and segments on a chip, with gradients to shares."""
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from sparseflow.errors import ConfigError, DataError
-from sparseflow.hardware.proxy.features import FEATURES, Chip, LayerTable, tabulate
+from sparseflow.errors import DataError
+from sparseflow.hardware.proxy.features import Chip, LayerTable, tabulate
+from sparseflow.hardware.proxy.files import MEND, Fitted, read_fitted
 from sparseflow.hardware.proxy.layer_spec import LayerSpec
-from sparseflow.hardware.proxy.model import FIGURES, LayerProxyModel
+from sparseflow.hardware.proxy.model import FIGURES
 from sparseflow.ir import Target
 
 __all__ = ["LayerHwProxy", "proxy_names"]
 
-SCHEMA = 1
 _FOLDER = Path(str(resources.files("sparseflow") / "assets" / "proxy"))
 
 
@@ -36,26 +32,17 @@ class LayerHwProxy:
     is the same on any chip. Power keeps its share of what the chip may draw.
 
     Args:
-        models: one of each of `FIGURES`, by figure.
-        target: the device of the fit.
-        tdp_w: what that device may draw.
-        about: how it was fitted, for people.
+        fitted: models of one device, one of each of `FIGURES`.
 
     Raises:
-        ConfigError: a model is missing.
+        DataError: a model is missing; a figure is never made up.
     """
 
-    def __init__(
-        self,
-        models: Mapping[str, LayerProxyModel],
-        target: Target,
-        tdp_w: float,
-        about: Mapping[str, Any] | None = None,
-    ) -> None:
-        if missing := [f for f in FIGURES if f not in models]:
-            raise ConfigError(f"a proxy needs a model of each of {', '.join(FIGURES)}; {', '.join(missing)} is missing")
-        self.models = {f: models[f].eval().requires_grad_(False) for f in FIGURES}
-        self.target, self.tdp_w, self.about = target, tdp_w, dict(about or {})
+    def __init__(self, fitted: Fitted) -> None:
+        if missing := [f for f in FIGURES if f not in fitted.models]:
+            raise DataError(f"the proxy has no model of {', '.join(missing)}; {MEND}, figure by figure or all at once")
+        self.models = {f: fitted.models[f].eval().requires_grad_(False) for f in FIGURES}
+        self.target, self.tdp_w, self.about = fitted.target, fitted.tdp_w, fitted.about
 
     def predict_layer(self, layer: LayerSpec, chip: Chip | Target | None = None) -> dict[str, Any]:
         """Return `lat_ms`, `mem_mb` and `power_w` of one layer: numbers, or tensors where its shares are tensors.
@@ -112,56 +99,20 @@ class LayerHwProxy:
         own = tabulate(layers, self.target)
         return own if chip is None else own._replace(roofline_ms=tabulate(layers, chip).roofline_ms)
 
-    def save(self, path: str | Path) -> None:
-        """Write the models, in half precision, and what they were fitted on.
-
-        Raises:
-            DataError: the file cannot be written.
-        """
-        tensors = {
-            f"{figure}.{name}": value.half() if value.ndim > 1 else value.clone()
-            for figure, model in self.models.items()
-            for name, value in model.state_dict().items()
-        }
-        shape = self.models[FIGURES[0]].weights[1].shape
-        header = {
-            "schema": SCHEMA, "features": FEATURES, "members": shape[0], "hidden": shape[1], "tdp_w": self.tdp_w,
-            "target": asdict(self.target), "about": self.about,
-        }  # fmt: skip
-        try:
-            save_file(tensors, path, metadata={"proxy": json.dumps(header)})
-        except OSError as e:
-            raise DataError(f"cannot write the proxy {path}: {e}; name a folder that exists") from e
-
     @classmethod
     def load(cls, name_or_path: str | Path) -> "LayerHwProxy":
-        """Return a proxy that comes with sparseflow, as "h200", or one of a file.
+        """Return a proxy that comes with sparseflow, as "h200", or one of a `.safetensors` file.
 
         Raises:
             DataError: there is no such proxy, or the file is none; names it and what makes it.
         """
         path = Path(name_or_path)
-        if path.suffix != ".safetensors":
-            path = _FOLDER / f"{name_or_path}.safetensors"
-        mend = "make it with: sparseflow codesign measure, then sparseflow codesign fit"
-        if not path.is_file():
+        if path.suffix == ".safetensors":
+            return cls(read_fitted(path))
+        if str(name_or_path) not in proxy_names():
             known = ", ".join(proxy_names()) or "none"
-            raise DataError(f"there are no weights of a proxy at {path}; shipped are {known}; {mend}")
-        try:
-            with safe_open(path, "pt") as file:
-                header = json.loads(file.metadata()["proxy"])
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-            if header["schema"] != SCHEMA or tuple(header["features"]) != FEATURES:
-                raise DataError(f"{path} was fitted on other features than this version reads; {mend}")
-            models = {}
-            for figure in FIGURES:
-                models[figure] = LayerProxyModel(figure, members=header["members"], hidden=header["hidden"])
-                own = {k.partition(".")[2]: v.float() for k, v in tensors.items() if k.startswith(f"{figure}.")}
-                models[figure].load_state_dict(own)
-            target = header["target"] | {"features": tuple(header["target"]["features"])}
-            return cls(models, Target(**target), header["tdp_w"], header["about"])
-        except (SafetensorError, KeyError, TypeError, RuntimeError, json.JSONDecodeError) as e:
-            raise DataError(f"{path} is no proxy: {e}; {mend}") from e
+            raise DataError(f"there are no weights of a proxy {str(name_or_path)!r}; shipped are {known}; {MEND}")
+        return cls(read_fitted(_FOLDER / f"{name_or_path}.safetensors"))
 
 
 def _learned(layer: LayerSpec) -> bool:

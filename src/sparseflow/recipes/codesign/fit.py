@@ -11,7 +11,7 @@ import torch
 
 from sparseflow.errors import ConfigError, DataError
 from sparseflow.hardware import load_target
-from sparseflow.hardware.proxy import FIGURES, LayerHwProxy, LayerProxyModel, tabulate
+from sparseflow.hardware.proxy import FIGURES, Fitted, LayerProxyModel, read_fitted, tabulate, write_fitted
 from sparseflow.ir import Target
 from sparseflow.recipes.codesign import _train
 from sparseflow.recipes.codesign.measured_layers import unseen
@@ -33,7 +33,7 @@ class FitConfig:
         target: device that the layers ran on, a name of `hardware.target_names()` or a file; its peak rates make the
             bounds.
         tdp_w: power that it may draw; None for a fifth above the highest that was measured.
-        figures: which to fit anew; the others are taken from `out`.
+        figures: which to fit; models of others that `out` holds stay there.
         members: networks of an ensemble.
         hidden: width of their three layers.
         steps: of training.
@@ -94,6 +94,7 @@ def fit(config: FitConfig, *, say: Callable[[str], None] = lambda _: None) -> di
         `{"out": ..., "layers": {"train": …, "held": …, "test": …}, "log_error": {figure: …}, "wall_s": …}`.
 
     Raises:
+        ConfigError: `out` holds models of another device that would stay.
         DataError: a file is none of measurements, or too few layers.
     """
     began = time.perf_counter()
@@ -106,15 +107,23 @@ def fit(config: FitConfig, *, say: Callable[[str], None] = lambda _: None) -> di
     target = load_target(config.target)
     powers = [m.power_w for m in layers if m.power_w is not None]
     tdp_w = config.tdp_w or 1.2 * max(powers, default=1.0)
-    models = {f: None if f in config.figures else LayerHwProxy.load(config.out).models[f] for f in FIGURES}
+    models: dict[str, LayerProxyModel] = {}
+    about: dict[str, Any] = {}
+    if Path(config.out).is_file() and set(config.figures) != set(FIGURES):
+        old = read_fitted(config.out)
+        if old.target.key != target.key:
+            raise ConfigError(
+                f"{config.out} holds models of {old.target.name!r}; name another file for {target.name!r}"
+            )
+        # The models that stay rest on the rates that they were fitted with.
+        models, about, target = dict(old.models), dict(old.about), old.target
     errors: dict[str, float] = {}
     for figure in config.figures:
         models[figure], errors[figure] = _fitted(figure, trained, held, target, tdp_w, config)
+        about[figure] = _about(runs, len(trained), len(held), len(test), config)
         say(f"{figure}: mean absolute log error {errors[figure]:.4f} on {len(trained)} layers")
-    about = _about(runs, len(trained), len(held), len(test), config)
-    proxy = LayerHwProxy({f: m for f, m in models.items() if m is not None}, target, tdp_w, about)
     prepare_folder(Path(config.out).parent)
-    proxy.save(config.out)
+    write_fitted(config.out, Fitted(models=models, target=target, tdp_w=tdp_w, about=about))
     counts = {"train": len(trained), "held": len(held), "test": len(test)}
     return {"out": config.out, "layers": counts, "log_error": errors, "wall_s": time.perf_counter() - began}
 
