@@ -3,12 +3,17 @@
 from sparseflow.hardware.mapping.objective import MappingCost, MappingProblem, evaluate, slot_traffic
 from sparseflow.hardware.mapping.segment import Segment, coarse_partition, traffic_bytes
 from sparseflow.hardware.mapping.soft import SoftCost, expected_cost
+from sparseflow.hardware.mapping.solution import Solution
+from sparseflow.hardware.mapping.solver import STRATEGIES, MappingSolver
 
 __all__ = [
+    "STRATEGIES",
     "MappingCost",
     "MappingProblem",
+    "MappingSolver",
     "Segment",
     "SoftCost",
+    "Solution",
     "coarse_partition",
     "evaluate",
     "expected_cost",
