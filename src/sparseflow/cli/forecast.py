@@ -91,12 +91,13 @@ def train(
 ) -> None:
     """Train a forecaster until the loss on val stops falling; writes `forecaster.safetensors` and a page.
 
-    The defaults are the published ones for ETTh1. The state is saved after every epoch: the same command goes on after
-    Ctrl-C or a kill. Several processes of `torchrun` share the windows of each step.
+    The defaults are the published ones for ETTh1; the files in `configs/` may add the running mean of the weights. The
+    state is saved after every epoch: the same command goes on after Ctrl-C or a kill. Several processes of `torchrun`
+    share the windows of each step.
 
     **Examples**
 
-    - `sparseflow forecast train` — ETTh1, 96 readings ahead
+    - `sparseflow forecast train configs/cmamba_etth1_96.yaml` — the forecaster that ships
     - `sparseflow forecast train configs/cmamba_ettm1_336.yaml --data ~/ETT-small --device cuda`
     - `sparseflow forecast train --csv load.csv --target OT --forecast-len 24`
     - `torchrun --nproc-per-node 2 --no-python sparseflow forecast train`
@@ -287,10 +288,11 @@ def check(
     out: Annotated[Path | None, typer.Option(help="Write the JSON there.", show_default=False)] = None,
     json_: Json = False,
 ) -> None:
-    """Check three promises, each in a folder that is removed.
+    """Check what is promised: damaged weights are refused, published ones forecast alike, a killed training goes on.
 
     20 damaged files of weights are refused by name; 20 state dicts of the published code, of 1 to 321 series, give the
-    forecasts of the published equations; and a training after kill -9 ends with the same bits.
+    forecasts of the published equations; and a training after kill -9 ends with the same bits. Each in a folder that is
+    removed afterwards.
 
     Exits with 1 if a promise does not hold. About a minute on two cores.
 
@@ -418,10 +420,8 @@ def _errors(row: dict[str, Any]) -> str:
     return f"MSE {row['mse']:.4f}{spread['mse']}, MAE {row['mae']:.4f}{spread['mae']}"
 
 
-app.command()(forecast_integers.quantize)
-app.command()(forecast_integers.prove)
-app.command()(forecast_fpga.export)
-app.command()(forecast_fpga.verify)
+for command in (forecast_integers.quantize, forecast_integers.prove, forecast_fpga.export, forecast_fpga.verify):
+    app.command(rich_help_panel="Integers and FPGAs")(command)
 
 
 @app.command()
