@@ -96,7 +96,7 @@ def sampled(space: Space, count: int, *, seed: int = 0) -> tuple[LayerSpec, ...]
         seed: of the draw.
 
     Raises:
-        ConfigError: `count` is below 1.
+        ConfigError: `count` is below 1, or more than the space is found to hold.
     """
     if count < 1:
         raise ConfigError(f"count is {count}; expected at least 1")
@@ -116,6 +116,8 @@ def sampled(space: Space, count: int, *, seed: int = 0) -> tuple[LayerSpec, ...]
         if layer.flops <= limit and layer.activation_bytes + layer.weight_bytes <= space.most_bytes:
             name = _name(layer)
             found.setdefault(name, replace(layer, name=name))
+    if len(found) < count:
+        raise ConfigError(f"count is {count}, but only {len(found)} layers were found in this space; ask for fewer")
     return tuple(found.values())
 
 
