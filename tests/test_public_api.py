@@ -9,7 +9,7 @@ from sparseflow.nn.models import build
 
 
 def test_the_doors_are_pinned():
-    assert sparseflow.__all__ == ["__version__", "optimize", "trace"]
+    assert sparseflow.__all__ == ["__version__", "codesign", "optimize", "trace"]
     assert set(sparseflow.__all__) <= set(dir(sparseflow))
 
 

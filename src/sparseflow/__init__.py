@@ -4,17 +4,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sparseflow.api import optimize, trace
+    from sparseflow.api import codesign, optimize, trace
 
-__all__ = ["__version__", "optimize", "trace"]
+__all__ = ["__version__", "codesign", "optimize", "trace"]
 
 
 def __getattr__(name: str) -> Any:
     """Load a door or a room on its first use, so that the command line starts without torch."""
     if name == "__version__":
         return importlib.import_module("importlib.metadata").version("sparseflow")
-    if name == "optimize":
-        return importlib.import_module("sparseflow.api").optimize
+    if name in ("codesign", "optimize"):
+        return getattr(importlib.import_module("sparseflow.api"), name)
     try:
         return importlib.import_module(f"sparseflow.{name}")
     except ModuleNotFoundError as e:

@@ -8,11 +8,11 @@ from torch import nn
 
 from sparseflow.compress import Effort, on_cuda, optimize_spiking
 from sparseflow.hardware import gpu_target, load_target
-from sparseflow.ir import Report, Target
+from sparseflow.ir import Report, Target, Workload
 from sparseflow.records import Store
 from sparseflow.trace import trace
 
-__all__ = ["optimize", "trace"]
+__all__ = ["codesign", "optimize", "trace"]
 
 
 @overload
@@ -143,3 +143,46 @@ def optimize(
         keep_state=keep_state,
     )
     return (made, found) if report else made
+
+
+def codesign(
+    model: nn.Module | Workload,
+    sample: Any = None,
+    *,
+    config: str | Path | None = None,
+    out: str = "runs/codesign",
+    **settings: Any,
+) -> dict[str, Any]:
+    """Design a wafer for a network: which chiplets it carries, who runs which layers, where they lie.
+
+    Args:
+        model: any network that `trace` takes, or its workload.
+        sample: one input batch, as the model takes it; not used with a workload.
+        config: YAML file of settings, see `recipes.codesign.config.CodesignConfig`.
+        out: folder for the result and its log.
+        **settings: settings by name, over those of the file, as `proxy="roofline"` and `slots=8`.
+
+    Returns:
+        What `codesign.json` holds: figures of the design and of the one that it is compared with, dies, segments,
+        transfers. No phase of the search makes the hard objective worse.
+
+    Raises:
+        ConfigError: a setting is unknown or out of range.
+        CaptureError: the model cannot be traced.
+        DataError: the proxy's weights are missing; says which command makes them.
+
+    >>> import tempfile, torch, sparseflow
+    >>> net = torch.nn.Sequential(torch.nn.Linear(64, 256), torch.nn.ReLU(), torch.nn.Linear(256, 8))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     found = sparseflow.codesign(
+    ...         net, torch.zeros(1, 64), out=folder, proxy="roofline", types=("big_core", "small_core"), slots=4,
+    ...         candidates=4, outer_epochs=1)
+    >>> found["edp_ratio"] <= 1
+    True
+    """
+    from sparseflow.recipes.codesign.config import CodesignConfig
+    from sparseflow.recipes.codesign.run import codesign as run
+    from sparseflow.recipes.settings import read_settings
+
+    workload = model if isinstance(model, Workload) else trace(model, sample)
+    return run(read_settings(CodesignConfig, config, out=out, **settings), workload=workload)

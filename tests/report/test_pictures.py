@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from sparseflow.errors import DataError
-from sparseflow.report.pictures import image_png, maps_png
+from sparseflow.report.pictures import heat_png, image_png, maps_png
 
 
 def _open(png):
@@ -46,3 +46,10 @@ def test_other_shapes_are_refused(shape):
 def test_an_image_of_floats_is_refused():
     with pytest.raises(DataError, match="float32"):
         image_png(np.zeros((3, 2, 2), np.float32))
+
+
+def test_heat_is_bright_where_it_is_hot():
+    picture = _open(heat_png(np.array([[0.0, 1.0], [0.5, 0.0]], np.float32))).astype(int).sum(-1)
+    assert picture[0, 1] > picture[1, 0] > picture[0, 0] == picture[1, 1]
+    with pytest.raises(DataError):
+        heat_png(np.zeros((2, 2, 2), np.float32))

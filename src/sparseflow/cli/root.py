@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from sparseflow.cli import forecast, model, records, spike, triseg, video
+from sparseflow.cli import codesign, forecast, model, records, spike, triseg, video
 from sparseflow.cli._group import make_app, positive
 
 __all__ = ["app"]
@@ -105,4 +105,5 @@ app.add_typer(spike.app, name="spike")
 app.add_typer(triseg.app, name="triseg")
 app.add_typer(forecast.app, name="forecast")
 app.add_typer(video.app, name="video")
+app.add_typer(codesign.app, name="codesign")
 app.add_typer(records.app, name="records")

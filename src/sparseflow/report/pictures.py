@@ -9,7 +9,7 @@ from PIL import Image
 
 from sparseflow.errors import DataError
 
-__all__ = ["image_png", "maps_png"]
+__all__ = ["heat_png", "image_png", "maps_png"]
 
 _SPIKE = (20, 160, 148)
 _FLOAT = (116, 130, 144)
@@ -26,6 +26,20 @@ def image_png(pixels: NDArray[np.uint8]) -> bytes:
         raise DataError(f"an image is uint8 [1 or 3, H, W]; got {pixels.dtype} {pixels.shape}")
     rows = np.ascontiguousarray(pixels.transpose(1, 2, 0))
     return _png(Image.fromarray(rows[..., 0] if rows.shape[2] == 1 else rows))
+
+
+def heat_png(shares: NDArray[np.float32]) -> bytes:
+    """Return a map of shares `[H, W]`, 0 dark to 1 bright, as PNG.
+
+    Raises:
+        DataError: another number of dimensions, or nothing in it.
+    """
+    from matplotlib import colormaps
+
+    if shares.ndim != 2 or shares.size == 0:
+        raise DataError(f"a map of heat is [H, W]; got {shares.shape}")
+    colours = colormaps["inferno"](shares)[..., :3]
+    return image_png((255 * colours).round().astype(np.uint8).transpose(2, 0, 1))
 
 
 def maps_png(maps: NDArray[np.float32], *, spikes: bool = True) -> bytes:

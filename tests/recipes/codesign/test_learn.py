@@ -67,3 +67,14 @@ def test_the_guard_holds_until_the_accuracy_falls_and_then_again():
     for _ in range(100):
         guard.see(0.8)
     assert guard.holds
+
+
+def test_a_closed_network_keeps_its_share_and_learns_as_it_runs():
+    learner = _learner()
+    learner.close()
+    pruner = learner.model.pruner
+    before = pruner.keeps().tolist()
+    learner.phase(2, None, lambda _: 0.0, Guard(0.1))
+    assert pruner.keeps().tolist() == before
+    learner.model.train()
+    assert not pruner.soft

@@ -29,6 +29,7 @@ class CodesignConfig:
         two_stage: learn first, without the hardware, and do all of B, C and D behind it: the rival of a joint run.
         outer_epochs: passes of A to D.
         steps_theta: steps of A.
+        steps_final: steps behind the last epoch, on the network as it runs: gates closed, tokens left behind.
         steps_alpha: steps of B on a relaxed choice, before designs near it are judged.
         candidates: designs that B judges at most.
         steps_layout: steps of D.
@@ -67,6 +68,7 @@ class CodesignConfig:
     two_stage: bool = False
     outer_epochs: int = 10
     steps_theta: int = 100
+    steps_final: int = 200
     steps_alpha: int = 20
     candidates: int = 40
     steps_layout: int = 20
@@ -110,7 +112,7 @@ class CodesignConfig:
         ):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected at least 1")
-        for name in ("lambda_hw", "warmup", "ramp", "guard"):
+        for name in ("lambda_hw", "warmup", "ramp", "guard", "steps_final"):
             if not getattr(self, name) >= 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected 0 or more")
         if not self.alpha_lr > 0 or not self.radius_mm > 0:

@@ -166,6 +166,7 @@ def _smoke_whole(file: Path, folder: Path, out: str, say: Callable[[str], None])
     own, small = read_settings(CodesignConfig, file), read_settings(CodesignConfig, folder / _SMOKE_WHOLE)
     config = replace(
         own, video=_small(own.video, small.video), outer_epochs=_SMOKE_EPOCHS, steps_theta=_SMOKE_STEPS,
+        steps_final=_SMOKE_STEPS,
         steps_alpha=small.steps_alpha, candidates=small.candidates, slots=small.slots, segment_size=small.segment_size,
         proxy=small.proxy, batch=small.batch, out=out,
     )  # fmt: skip
@@ -175,7 +176,8 @@ def _smoke_whole(file: Path, folder: Path, out: str, say: Callable[[str], None])
 def _smoke_fit(file: Path, folder: Path, out: str, say: Callable[[str], None]) -> dict[str, Any]:
     from sparseflow.recipes.codesign.fit import FitConfig, fit
 
-    return fit(replace(read_settings(FitConfig, file), out=out, epochs=_SMOKE_EPOCHS), say=say)
+    config = read_settings(FitConfig, file, out=f"{out}/proxy.safetensors", steps=_SMOKE_STEPS)
+    return fit(config, say=say)
 
 
 def _small(own: VideoConfig, small: VideoConfig) -> VideoConfig:

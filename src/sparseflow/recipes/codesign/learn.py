@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -77,6 +77,16 @@ class Learner:
         self.done = 0
         self._clips = self._endless()
 
+    def close(self) -> None:
+        """Close gates for good and leave tokens behind from now on, as many as are kept now."""
+        pruner = self.model.pruner
+        if pruner is None:
+            return
+        pruner.harden()
+        pruner.config = replace(pruner.config, gate="hard")
+        if pruner.keep_logits is not None:
+            pruner.keep_logits.requires_grad_(False)
+
     def phase(
         self, steps: int, bill: Callable[[], Tensor] | None, factor: Callable[[float], float], guard: Guard
     ) -> Learned:
@@ -111,7 +121,7 @@ class Learner:
             if bill is not None and weight > 0:
                 hw = bill().to(device).float()
             loss = task + self.config.ast_weight * ast + weight * hw
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             if self.config.clip:
                 nn.utils.clip_grad_norm_(model.parameters(), self.config.clip)
             self.optimizer.step()

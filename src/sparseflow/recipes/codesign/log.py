@@ -114,8 +114,8 @@ def read_stats(path: str | Path) -> list[StatsLine]:
     lines = []
     for number, row in enumerate(text.splitlines(), 1):
         try:
-            body = json.loads(row)
-            lines.append(StatsLine(**{k: tuple(v) if isinstance(v, list) else v for k, v in body.items()}))
+            body: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(row).items()}
+            lines.append(StatsLine(**body))
         except (ValueError, TypeError, AttributeError) as e:
             raise DataError(f"{path}, line {number}: {e}") from e
     return lines
@@ -156,14 +156,14 @@ def oscillation(objectives: Iterable[float], designs: Iterable[Any]) -> float:
     values, states = list(objectives), list(designs)
     moved = [s for i, s in enumerate(states) if i == 0 or s != states[i - 1]]
     steps = max(1, len(states) - 1)
-    undo = sum(moved[i] == moved[i - 2] for i in range(2, len(moved)))
-    repeat = sum(moved[i] in moved[: i - 1] for i in range(2, len(moved)))
+    undo: int = sum(moved[i] == moved[i - 2] for i in range(2, len(moved)))
+    repeat: int = sum(moved[i] in moved[: i - 1] for i in range(2, len(moved)))
     settled = values[len(values) // 2 :]
     mean = sum(settled) / len(settled) if settled else 0.0
     deviation = math.sqrt(sum((v - mean) ** 2 for v in settled) / len(settled)) if settled else 0.0
     best = abs(min(values, default=0.0))
-    spread = min(1.0, deviation / best) if best else float(deviation > 0)
-    return 0.4 * min(1, undo / steps) + 0.4 * min(1, repeat / steps) + 0.2 * spread
+    spread: float = min(1.0, deviation / best) if best else float(deviation > 0)
+    return 0.4 * min(1.0, undo / steps) + 0.4 * min(1.0, repeat / steps) + 0.2 * spread
 
 
 _JSON = {int: "integer", float: "number", str: "string", bool: "boolean", type(None): "null"}

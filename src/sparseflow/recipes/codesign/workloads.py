@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from sparseflow.errors import DataError
-from sparseflow.hardware.proxy import LayerSpec
+from sparseflow.hardware.proxy import LayerSpec, layers_of
 from sparseflow.ir import Workload
 from sparseflow.nn.models.video_vit import VideoViT
 
@@ -38,8 +38,6 @@ def workload_layers(workload: Workload, *, precision: str = "float32", batch: in
     Raises:
         ConfigError: the workload has no layer that costs anything.
     """
-    from sparseflow.hardware.proxy.layers_of import layers_of
-
     return tuple(replace(layer, precision=precision) for layer in layers_of(workload, batch=batch))
 
 

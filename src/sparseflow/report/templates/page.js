@@ -27,3 +27,18 @@ document.querySelector("#save")?.addEventListener("click", () => {
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 1000);
 });
+for (const box of document.querySelectorAll("[data-toggle]")) {
+  box.addEventListener("change", () => {
+    document.getElementById(box.dataset.toggle).style.display = box.checked ? "" : "none";
+  });
+}
+const slotted = [...document.querySelectorAll("[data-slot]")];
+for (const part of slotted) {
+  const own = new Set(part.dataset.slot.split(" "));
+  part.addEventListener("mouseenter", () => {
+    for (const other of slotted) other.classList.toggle("dim", !other.dataset.slot.split(" ").some((s) => own.has(s)));
+  });
+  part.addEventListener("mouseleave", () => {
+    for (const other of slotted) other.classList.remove("dim");
+  });
+}
