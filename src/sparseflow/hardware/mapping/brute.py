@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from sparseflow.errors import BudgetError, UnsupportedError
 from sparseflow.hardware.mapping.objective import MappingProblem, evaluate, evaluate_many
-from sparseflow.hardware.mapping.solution import Solution
+from sparseflow.hardware.mapping.solution import NO_MAPPING, Solution
 
 __all__ = ["solve_brute"]
 
@@ -43,9 +43,7 @@ def solve_brute(problem: MappingProblem, *, contiguous: bool = False) -> Solutio
         if j[at] < best_j:
             best, best_j = many[at], float(j[at])
     if best is None:
-        raise BudgetError(
-            "no mapping keeps the slots' memory limits; give larger limits, smaller segments or more slots"
-        )
+        raise BudgetError(NO_MAPPING)
     return Solution(mapping=best, cost=evaluate(problem, best), bound=best_j, optimal=True)
 
 

@@ -7,12 +7,12 @@ from numpy.typing import NDArray
 
 from sparseflow.errors import BudgetError, UnsupportedError
 from sparseflow.hardware.mapping.objective import MappingProblem, evaluate
-from sparseflow.hardware.mapping.solution import Solution
+from sparseflow.hardware.mapping.solution import NO_MAPPING, Solution
 from sparseflow.hardware.mapping.terms import Terms
 
 __all__ = ["solve_cp_sat"]
 
-_TICKS = 1_000_000
+_TICKS = 10_000_000
 _MEMORY_TICKS = 1 << 24
 
 
@@ -27,8 +27,8 @@ def solve_cp_sat(
     """Return the best mapping that CP-SAT finds, and a bound below which no mapping is.
 
     Variables are x[k, s], segment k on slot s, and for transfers that cost something y[k, s, t] with
-    Σ_t y[k, s, t] = x[k, s] and Σ_s y[k, s, t] = x[k+1, t]. Times are rounded down to a millionth of the cost of
-    `hint` (or of all segments on their worst slots), memory down to 2⁻²⁴ of each limit, so that the bound of the rounded
+    Σ_t y[k, s, t] = x[k, s] and Σ_s y[k, s, t] = x[k+1, t]. Times are rounded down to 1e-7 of the cost of `hint`
+    (or of all segments on their worst slots), memory down to 2⁻²⁴ of each limit, so that the bound of the rounded
     problem is one of the problem.
 
     Args:
@@ -56,9 +56,8 @@ def solve_cp_sat(
         model.add_exactly_one(v for v in x[i] if v is not None)
     _add_memory(model, t, x)
     y = _add_pairs(model, t, x)
-    cost: list[Any] = [
-        int(t.own[i, j] * scale) * v for i, row in enumerate(x) for j, v in enumerate(row) if v is not None
-    ]
+    places = [(i, j, v) for i, row in enumerate(x) for j, v in enumerate(row) if v is not None]
+    cost: list[Any] = [int(t.own[i, j] * scale) * v for i, j, v in places]
     cost += [int(t.pair[i, a, b] * scale) * v for (i, a, b), v in y.items() if t.pair[i, a, b] > 0]
     if t.load.any():
         period = model.new_int_var(0, (k + 1) * _TICKS * 2, "period")
@@ -74,15 +73,12 @@ def solve_cp_sat(
     solver.parameters.max_time_in_seconds = limit_s
     solver.parameters.num_workers = workers
     solver.parameters.random_seed = seed
-    status = solver.solve(model)
+    status: Any = solver.solve(model)
     if status == cp_model.INFEASIBLE:
-        raise BudgetError(
-            "no mapping keeps the slots' memory limits; give larger limits, smaller segments or more slots"
-        )
+        raise BudgetError(NO_MAPPING)
     if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
         raise BudgetError(f"CP-SAT found no mapping in {limit_s} s; give it longer, or a hint from strategy 'search'")
-    places = [next(j for j in range(s) if (v := x[i][j]) is not None and solver.value(v)) for i in range(k)]
-    mapping = t.slots[places]
+    mapping = t.slots[[j for _, j, v in places if solver.value(v)]]
     found = evaluate(problem, mapping)
     return Solution(
         mapping=mapping,

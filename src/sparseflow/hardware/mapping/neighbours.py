@@ -47,7 +47,7 @@ class State:
 
 
 class Neighbourhood:
-    """States of mappings, and what relocations, swaps and moves of runs make of them.
+    """States of mappings, and what relocations and swaps make of them.
 
     Args:
         terms: of the problem.
@@ -64,7 +64,7 @@ class Neighbourhood:
     def state(self, at: NDArray[np.int64]) -> State:
         """Return the sums of one mapping."""
         t, u = self.terms, self._u
-        weight = np.bincount(at, weights=t.weight_mb, minlength=u)
+        weight = np.bincount(at, weights=t.weight_mb, minlength=u).astype(np.float64)
         same = at[:, None] == at
         held = np.where(same, t.activation_mb, 0.0)
         largest = np.zeros(u)
@@ -76,7 +76,7 @@ class Neighbourhood:
             np.add.at(link, (a, b), t.wire[rows, a, b])
         return State(
             at=at,
-            busy=np.bincount(at, weights=t.load[self._rows, at], minlength=u),
+            busy=np.bincount(at, weights=t.load[self._rows, at], minlength=u).astype(np.float64),
             link=link,
             weight_mb=weight,
             largest_mb=largest,
@@ -99,16 +99,15 @@ class Neighbourhood:
         linear = s.linear + (t.own - t.own[self._rows, at][:, None]) + (near - near[self._rows, at][:, None])
         if self._links and s.link.max() + self._wire > top.min():
             top = np.maximum(top, self._link_tops(s))
-        power = (
-            _fourth(s.busy).sum() + _fourth(joined) - _fourth(s.busy) + (_fourth(left) - _fourth(s.busy[at]))[:, None]
-        )
+        now = _fourth(s.busy)
+        power = now.sum() + _fourth(joined) - now + (_fourth(left) - now[at])[:, None]
         need = s.weight_mb + t.weight_mb[:, None] + np.maximum(s.largest_mb, t.activation_mb[:, None])
         rest = s.weight_mb[at] - t.weight_mb + s.others_mb
         change = _over(need, t.limit_mb) - s.excess_mb + (_over(rest, t.limit_mb[at]) - s.excess_mb[at])[:, None]
         excess = s.excess_mb.sum() + change
         return (
             np.where(moved, top + linear, s.objective),
-            np.where(moved, power, _fourth(s.busy).sum()),
+            np.where(moved, power, now.sum()),
             np.where(moved, excess, s.excess_mb.sum()),
         )
 
@@ -126,9 +125,8 @@ class Neighbourhood:
         linear = s.linear + own + own.T + self._swapped_pairs(at)
         gain = _fourth(mine) - _fourth(s.busy[at])[:, None]
         power = _fourth(s.busy).sum() + gain + gain.T
-        need = (
-            (s.weight_mb[at] - t.weight_mb)[:, None] + t.weight_mb + np.maximum(s.others_mb[:, None], t.activation_mb)
-        )
+        largest = np.maximum(s.others_mb[:, None], t.activation_mb)
+        need = (s.weight_mb[at] - t.weight_mb)[:, None] + t.weight_mb + largest
         change = _over(need, t.limit_mb[at][:, None]) - s.excess_mb[at][:, None]
         excess = s.excess_mb.sum() + change + change.T
         return (
@@ -136,30 +134,6 @@ class Neighbourhood:
             np.where(differ, power, _fourth(s.busy).sum()),
             np.where(differ, excess, s.excess_mb.sum()),
         )
-
-    def runs(self, s: State) -> tuple[Floats, NDArray[np.bool_]]:
-        """Return what it costs to put segments i..j on column t: `[K, K, U]` J without loads, and whether t holds them.
-
-        Only i ≤ j are meant. A slot that loses segments keeps its limit, so only t is looked at.
-        """
-        t, at, k = self.terms, s.at, self._k
-        into, out = np.zeros((k, self._u)), np.zeros((k, self._u))
-        rows = self._rows[:-1]
-        into[1:], out[:-1] = t.pair[rows, at[:-1], :], t.pair[rows, :, at[1:]]
-        own = np.concatenate([np.zeros((1, self._u)), t.own.cumsum(0)])
-        steps = np.concatenate([[0.0], t.pair[rows, at[:-1], at[1:]], [0.0]]).cumsum()
-        now_own = np.concatenate([[0.0], t.own[self._rows, at].cumsum()])
-        # Transfers i-1 → i to j → j+1 end; `steps[i]` counts those before segment i, its own arrival included.
-        ended = (steps[1:][None, :] - np.concatenate([[0.0], steps[:k][:-1]])[:, None]) + (
-            now_own[1:][None, :] - now_own[:-1][:, None]
-        )
-        begun = own[1:][None] - own[:-1][:, None] + into[:, None] + out[None]
-        away = np.where(at[:, None] != self._cols, t.weight_mb[:, None], 0.0)
-        heavy = np.concatenate([np.zeros((1, self._u)), away.cumsum(0)])
-        largest = np.stack([np.maximum.accumulate(np.where(self._rows >= i, t.activation_mb, 0.0)) for i in range(k)])
-        need = s.weight_mb + heavy[1:][None] - heavy[:-1][:, None] + np.maximum(s.largest_mb, largest[:, :, None])
-        holds = (need <= t.limit_mb * (1 + 1e-9)) & (self._rows[:, None] <= self._rows)[:, :, None]
-        return s.linear - ended[:, :, None] + begun, holds
 
     def _rest(self, s: State) -> Floats:
         """Return `[U, U]`: the largest load of all columns but two."""
@@ -169,7 +143,7 @@ class Neighbourhood:
         first, second = order[0], order[1] if len(order) > 1 else -1
         has_first = (self._cols == first)[:, None] | (self._cols == first)
         has_second = (self._cols == second)[:, None] | (self._cols == second)
-        return np.where(~has_first, top[0], np.where(~has_second, top[1], top[2]))
+        return np.asarray(np.where(~has_first, top[0], np.where(~has_second, top[1], top[2])))
 
     def _near(self, at: NDArray[np.int64]) -> Floats:
         """Return `[K, U]`: transfers to and from segment k, were it on column t."""

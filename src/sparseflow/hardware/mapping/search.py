@@ -85,7 +85,7 @@ class _Search:
         place = np.full(max(int(self.terms.slots.max()), int(mapping.max())) + 1, -1)
         place[self.terms.slots] = self._cols
         fast = np.where(self._fits, self.terms.load + self.terms.own, np.inf).argmin(1)
-        return np.where(place[mapping] >= 0, place[mapping], fast)
+        return np.asarray(np.where(place[mapping] >= 0, place[mapping], fast))
 
     def seen(self, at: NDArray[np.int64]) -> State:
         """Return the state of a mapping, and keep it where it is the best."""

@@ -5,6 +5,7 @@ from typing import Any
 
 from sparseflow.errors import ConfigError
 from sparseflow.hardware.mapping.brute import solve_brute
+from sparseflow.hardware.mapping.contiguous import solve_dp
 from sparseflow.hardware.mapping.cp_sat import solve_cp_sat
 from sparseflow.hardware.mapping.greedy import solve_greedy_local
 from sparseflow.hardware.mapping.objective import MappingProblem
@@ -19,6 +20,7 @@ STRATEGIES: Mapping[str, Callable[..., Solution]] = {
     "greedy_local": solve_greedy_local,
     "search": solve_search,
     "viterbi": solve_viterbi,
+    "dp": solve_dp,
     "cp_sat": solve_cp_sat,
     "brute": solve_brute,
 }

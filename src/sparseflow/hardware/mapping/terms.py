@@ -12,9 +12,10 @@ __all__ = ["Terms"]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Terms:
-    """J(m) = max(max_s Σ_{k on s} load[k, s], max_{s≠t} Σ_{k: s→t} wire[k, s, t]) + Σ_k own[k, m_k] + Σ_k pair[k, m_k, m_k+1].
+    """J(m) = max(load of the fullest slot, of the fullest link) + Σ_k own[k, m_k] + Σ_k pair[k, m_k, m_k+1].
 
-    Serial problems have no loads. Slots that are not usable are left out, so columns are positions in `slots`.
+    A slot's load is Σ_{k on s} load[k, s], a link's Σ_{k: s→t} wire[k, s, t]; serial problems have neither. Slots that
+    are not usable are left out, so columns are positions in `slots`.
 
     Args:
         slots: `[U]` usable slots.

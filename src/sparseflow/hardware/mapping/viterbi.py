@@ -23,9 +23,7 @@ def solve_viterbi(problem: MappingProblem) -> Solution:
         UnsupportedError: the pipeline is balanced, or the optimum breaks a memory limit; says so.
     """
     if problem.mode != "serial":
-        raise UnsupportedError(
-            "strategy 'viterbi' maps serial pipelines; 'dp', 'search' and 'cp_sat' map balanced ones"
-        )
+        raise UnsupportedError("'viterbi' maps serial pipelines; 'dp', 'search' and 'cp_sat' map balanced ones")
     t = Terms.of(problem)
     value, at = cheapest_path(np.where(t.fits(), t.own, np.inf), t.pair)
     if not np.isfinite(value):
@@ -33,9 +31,7 @@ def solve_viterbi(problem: MappingProblem) -> Solution:
     mapping = t.slots[at]
     cost = evaluate(problem, mapping)
     if cost.violations:
-        raise UnsupportedError(
-            "the memory limits bind, which strategy 'viterbi' does not handle; use 'search' or 'cp_sat'"
-        )
+        raise UnsupportedError("memory limits bind, which 'viterbi' does not handle; use 'search' or 'cp_sat'")
     return Solution(mapping=mapping, cost=cost, bound=cost.objective, optimal=True)
 
 
