@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from sparseflow.nn.prune import entropy as fast
+from sparseflow.nn.prune import naive
 from sparseflow.nn.prune.regions import Regions, block_regions, build_voronoi_regions
 from sparseflow.ops.window_entropy.reference import distributions, entropy, over_windows
-from tests.nn.prune import naive
 
 # Times and grids that no level divides, one patch, one frame.
 SHAPES = [(8, (4, 4)), (5, (3, 5)), (7, (5, 2)), (1, (3, 3)), (3, (1, 1))]

@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from sparseflow.errors import ConfigError
+from sparseflow.nn.prune import naive
 from sparseflow.nn.prune.regions import Regions, block_regions, build_voronoi_regions
-from tests.nn.prune import naive
 
 
 @pytest.mark.parametrize("grid", [(14, 14), (7, 5), (3, 8), (1, 9)])

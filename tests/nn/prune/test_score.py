@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from sparseflow.errors import ConfigError
+from sparseflow.nn.prune import naive
 from sparseflow.nn.prune.config import PruneConfig
 from sparseflow.nn.prune.score import TokenScore
-from tests.nn.prune import naive
 
 
 def settings(grid, **given):

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from sparseflow.errors import ConfigError, UnsupportedError
+from sparseflow.nn.prune import naive
 from sparseflow.ops.window_entropy import reference, window_entropy
-from tests.nn.prune import naive
 
 
 def case(batch, times, patches, channels, dtype=torch.float64):

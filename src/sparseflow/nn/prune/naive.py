@@ -1,16 +1,42 @@
-"""Space-time entropies, regions and scores as loops over numbers in float64: the truth of the tests."""
+"""Space-time entropies, regions and scores as loops over numbers in float64: the truth that tensors are held to."""
 
 import math
+from collections.abc import Iterable, Sequence
+
+from sparseflow.nn.prune.config import PruneConfig
+
+__all__ = [
+    "average",
+    "distributions",
+    "entropy",
+    "mean",
+    "minmax",
+    "motion",
+    "region_entropy",
+    "regions",
+    "score",
+    "sliding",
+    "space_entropy",
+    "spread",
+    "time_entropy",
+    "windows",
+]
 
 EPS = 1e-6
+Row = list[float]
+Rows = list[Row]
+Clip = list[Rows]
+"""`p[t][n][c]` of one sample."""
 
 
-def mean(values):
-    values = list(values)
-    return sum(values) / len(values)
+def mean(values: Iterable[float]) -> float:
+    """Return the mean."""
+    found = list(values)
+    return sum(found) / len(found)
 
 
-def softmax(x, tau, standardize):
+def softmax(x: Sequence[float], tau: float, standardize: bool) -> Row:
+    """Return the softmax of x / τ, x brought to mean 0 and deviation 1 before if asked."""
     if standardize:
         mu = mean(x)
         deviation = math.sqrt(mean((v - mu) ** 2 for v in x) + EPS)
@@ -20,23 +46,28 @@ def softmax(x, tau, standardize):
     return [v / sum(e) for v in e]
 
 
-def entropy(q):
+def entropy(q: Sequence[float]) -> float:
+    """Return −Σ q·log(q + ε)."""
     return -sum(v * math.log(v + EPS) for v in q)
 
 
-def average(rows):
+def average(rows: Sequence[Sequence[float]]) -> Row:
+    """Return the mean of rows, number by number."""
     return [mean(column) for column in zip(*rows, strict=True)]
 
 
-def minmax(values):
+def minmax(values: Sequence[float]) -> Row:
+    """Return the values brought to [0, 1]."""
     low, high = min(values), max(values)
     return [(v - low) / (high - low + EPS) for v in values]
 
 
-def windows(length, level, overlap=0.0):
+def windows(length: int, level: int, overlap: float = 0.0) -> list[range]:
+    """Return the windows of a level, of ⌈length / level⌉ steps each."""
     width = math.ceil(length / level)
     step = max(1, math.floor(width * (1 - overlap)))
-    found, start = [], 0
+    found: list[range] = []
+    start = 0
     while True:
         found.append(range(start, min(start + width, length)))
         if start + width >= length:
@@ -44,12 +75,13 @@ def windows(length, level, overlap=0.0):
         start += step
 
 
-def distributions(x, tau=1.0, standardize=True):
-    """`x[t][n][c]` of one sample."""
+def distributions(x: Clip, tau: float = 1.0, standardize: bool = True) -> Clip:
+    """Return the softmax of every token."""
     return [[softmax(token, tau, standardize) for token in frame] for frame in x]
 
 
-def time_entropy(p, levels, overlap=0.0):
+def time_entropy(p: Clip, levels: Sequence[int], overlap: float = 0.0) -> Row:
+    """Return Ht of every place."""
     per_level = []
     for level in levels:
         found = []
@@ -60,7 +92,8 @@ def time_entropy(p, levels, overlap=0.0):
     return average(per_level)
 
 
-def space_entropy(p, grid, levels):
+def space_entropy(p: Clip, grid: tuple[int, int], levels: Sequence[int]) -> Row:
+    """Return Hs of every time."""
     per_level = []
     for level in levels:
         found = []
@@ -75,7 +108,8 @@ def space_entropy(p, grid, levels):
     return average(per_level)
 
 
-def motion(p, levels, overlap=0.0):
+def motion(p: Clip, levels: Sequence[int], overlap: float = 0.0) -> Rows:
+    """Return the change of every time and place, over the windows of levels."""
     times, patches = len(p), len(p[0])
     per_level = []
     for level in levels:
@@ -89,15 +123,15 @@ def motion(p, levels, overlap=0.0):
                         changes.append(entropy(average(rows)) - mean(entropy(q) for q in rows))
                 found.append(mean(changes))
         per_level.append(minmax(found))
-    return unflattened(average(per_level), patches)
+    return _unflattened(average(per_level), patches)
 
 
-def unflattened(values, patches):
+def _unflattened(values: Row, patches: int) -> Rows:
     return [values[i : i + patches] for i in range(0, len(values), patches)]
 
 
-def spread(values, times):
-    """Linear interpolation between the centres of even cells, held at the ends."""
+def spread(values: Sequence[float], times: int) -> Row:
+    """Return values interpolated linearly between the centres of even cells, held at the ends."""
     found = []
     for t in range(times):
         place = min(max((t + 0.5) * len(values) / times - 0.5, 0.0), len(values) - 1.0)
@@ -107,11 +141,12 @@ def spread(values, times):
     return found
 
 
-def sliding(p, lengths, change):
+def sliding(p: Clip, lengths: Sequence[int], change: bool) -> Rows:
+    """Return Ht of every time and place over windows that move by a step, or the change in them."""
     times, patches = len(p), len(p[0])
     per_length = []
-    for length in lengths:
-        length = min(length, times)
+    for given in lengths:
+        length = min(given, times)
         columns = []
         for n in range(patches):
             moved = []
@@ -120,10 +155,11 @@ def sliding(p, lengths, change):
                 moved.append(entropy(average(rows)) - (mean(entropy(q) for q in rows) if change else 0.0))
             columns.append(spread(moved, times))
         per_length.append(minmax([columns[n][t] for t in range(times) for n in range(patches)]))
-    return unflattened(average(per_length), patches)
+    return _unflattened(average(per_length), patches)
 
 
-def regions(grid, count):
+def regions(grid: tuple[int, int], count: int) -> list[int]:
+    """Return the nearest seed of every patch."""
     side = math.ceil(math.sqrt(count))
     seeds = [((i + 0.5) * grid[0] / side, (j + 0.5) * grid[1] / side) for i in range(side) for j in range(side)]
     found = []
@@ -134,7 +170,8 @@ def regions(grid, count):
     return found
 
 
-def region_entropy(p, grid, counts):
+def region_entropy(p: Clip, grid: tuple[int, int], counts: Sequence[int]) -> Rows:
+    """Return Hs of every time and place, by regions."""
     times, patches = len(p), len(p[0])
     per_count = []
     for count in counts:
@@ -145,11 +182,17 @@ def region_entropy(p, grid, counts):
             for n in range(patches)
         ]
         per_count.append(minmax(found))
-    return unflattened(average(per_count), patches)
+    return _unflattened(average(per_count), patches)
 
 
-def score(x, config, grid):
-    """Scores `[t][n]` of one sample's features `x[t][n][c]`."""
+def score(x: Clip, config: PruneConfig, grid: tuple[int, int]) -> Rows:
+    """Return the scores `[t][n]` of one sample's features, without a learned part.
+
+    Args:
+        x: `x[t][n][c]`.
+        config: weights, windows and modes.
+        grid: patches down and across.
+    """
     p = distributions(x, config.entropy_tau, config.entropy_norm == "standardize")
     times, patches = len(p), len(p[0])
     levels = config.time_window_levels
@@ -175,9 +218,6 @@ def score(x, config, grid):
             [mean(base[t][m] for m in range(patches) if ids[m] == ids[n]) for n in range(patches)] for t in range(times)
         ]
     return [
-        [
-            a * over_time[t][n] + b * over_space[t][n] + c * importance[t][n] + d * moved[t][n]
-            for n in range(patches)
-        ]
+        [a * over_time[t][n] + b * over_space[t][n] + c * importance[t][n] + d * moved[t][n] for n in range(patches)]
         for t in range(times)
-    ]  # fmt: skip
+    ]
