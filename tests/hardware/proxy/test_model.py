@@ -62,3 +62,15 @@ def test_the_spread_is_a_factor_and_widens():
 def test_an_unknown_figure_is_refused():
     with pytest.raises(ConfigError, match="area"):
         LayerProxyModel("area")
+
+
+def test_the_literal_form_reads_thirteen_features_and_no_bound():
+    torch.manual_seed(0)
+    model = LayerProxyModel("lat_ms", members=2, hidden=16, form="spec")
+    model.look_at(_table().features)
+    table = _table()
+    moved = table.features.clone()
+    moved[:, 13:] += 1.0
+    assert torch.equal(model(table), model(table._replace(features=moved, roofline_ms=2 * table.roofline_ms)))
+    with pytest.raises(ConfigError, match="literal"):
+        LayerProxyModel("lat_ms", form="literal")

@@ -51,7 +51,10 @@ def write_fitted(path: str | Path, fitted: Fitted) -> None:
     header = {
         "schema": SCHEMA,
         "features": FEATURES,
-        "sizes": {figure: list(model.weights[1].shape[:2]) for figure, model in fitted.models.items()},
+        "models": {
+            figure: {"members": m.weights[1].shape[0], "hidden": m.weights[1].shape[1], "form": m.form}
+            for figure, m in fitted.models.items()
+        },
         "tdp_w": fitted.tdp_w,
         "target": asdict(fitted.target),
         "about": dict(fitted.about),
@@ -79,8 +82,8 @@ def read_fitted(path: str | Path) -> Fitted:
         if header["schema"] != SCHEMA or tuple(header["features"]) != FEATURES:
             raise DataError(f"{path} was fitted on other features than this version reads; {MEND}")
         models = {}
-        for figure, (members, hidden) in header["sizes"].items():
-            models[figure] = LayerProxyModel(figure, members=members, hidden=hidden)
+        for figure, sizes in header["models"].items():
+            models[figure] = LayerProxyModel(figure, **sizes)
             own = {k.partition(".")[2]: v.float() for k, v in tensors.items() if k.startswith(f"{figure}.")}
             models[figure].load_state_dict(own)
         target = Target(**{**header["target"], "features": tuple(header["target"]["features"])})

@@ -7,11 +7,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sparseflow.errors import ConfigError
-from sparseflow.hardware.proxy.features import FEATURES, LayerTable
+from sparseflow.hardware.proxy.features import FEATURES, SEED_FEATURES, LayerTable
 
-__all__ = ["FIGURES", "LayerProxyModel"]
+__all__ = ["FIGURES", "FORMS", "LayerProxyModel"]
 
 FIGURES = ("lat_ms", "mem_mb", "power_w")
+FORMS = ("bound", "spec")
 
 
 class LayerProxyModel(nn.Module):
@@ -26,13 +27,16 @@ class LayerProxyModel(nn.Module):
     Features that never changed in training count nothing, and others are held within the range that training saw:
     beyond it, utilisation stays and the bound alone moves.
 
+    The form "spec" is the design's literal one: log of the figure is g itself, of the first thirteen features alone.
+
     Args:
         figure: one of `FIGURES`.
         members: networks.
         hidden: width of a hidden layer.
+        form: "bound" or "spec".
 
     Raises:
-        ConfigError: unknown figure.
+        ConfigError: unknown figure or form.
 
     Source: the design's 3×128 MLPs; a bound over a learned utilisation as in NeuSight, ASPLOS 2025.
     """
@@ -44,11 +48,13 @@ class LayerProxyModel(nn.Module):
     bounds: Tensor
     widen: Tensor
 
-    def __init__(self, figure: str, *, members: int = 3, hidden: int = 128) -> None:
+    def __init__(self, figure: str, *, members: int = 3, hidden: int = 128, form: str = "bound") -> None:
         super().__init__()
         if figure not in FIGURES:
             raise ConfigError(f"figure is {figure!r}; expected one of {', '.join(FIGURES)}")
-        self.figure = figure
+        if form not in FORMS:
+            raise ConfigError(f"form is {form!r}; expected one of {', '.join(FORMS)}")
+        self.figure, self.form = figure, form
         sizes = [len(FEATURES), hidden, hidden, hidden, 1]
         self.weights = nn.ParameterList(torch.randn(members, i, o) * (2.0 / i) ** 0.5 for i, o in pairwise(sizes))
         self.biases = nn.ParameterList(torch.zeros(members, 1, o) for o in sizes[1:])
@@ -68,6 +74,8 @@ class LayerProxyModel(nn.Module):
         deviation = x.std(0, correction=0)
         self.mean.copy_(x.mean(0))
         self.scale.copy_(torch.where(deviation > 1e-6, 1 / deviation.clamp(min=1e-6), 0.0))
+        if self.form == "spec":
+            self.scale[len(SEED_FEATURES) :] = 0.0
         self.low.copy_(x.amin(0))
         self.high.copy_(x.amax(0))
         self.bounds.copy_(torch.tensor(bounds))
@@ -81,6 +89,8 @@ class LayerProxyModel(nn.Module):
             y = torch.baddbmm(bias, y, weight)
             y = F.silu(y) if i + 1 < len(self.weights) else y
         g = y.squeeze(-1)
+        if self.form == "spec":
+            return g
         if self.figure == "lat_ms":
             return torch.log(table.roofline_ms.float()) + F.softplus(g)
         if self.figure == "mem_mb":

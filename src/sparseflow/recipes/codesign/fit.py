@@ -36,6 +36,7 @@ class FitConfig:
         figures: which to fit; models of others that `out` holds stay there.
         members: networks of an ensemble.
         hidden: width of their three layers.
+        form: "bound", a learned utilisation of a roofline; or "spec", thirteen features to the figure itself.
         steps: of training.
         batch: layers of a step.
         lr: first learning rate.
@@ -54,6 +55,7 @@ class FitConfig:
     figures: tuple[str, ...] = FIGURES
     members: int = 3
     hidden: int = 128
+    form: str = "bound"
     steps: int = 3000
     batch: int = 256
     lr: float = 4e-3
@@ -138,7 +140,7 @@ def _fitted(
     table, other = (tabulate([m.layer for m in part], target) for part in (seen, fresh))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        model = LayerProxyModel(figure, members=config.members, hidden=config.hidden)
+        model = LayerProxyModel(figure, members=config.members, hidden=config.hidden, form=config.form)
     # A little room on both sides: a figure at its bound has no gradient.
     model.look_at(table.features, (0.9 * float(wanted.min()), max(tdp_w, 1.05 * float(wanted.max()))))
     pairs = None
