@@ -1,6 +1,7 @@
 """The exact mapping among those in which every slot holds neighbours, by dynamic programming."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,15 +102,14 @@ class _Stages:
         came = np.zeros((k + 1, m, *sizes, 2), dtype=np.int16)
         for i in range(1, k + 1):
             for c in range(m):
-                taken = [slice(None)] * m
-                taken[c] = slice(1, None)
-                left = [slice(None)] * m
-                left[c] = slice(None, -1)
-                here, there = value[(i, c, *taken)], came[(i, c, *taken)]
+                taken: list[Any] = [slice(None)] * m
+                left = list(taken)
+                taken[c], left[c] = slice(1, None), slice(None, -1)
+                here, there = value[i, c][tuple(taken)], came[i, c][tuple(taken)]
                 if self.load[0, i, c] <= limit:
                     start = tuple(int(n == c) for n in range(m))
-                    value[(i, c, *start)] = self.own[0, i, c]
-                    came[(i, c, *start)] = (0, -1)
+                    value[i, c][start] = self.own[0, i, c]
+                    came[i, c][start] = (0, -1)
                 for j in range(1, i):
                     if self.load[j, i, c] > limit:
                         continue
@@ -117,7 +117,7 @@ class _Stages:
                         a_column, b_column = first[b], twin[c] if b == c else first[c]
                         if a_column == b_column or t.wire[j - 1, a_column, b_column] > limit:
                             continue
-                        through = value[(j, b, *left)] + (self.own[j, i, c] + t.pair[j - 1, a_column, b_column])
+                        through = value[j, b][tuple(left)] + (self.own[j, i, c] + t.pair[j - 1, a_column, b_column])
                         better = through < here
                         here[better] = through[better]
                         there[better] = (j, b)
@@ -125,10 +125,10 @@ class _Stages:
         if not np.isfinite(ends).any():
             return np.inf, None
         c, flat = divmod(int(ends.argmin()), ends.shape[1])
-        counts = list(np.unravel_index(flat, sizes))
+        counts = [int(n) for n in np.unravel_index(flat, sizes)]
         least, runs, i = float(ends[c, flat]), [], k
         while c >= 0:
-            j, before = (int(n) for n in came[(i, c, *counts)])
+            j, before = (int(n) for n in came[i, c][tuple(counts)])
             runs.append((j, i, c))
             counts[c] -= 1
             i, c = j, before

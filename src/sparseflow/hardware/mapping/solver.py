@@ -7,6 +7,7 @@ from sparseflow.errors import ConfigError
 from sparseflow.hardware.mapping.brute import solve_brute
 from sparseflow.hardware.mapping.contiguous import solve_dp
 from sparseflow.hardware.mapping.cp_sat import solve_cp_sat
+from sparseflow.hardware.mapping.fine_split import split_where_it_pays
 from sparseflow.hardware.mapping.greedy import solve_greedy_local
 from sparseflow.hardware.mapping.objective import MappingProblem
 from sparseflow.hardware.mapping.search import solve_search
@@ -69,14 +70,30 @@ class MappingSolver:
         return STRATEGIES[self.strategy](problem, **{**random, **self.options, **options})
 
     def solve_mapping(
-        self, problem: MappingProblem, segments: Sequence[Segment] = (), **options: Any
+        self, problem: MappingProblem, segments: Sequence[Segment] = (), *, fine_splits: int = 0, **options: Any
     ) -> dict[str, Any]:
         """Return `solve` as plain data: mapping, per_slot_time (ms), total_latency_ms, comm_ms, segments, rewire_meta.
 
         Besides these: period_ms, energy_mj, objective, violations (0), bound (None where none is known) and optimal.
-        `rewire_meta` is empty; `try_fine_split_segment` fills it.
+
+        Args:
+            problem: segments and slots.
+            segments: of the problem; returned, with those that were split in groups.
+            fine_splits: most segments to split where that pays, see `try_fine_split_segment`. Then `mapping` is one of
+                the segments returned, `rewire_meta` says what each split did, and bound and optimal are of the
+                problem that was solved last.
+            options: of `solve`.
+
+        Raises:
+            ConfigError: splits without segments.
+            BudgetError, UnsupportedError: see `solve`.
         """
+        if fine_splits and not segments:
+            raise ConfigError("fine_splits needs the segments of the problem")
         found = self.solve(problem, **options)
+        metas: list[dict[str, Any]] = []
+        if fine_splits:
+            problem, segments, found, metas = split_where_it_pays(problem, found, segments, most=fine_splits)
         cost = found.cost
         return {
             "mapping": [int(s) for s in found.mapping],
@@ -84,7 +101,7 @@ class MappingSolver:
             "total_latency_ms": cost.total_latency_ms,
             "comm_ms": cost.comm_ms,
             "segments": list(segments),
-            "rewire_meta": [],
+            "rewire_meta": metas,
             "period_ms": cost.period_ms,
             "energy_mj": cost.energy_mj,
             "objective": cost.objective,
