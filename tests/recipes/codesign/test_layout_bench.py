@@ -31,7 +31,7 @@ def test_rows_hold_what_checks_are_made_of(body):
 
 
 def test_an_overlap_fails_the_bench(monkeypatch):
-    monkeypatch.setattr(layout_bench, "_QUICK_RUNS", 1)
+    monkeypatch.setattr(layout_bench, "_QUICK_RUNS", 2)
     monkeypatch.setattr(layout_bench, "_QUICK_DIES", 4)
     monkeypatch.setattr(layout_bench, "_CELL_MM", 5.0)
 

@@ -63,7 +63,7 @@ def bench(*, quick: bool = False, say: Callable[[str], None] = lambda _: None) -
     assert solver is not None
     by_order = [np.array([1 - r.found.comm_byte_mm / r.grid.comm_byte_mm for r in runs[k::2]]) for k in (0, 1)]
     over_rival = np.array([r.found.cost / r.rival_cost for r in runs])
-    checks = [
+    checks: list[tuple[str, Any, str, str, float]] = [
         ("runs without overlap", np.mean([r.found.overlap_mm2 == 0 for r in runs]), "share", "==", 1.0),
         ("runs with all corners inside", np.mean([r.found.outside == 0 for r in runs]), "share", "==", 1.0),
         ("communication below row-major, mean", np.concatenate(by_order).mean(), "share", ">=", 0.15),
