@@ -1,5 +1,6 @@
 """Equalities that pruning rests on, checked on small networks: keep 1 is plain, gathered is masked, sliced is gated."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -7,8 +8,11 @@ from torch import Tensor
 
 from sparseflow.compress.prune import slice_model
 from sparseflow.nn.models.video_vit import VideoViT
+from sparseflow.recipes.checks import Check
 
-__all__ = ["agreement"]
+__all__ = ["agreement", "agreement_checks"]
+
+_PLAIN, _SAME = 1e-5, 1e-4
 
 _SIZES: dict[str, Any] = {
     "img_size": 40, "num_frames": 5, "num_classes": 7, "embed_dim": 48, "depth": 4, "num_heads": 4, "mlp_ratio": 2.0,
@@ -48,6 +52,17 @@ def agreement(*, clips: int = 4, seed: int = 0) -> dict[str, float]:
     gated.pruner.harden()
     found["sliced against gated"] = float((sliced(x) - gated(x)).abs().max())
     return found
+
+
+def agreement_checks(found: Mapping[str, float]) -> list[Check]:
+    """Return what `agreement` found as checks: keep 1 equals the plain network within 1e-5, the others within 1e-4."""
+    return [
+        Check(
+            show="1", name=f"{name}, largest difference of a logit", value=value, unit="", rule="<=",
+            bound=_PLAIN if name.startswith("keep 1") else _SAME,
+        )
+        for name, value in found.items()
+    ]  # fmt: skip
 
 
 def _built(cfg: dict[str, Any] | None = None) -> VideoViT:

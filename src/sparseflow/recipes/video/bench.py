@@ -18,7 +18,7 @@ from sparseflow.nn.models.video_vit import VideoViT
 from sparseflow.recipes.checks import Check, checks_body
 from sparseflow.recipes.device import device_of
 from sparseflow.recipes.threads import with_threads
-from sparseflow.recipes.video.agree import agreement
+from sparseflow.recipes.video.agree import agreement, agreement_checks
 from sparseflow.report.environment import describe
 from sparseflow.report.files import prepare_folder, write_atomic
 
@@ -34,7 +34,7 @@ FORMS = (*PRUNED, "sliced", "both")
 _VIT_B = {"embed_dim": 768, "depth": 12, "num_heads": 12, "mlp_ratio": 4.0, "patch_size": 16, "num_classes": 101}
 _NARROW = {**_VIT_B, "embed_dim": 192, "num_heads": 3}
 _SHOWS = {"entropy": ("2", 1.9), "sliced": ("2", 1.6), "both": ("2", 3.0)}
-_SCORER, _MEMORY, _ON_CPU, _SAME = 0.03, 0.7, 1.9, 1e-4
+_SCORER, _MEMORY, _ON_CPU = 0.03, 0.7, 1.9
 PROTOCOL = (
     "One process, interleaved rounds, the same random clips; a ratio is the median of the ratios of the rounds. Fresh "
     "weights, inference: what is timed does not depend on them. On CUDA each form is recorded as one CUDA graph, "
@@ -159,10 +159,7 @@ def bench(config: VideoBenchConfig, *, say: Callable[[str], None] = lambda _: No
         prepare_folder(Path(config.out).parent)
     forms = config.forms or (FORMS if cuda else ("entropy", "uniform"))
     agreed = agreement()
-    checks = [
-        Check(show="1", name=f"{name}, largest difference of a logit", value=value, unit="", rule="<=", bound=_SAME)
-        for name, value in agreed.items()
-    ]
+    checks = agreement_checks(agreed)
     rows: list[Row] = []
     for threads in (0,) if cuda else config.threads:
         rows += _rows(("dense", *forms), config, device, threads, say)
