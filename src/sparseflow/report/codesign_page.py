@@ -35,6 +35,7 @@ def render_codesign(run: CodesignRun) -> str:
         data=run.to_dict(),
         types=sorted({die.type for die in run.dies}),
         slots=[die.slot for die in run.dies],
+        view=_view_mm(run),
         span_ms=max((s.end_ms for s in run.gantt), default=0.0),
         convergence=convergence_plane(run),
         planes=[plane for plane in (energy, area) if plane is not None],
@@ -57,6 +58,12 @@ def write_codesign(run: CodesignRun, folder: str | Path) -> tuple[Path, Path]:
     page = render_codesign(run)
     text = json.dumps(run.to_dict(), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
     return write_atomic(path / "report.html", page), write_atomic(path / "report.json", text)
+
+
+def _view_mm(run: CodesignRun) -> float:
+    """Return half of the side that is drawn: the wafer, or its middle where all dies lie there."""
+    reach = max(max(abs(d.x_mm) + d.width_mm, abs(d.y_mm) + d.height_mm) for d in run.dies)
+    return min(1.03 * run.radius_mm, 1.4 * reach)
 
 
 def convergence_plane(run: CodesignRun) -> Plane | None:

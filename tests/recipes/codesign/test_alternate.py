@@ -6,6 +6,7 @@ from sparseflow.errors import ConfigError
 from sparseflow.hardware.chiplet import ChipletSlots
 from sparseflow.hardware.layout import WaferLayout
 from sparseflow.hardware.loss import HwWeights
+from sparseflow.hardware.proxy import LayerSpec
 from sparseflow.recipes.codesign.alternate import Alternation, start_design
 
 WEIGHTS = HwWeights(area_limit_mm2=1300)
@@ -67,3 +68,23 @@ def test_what_was_judged_is_kept(system, layers):
 def test_chips_that_are_not_there_are_refused(system, fixed):
     with pytest.raises(ConfigError):
         start_design(system, fixed, 4)
+
+
+def test_a_segment_is_split_only_where_all_is_cheaper(system):
+    given = {"tokens": 1568, "channels": 768, "batch": 64, "precision": "float16"}
+    layers = [
+        LayerSpec(name="a", kind="attn", heads=12, **given), LayerSpec(name="m", kind="mlp", mlp_ratio=4.0, **given)
+    ]  # fmt: skip
+    tables = system.tables(layers)
+    start = start_design(system, ("big_core",) * 4, len(tables.segments))
+    search = Alternation(system, HwWeights(energy=0.0), system.judge(tables, start).figures, start, tables)
+    before = search.objective
+    done = search.split()
+    assert done.accepted
+    assert search.objective < before
+    assert len(search.design.mapping) == 1 + len(search.rewire_meta)
+    assert float(search.tables.lat_ms[:, 0].sum()) == pytest.approx(float(tables.lat_ms[:, 0].sum()))
+    alone = start_design(system, ("big_core",), len(tables.segments))
+    lone = Alternation(system, HwWeights(), system.judge(tables, alone).figures, alone, tables)
+    assert not lone.split().accepted
+    assert lone.tables.lat_ms.shape == tables.lat_ms.shape

@@ -1,21 +1,23 @@
 """Phases B, C and D of a co-design: chips, mapping and placement in turn, each taken only where all is cheaper."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 
 from sparseflow.errors import BudgetError, ConfigError, UnsupportedError
 from sparseflow.hardware.chiplet.slots import temperature
 from sparseflow.hardware.layout.descend import DescendConfig
 from sparseflow.hardware.loss import HwFigures, HwWeights, compute_hw_loss
-from sparseflow.hardware.mapping import MappingSolver
+from sparseflow.hardware.mapping import MappingSolver, Segment
+from sparseflow.hardware.mapping.fine_split import split_where_it_pays
 from sparseflow.hardware.system import Design, System, Tables, Verdict
 
-__all__ = ["Alternation", "Proposal", "start_design"]
+__all__ = ["Alternation", "Proposal", "split_tables", "start_design"]
 
 _ROUNDING = 1e-12
 # A phase of many takes a short search; it goes on from there in the next epoch.
@@ -71,6 +73,7 @@ class Alternation:
         verdict: what it costs.
         objective: its L_hw.
         seen: figures of every design that was judged, by name, in order.
+        rewire_meta: of each segment that was split, see `try_fine_split_segment`.
     """
 
     def __init__(
@@ -89,6 +92,7 @@ class Alternation:
         self.solver = None if strategy == "round_robin" else MappingSolver(strategy)
         self.design = design
         self.seen: list[dict[str, float]] = []
+        self.rewire_meta: list[dict[str, Any]] = []
         self.system.slots.set_choice(design.choice)
         self.noise = system.slots.noise(torch.Generator().manual_seed(seed))
         self.optimizer = torch.optim.Adam([system.slots.logits], lr=alpha_lr)
@@ -157,6 +161,25 @@ class Alternation:
         """Phase C: map segments to slots anew, chips and places held."""
         design = self._mapped(self.design.choice, keep_places=True)
         return self._propose(design)
+
+    def split(self) -> Proposal:
+        """Divide segments of the fullest slot over several where L_hw falls; the last of all, as segments change by it.
+
+        What each split divides and where it goes is in `rewire_meta`.
+        """
+        problem = self.system.problem(self.tables, self.design.choice, self.design.pos_mm, **self._slopes())
+        found = MappingSolver("search").solve(problem, seed=self.seed, start=np.array(self.design.mapping))
+        fine, segments, found, metas = split_where_it_pays(problem, found, self.tables.segments)
+        if not metas:
+            return Proposal(accepted=False, objective=None)
+        before = self.tables
+        self.tables = split_tables(before, segments, metas, fine.traffic_bytes)
+        done = self._propose(replace(self.design, mapping=tuple(int(m) for m in found.mapping)))
+        if done.accepted:
+            self.rewire_meta = metas
+        else:
+            self.tables = before
+        return done
 
     def placement(self, *, steps: int) -> Proposal:
         """Phase D: move dies, chips and mapping held."""
@@ -244,6 +267,31 @@ class Alternation:
         if not per_ms > 0:
             return {}
         return {"energy_weight": slope["energy_mj"] / per_ms, "comm_weight": slope["comm_ms"] / per_ms}
+
+
+def split_tables(
+    tables: Tables, segments: Sequence[Segment], metas: Sequence[Mapping[str, Any]], traffic_bytes: ArrayLike
+) -> Tables:
+    """Return tables in which each split segment has a row for each group, of its share of heads.
+
+    Args:
+        tables: before the splits.
+        segments: behind them.
+        metas: of the splits in turn; positions are those before each.
+        traffic_bytes: `[K' - 1]` behind them.
+    """
+    rows = {name: list(getattr(tables, name)) for name in ("lat_ms", "energy_mj", "weight_mb", "activation_mb")}
+    for meta in metas:
+        k, counts = meta["segment_id"], meta["counts"]
+        for name, values in rows.items():
+            # Each group holds the whole input and output, so its activations are no smaller.
+            whole = name == "activation_mb"
+            values[k : k + 1] = [values[k] * (1.0 if whole else n / sum(counts)) for n in counts]
+    return Tables(
+        segments=tuple(segments),
+        traffic_bytes=torch.tensor(np.asarray(traffic_bytes)),
+        **{name: torch.stack(values) for name, values in rows.items()},
+    )
 
 
 def _places(pos: torch.Tensor) -> tuple[tuple[float, float], ...]:

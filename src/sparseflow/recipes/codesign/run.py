@@ -112,7 +112,8 @@ class _Run:
             self.say(f"epoch {epoch}: {self._told()}")
             if epoch and before == self.search.objective:
                 break
-        return self._finish({}, None, len(self.lines))
+        self._split(epoch + 1, {})
+        return self._finish({}, None, epoch + 1)
 
     def learned(self) -> dict[str, Any]:
         """Search a network and a design in turn."""
@@ -208,7 +209,17 @@ class _Run:
             before = self.search.objective
             self._hardware(self.config.outer_epochs + turn, state)
             if before == self.search.objective:
-                return
+                break
+        self._split(self.config.outer_epochs + turn + 1, state)
+
+    def _split(self, epoch: int, state: dict[str, Any]) -> None:
+        """Divide segments where that pays, the last of all, and place dies for the transfers that come of it."""
+        config, search = self.config, self.search
+        if config.fine_split and config.objective == "balanced" and "C" in config.phases:
+            done = search.split()
+            self._log(epoch, "C", *_told(done), state)
+            if done.accepted and "D" in config.phases:
+                self._log(epoch, "D", *_told(search.placement(steps=config.steps_layout)), state)
 
     def _state(self, model: VideoViT, learned: Learned | None, done: float) -> dict[str, Any]:
         """Return what a line says of the network."""
@@ -269,6 +280,7 @@ class _Run:
             "keeps": {k.removeprefix("sparsity_"): 1 - v for k, v in state.items() if k.startswith("sparsity_")},
             "design": describe(self.system, self.search),
             "tables": tables_body(search.tables),
+            "rewire_meta": search.rewire_meta,
             "seen": search.seen,
             "oscillation": oscillation([v for v, _ in self.trail], [d for _, d in self.trail]),
             "choice": list(design.choice),
