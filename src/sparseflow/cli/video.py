@@ -241,7 +241,10 @@ def compare(
     file: File = None,
     arm: Annotated[
         list[str] | None,
-        typer.Option(help="dense, or a score and a share as motion:0.25; repeated.", show_default="nine of them"),
+        typer.Option(
+            help="dense, or a score and a share, and perhaps a block, as motion:0.25:1; repeated.",
+            show_default="nine of them",
+        ),
     ] = None,
     seed: Annotated[list[int] | None, typer.Option(help="Seed; repeated.", show_default="0, 1 and 2")] = None,
     records: Annotated[
