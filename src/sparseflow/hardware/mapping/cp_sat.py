@@ -23,6 +23,7 @@ def solve_cp_sat(
     workers: int = 1,
     seed: int = 0,
     hint: NDArray[np.integer] | None = None,
+    transfers: bool = True,
 ) -> Solution:
     """Return the best mapping that CP-SAT finds, and a bound below which no mapping is.
 
@@ -37,6 +38,8 @@ def solve_cp_sat(
         workers: threads; with more than one, runs differ.
         seed: of its random choices.
         hint: a mapping to begin from.
+        transfers: False leaves the y and all that transfers cost out, which only lowers the bound, little where
+            transfers cost little, and is proved far sooner; `optimal` is then whether the bound meets the whole cost.
 
     Raises:
         UnsupportedError: OR-Tools is not installed.
@@ -55,7 +58,7 @@ def solve_cp_sat(
     for i in range(k):
         model.add_exactly_one(v for v in x[i] if v is not None)
     _add_memory(model, t, x)
-    y = _add_pairs(model, t, x)
+    y = _add_pairs(model, t, x) if transfers else {}
     places = [(i, j, v) for i, row in enumerate(x) for j, v in enumerate(row) if v is not None]
     cost: list[Any] = [int(t.own[i, j] * scale) * v for i, j, v in places]
     cost += [int(t.pair[i, a, b] * scale) * v for (i, a, b), v in y.items() if t.pair[i, a, b] > 0]
@@ -80,11 +83,12 @@ def solve_cp_sat(
         raise BudgetError(f"CP-SAT found no mapping in {limit_s} s; give it longer, or a hint from strategy 'search'")
     mapping = t.slots[[j for _, j, v in places if solver.value(v)]]
     found = evaluate(problem, mapping)
+    bound = min(solver.best_objective_bound / scale, found.objective)
     return Solution(
         mapping=mapping,
         cost=found,
-        bound=min(solver.best_objective_bound / scale, found.objective),
-        optimal=status == cp_model.OPTIMAL and not found.violations,
+        bound=bound,
+        optimal=status == cp_model.OPTIMAL and not found.violations and (transfers or bound >= found.objective),
     )
 
 
