@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from sparseflow.errors import DataError
+from sparseflow.recipes.codesign.bench import SUITES
 from sparseflow.recipes.sources import Tree, differences, ids, of_commit, used_by
 from sparseflow.recipes.spike_bench.gpu.sources import stage_sources
 
@@ -39,6 +40,9 @@ MEASURED: dict[str, tuple[str, ...]] = {
     "triseg_zoo": (f"{RECIPES}.triseg.zoo",),
     "video": (f"{RECIPES}.video.bench",),
     "video_accuracy": (f"{RECIPES}.video.train", f"{RECIPES}.video.compare"),
+    "codesign_layers": (f"{RECIPES}.codesign.measure",),
+    "codesign": tuple(f"{RECIPES}.codesign.{suite}" for suite in SUITES.values()),
+    **{f"codesign_{name}": (f"{RECIPES}.codesign.{suite}",) for name, suite in SUITES.items()},
 }
 # Lists of all capabilities, which grow with each: what a record measures is imported by itself.
 LISTS = ("src/sparseflow/api.py", "src/sparseflow/ops/__init__.py", "src/sparseflow/ops/_formulas.py")
@@ -101,9 +105,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results", help="folder of the records")
     given = parser.parse_args(argv)
     tree = cache(lambda commit: of_commit(ROOT, commit))
-    rows = [
-        state(p.stem, json.loads(p.read_text(encoding="utf-8")), tree) for p in sorted(given.results.glob("*.json"))
-    ]
+    files = sorted(p for p in given.results.iterdir() if p.suffix in (".json", ".jsonl"))
+    rows = [state(p.stem, _read(p), tree) for p in files]
     if given.json:
         print(json.dumps({"records": rows}, indent=1))
         return 0
@@ -114,6 +117,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             if line:
                 print(f"{'':8}  {line}")
     return 0
+
+
+def _read(path: Path) -> Any:
+    text = path.read_text(encoding="utf-8")
+    return json.loads(text) if path.suffix == ".json" else {"runs": [json.loads(line) for line in text.splitlines()]}
 
 
 def _values(body: Any, *keys: str) -> Iterator[str]:

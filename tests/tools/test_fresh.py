@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from sparseflow.recipes.sources import of_commit
+from sparseflow.recipes.sources import on_disk
 from tools import fresh
 from tools.fresh import LISTS, MEASURED, NATIVE, ROOT, commits, main, state
 
@@ -67,7 +67,7 @@ def test_a_commit_counts_once_however_long_its_name_is():
 
 
 def test_every_module_and_file_that_is_named_exists():
-    tree = of_commit(ROOT, "HEAD")
+    tree = on_disk(ROOT)
     assert {*LISTS, *NATIVE} <= tree.keys()
     for modules in MEASURED.values():
         for path in (module.replace(".", "/") for module in modules):
@@ -77,12 +77,16 @@ def test_every_module_and_file_that_is_named_exists():
 
 def test_the_command_prints_lines_or_json_and_is_no_gate(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(fresh, "of_commit", lambda root, commit: trees(commit))
-    for name, body in {"a_long_cpu": record("abc1234"), "b": record("def5678")}.items():
-        (tmp_path / f"{name}.json").write_text(json.dumps(body))
+    (tmp_path / "a_long_cpu.json").write_text(json.dumps(record("abc1234")))
+    (tmp_path / "a_long_lines.jsonl").write_text('{"device": "NVIDIA H200", "commit": "abc1234"}\n{"lat_ms": 1}\n')
+    (tmp_path / "b.json").write_text(json.dumps(record("def5678")))
+    (tmp_path / "README.md").write_text("")
     assert main(["--results", str(tmp_path)]) == 0
     assert capsys.readouterr().out.split("\n")[:2] == [
         "stale   a_long_cpu                  abc1234",
         "          csrc/x.cpp",
     ]
     assert main(["--results", str(tmp_path), "--json"]) == 0
-    assert [row["state"] for row in json.loads(capsys.readouterr().out)["records"]] == ["stale", "unknown"]
+    assert [row["state"] for row in json.loads(capsys.readouterr().out)["records"]] == [
+        "stale", "fresh", "unknown",
+    ]  # fmt: skip
