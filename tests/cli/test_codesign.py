@@ -13,7 +13,7 @@ def call(*words, code=0):
     return found.output
 
 
-@pytest.mark.parametrize("command", ["measure", "fit", "run", "experiments", "bench", "report"])
+@pytest.mark.parametrize("command", ["measure", "fit", "run", "experiments", "bench", "export", "report"])
 def test_every_command_has_help_with_examples(command):
     text = call(command, "--help")
     assert f"sparseflow codesign {command}" in text
@@ -28,6 +28,7 @@ def test_a_workload_gets_a_wafer_and_a_page(tmp_path):
     net = torch.nn.Sequential(torch.nn.Linear(64, 128), torch.nn.ReLU(), torch.nn.Linear(128, 9))
     file = tmp_path / "w.json"
     file.write_text(trace(net, torch.zeros(2, 64)).to_json())
+    assert "2 loop nests" in call("export", file, tmp_path / "t.yaml")
     config = tmp_path / "c.yaml"
     config.write_text(yaml.safe_dump({"steps_alpha": 2, "candidates": 3, "steps_layout": 2, "outer_epochs": 1}))
     out = call(

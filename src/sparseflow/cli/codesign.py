@@ -112,7 +112,7 @@ def run(
     file: File = None,
     config: Config = None,
     workload: Annotated[
-        str | None, typer.Option(help="JSON of a traced network; its layers stay as they are.", show_default=False)
+        str | None, typer.Option(help="JSON of a traced network, or ZigZag's YAML.", show_default=False)
     ] = None,
     mode: Annotated[
         str | None, typer.Option(help="version_c_full or multi_chip_fixed.", show_default="version_c_full")
@@ -251,6 +251,27 @@ def bench(
         show_checks(body["checks"])
     if not body["ok"]:
         raise typer.Exit(1)
+
+
+@app.command()
+def export(
+    workload: Annotated[Path, typer.Argument(help="JSON of a traced network.", show_default=False)],
+    out: Annotated[Path, typer.Argument(help="New YAML file.", show_default=False)],
+) -> None:
+    """Write a traced network as Timeloop problems: its convolutions and matrix products as loop nests.
+
+    **Examples**
+
+    - `sparseflow codesign export w.json problems.yaml`
+    """
+    from sparseflow.export.timeloop import timeloop_problems
+    from sparseflow.ir.files import write_atomic
+    from sparseflow.recipes.codesign.workloads import read_workload
+
+    text, left = timeloop_problems(read_workload(workload))
+    write_atomic(out, text)
+    typer.echo(f"{text.count('problem:')} loop nests; {len(left)} other operators are left out")
+    typer.echo(out)
 
 
 @app.command()

@@ -25,6 +25,7 @@ from sparseflow.recipes.codesign.learn import Guard, Learned, Learner
 from sparseflow.recipes.codesign.log import StatsLine, oscillation, write_stats
 from sparseflow.recipes.codesign.predictor import load_predictor
 from sparseflow.recipes.codesign.workloads import kept_layers, read_workload, video_layers, workload_layers
+from sparseflow.recipes.codesign.zigzag import read_zigzag
 from sparseflow.recipes.commit import commit
 from sparseflow.recipes.device import device_of, multiply_as
 from sparseflow.recipes.video.checkpoint import Trained, save_trained
@@ -68,10 +69,17 @@ def codesign(
     config.folder.mkdir(parents=True, exist_ok=True)
     system = make_system(config, predictor)
     run = _Run(config, system, say)
-    if workload is None and config.workload is not None:
-        workload = read_workload(config.workload)
+    sizes: dict[str, Any] = {"precision": config.precision, "batch": config.batch}
     if workload is not None:
-        return run.fixed(workload_layers(workload, precision=config.precision, batch=config.batch))
+        return run.fixed(workload_layers(workload, **sizes))
+    if config.workload is not None:
+        zigzag = config.workload.endswith((".yaml", ".yml"))
+        layers = (
+            read_zigzag(config.workload, **sizes)
+            if zigzag
+            else workload_layers(read_workload(config.workload), **sizes)
+        )
+        return run.fixed(layers)
     return run.learned()
 
 
