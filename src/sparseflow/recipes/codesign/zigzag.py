@@ -36,7 +36,7 @@ def read_zigzag(path: str | Path, *, precision: str = "float32", batch: int = 1)
         raise DataError(f"cannot read workload {path}: {e}") from e
     if not isinstance(body, list) or not body:
         raise DataError(f"{path} is no ZigZag workload: expected a list of layers")
-    found = []
+    found: list[LayerSpec] = []
     for entry in body:
         name = f"layer {entry.get('id', len(found))}" if isinstance(entry, dict) else "a layer"
         try:
@@ -63,8 +63,8 @@ def _layer(entry: dict[str, Any], precision: str, batch: int) -> LayerSpec:
     if kind.startswith(("conv", "gemm", "matmul", "fc")):
         # Loops that are none of a plain product, as heads of an attention, repeat it.
         more = math.prod(size for d, size in dims.items() if d not in _PRODUCT_DIMS)
-        attrs = (("in_features", n["C"]),)
-        return LayerSpec(kind="other", tokens=n["D"] * more, channels=n["K"], attrs=attrs, **common)
+        rows = n["D"] * more
+        return LayerSpec(kind="other", tokens=rows, channels=n["K"], attrs=(("in_features", n["C"]),), **common)
     channels = max(n["G"] * n["K"], 1)
-    attrs_ = (("flops", float(channels * positions * n["D"] * taps)),)
-    return LayerSpec(kind="other", tokens=positions * n["D"], channels=channels, attrs=attrs_, **common)
+    flops = float(channels * positions * n["D"] * taps)
+    return LayerSpec(kind="other", tokens=positions * n["D"], channels=channels, attrs=(("flops", flops),), **common)
