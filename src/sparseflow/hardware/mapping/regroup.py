@@ -40,30 +40,27 @@ def regroup(terms: Terms, s: State, columns: NDArray[np.int64], who: NDArray[np.
     digits, chosen = _ways(len(columns), len(who))
     stay = np.ones(len(s.at), dtype=bool)
     stay[who] = False
-    top = np.zeros(len(digits))
-    power = np.zeros(len(digits))
+    busy = np.empty((len(columns), len(digits)))
+    linear = _pairs(terms, s.at, columns, who, digits)
     held = np.ones(len(digits), dtype=bool)
-    own = terms.own[who][:, columns]
-    linear = np.zeros(len(digits))
+    weight, activation = terms.weight_mb[who], terms.activation_mb[who]
     for g, column in enumerate(columns):
         here = stay & (s.at == column)
-        busy = terms.load[here, column].sum() + chosen[g] @ terms.load[who, column]
-        weight = terms.weight_mb[here].sum() + chosen[g] @ terms.weight_mb[who]
-        largest = np.maximum(terms.activation_mb[here].max(initial=0.0), (chosen[g] * terms.activation_mb[who]).max(1))
-        held &= weight + largest <= terms.limit_mb[column] * (1 + 1e-9)
-        np.maximum(top, busy, out=top)
-        power += busy**4
-        linear += chosen[g] @ own[:, g]
+        sums = chosen[g] @ np.stack([terms.load[who, column], terms.own[who, column], weight], 1)
+        busy[g] = sums[:, 0] + terms.load[here, column].sum()
+        linear += sums[:, 1]
+        free = terms.limit_mb[column] * (1 + 1e-9) - terms.weight_mb[here].sum()
+        largest = terms.activation_mb[here].max(initial=0.0)
+        if weight.sum() + max(largest, activation.max()) > free:
+            held &= sums[:, 2] + np.maximum(largest, (chosen[g] * activation).max(1)) <= free
     if not held.any():
         return None
-    linear += _pairs(terms, s.at, columns, who, digits)
     others = np.ones(len(s.busy), dtype=bool)
     others[columns] = False
-    top = np.maximum(top, s.busy[others].max(initial=0.0))
+    top = np.maximum(busy.max(0), s.busy[others].max(initial=0.0))
     cost = np.where(held, top + linear, np.inf)
-    least = cost.min()
-    tied = np.flatnonzero(cost <= least * (1 + 1e-12))
-    best = tied[power[tied].argmin()]
+    tied = np.flatnonzero(cost <= cost.min() * (1 + 1e-12))
+    best = tied[(busy[:, tied] ** 4).sum(0).argmin()]
     at = s.at.copy()
     at[who] = columns[digits[best]]
     return at
