@@ -243,7 +243,7 @@ def compare(
         list[str] | None,
         typer.Option(
             help="dense, or a score and a share, and perhaps a block, as motion:0.25:1; repeated.",
-            show_default="nine of them",
+            show_default="ten of them",
         ),
     ] = None,
     seed: Annotated[list[int] | None, typer.Option(help="Seed; repeated.", show_default="0, 1 and 2")] = None,

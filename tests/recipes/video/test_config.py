@@ -43,6 +43,7 @@ def test_the_rate_warms_up_and_falls():
         ({"dataset": "kinetics"}, "dataset is 'kinetics'; expected one of digits, jhmdb, ucf101"),
         ({"mode": "version_c_full"}, "mode is 'version_c_full'"),
         ({"epochs": 0}, "epochs is 0"),
+        ({"save_every": 0}, "save_every is 0"),
         ({"warmup_epochs": -1}, "warmup_epochs is -1"),
         ({"lr": 0.0}, "lr is 0.0"),
         ({"lr": float("nan")}, "lr is nan"),

@@ -34,6 +34,13 @@ def test_tokens_are_left_behind_from_a_share_of_the_steps_on(tmp_path):
     assert not model.pruner.idle
 
 
+def test_the_state_of_the_last_epoch_is_saved_however_seldom(tmp_path, monkeypatch):
+    saved = []
+    monkeypatch.setattr("sparseflow.recipes.video.fit.save_state", lambda *given: saved.append(given[-1]))
+    run(small_video(tmp_path, epochs=5, save_every=2))
+    assert saved == [2, 4, 5]
+
+
 def test_it_learns(tmp_path):
     more = {"digits": {"digit": 8, "speeds": [4], "still": 0, "clutter": 0}, "clips": 512, "lr": 3e-3, "epochs": 10}
     _, lines = run(small_video(tmp_path, **more, batch_size=32, warmup_epochs=1))

@@ -17,6 +17,7 @@ from sparseflow.errors import ConfigError
 from sparseflow.nn.models.video_vit import VideoViT
 from sparseflow.recipes.checks import Check, checks_body
 from sparseflow.recipes.device import device_of
+from sparseflow.recipes.graphed import Graphed
 from sparseflow.recipes.threads import with_threads
 from sparseflow.recipes.video.agree import agreement, agreement_checks
 from sparseflow.report.environment import describe
@@ -335,21 +336,11 @@ def _peak(call: Callable[[], Any]) -> int:
     return int(torch.cuda.max_memory_allocated() - before)
 
 
-def _graph(call: Callable[[], Any]) -> Callable[[], Any]:
-    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        call()
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        result = call()
-
-    def replay() -> Any:
-        graph.replay()
-        return result
-
-    return replay
+def _graph(call: Callable[[], Any]) -> Graphed:
+    """Return calls that replay one graph, recorded now; it keeps the network whose memory it reads."""
+    graphed = Graphed(call)
+    graphed()
+    return graphed
 
 
 @torch.no_grad()

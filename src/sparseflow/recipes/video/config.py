@@ -15,7 +15,7 @@ __all__ = ["DATASETS", "MODES", "VideoConfig"]
 DATASETS = ("digits", "jhmdb", "ucf101")
 MODES = ("dense_baseline", "single_device_ast")
 # A run may be given another folder, device or number of readers, and go on there.
-_NOT_THE_RUN = ("out", "data", "device", "graph", "eval_batch", "workers", "eval_every")
+_NOT_THE_RUN = ("out", "data", "device", "graph", "eval_batch", "workers", "eval_every", "save_every")
 _FROM_DATA = ("num_classes", "in_chans", "img_size", "num_frames")
 
 
@@ -70,6 +70,7 @@ class VideoConfig:
         name: of that folder; by default from data set, mode, score and keep.
         eval_batch: clips a call when scoring.
         eval_every: passes between scores on the test; 0 scores at the end alone.
+        save_every: passes between states to go on from.
 
     Raises:
         ConfigError: a value out of range.
@@ -114,6 +115,7 @@ class VideoConfig:
     name: str | None = None
     eval_batch: int = 64
     eval_every: int = 0
+    save_every: int = 1
 
     def __post_init__(self) -> None:
         """Check the fields."""
@@ -134,6 +136,7 @@ class VideoConfig:
             "batch_size",
             "accumulate",
             "eval_batch",
+            "save_every",
         ):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected at least 1")

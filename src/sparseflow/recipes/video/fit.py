@@ -36,9 +36,10 @@ def fit(
 ) -> list[dict[str, Any]]:
     """Train a model and leave it in eval mode.
 
-    The state is saved after every epoch in `config.folder`, whole or not at all. A run with the same settings goes on
-    from there, and on the CPU ends with the very weights of a run that was never stopped: every epoch draws its clips,
-    order and dropout from a seed of its own. Gates of heads, channels and blocks grow harder as it goes on.
+    The state is saved after every `config.save_every` epochs in `config.folder`, whole or not at all. A run with the
+    same settings goes on from there, and on the CPU ends with the very weights of a run that was never stopped: every
+    epoch draws its clips, order and dropout from a seed of its own. Gates of heads, channels and blocks grow harder as
+    it goes on.
 
     Args:
         model: on its device; trained in place.
@@ -125,7 +126,7 @@ def fit(
                 with metrics.open("a" if epoch else "w", encoding="utf-8") as f:
                     f.write(json.dumps(line) + "\n")
             epoch += 1
-            if ranks.rank == 0:
+            if ranks.rank == 0 and (epoch % config.save_every == 0 or epoch == config.epochs):
                 save_state(config.folder, identity, model, optimizer, epoch)
             bar.update()
             bar.set_postfix(loss=f"{line['loss']:.3f}", top1=f"{line['top1']:.3f}", keep=f"{line['keep_token']:.2f}")

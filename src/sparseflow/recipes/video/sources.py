@@ -18,6 +18,8 @@ __all__ = ["Digits", "Joints", "Source", "Videos", "open_sources"]
 _CHUNK = 128
 _TEST_SEED = 20_12
 _HELD = 5
+# Batches drawn at a time: a draw is a hundred small kernels, whatever its size.
+_AHEAD = 4
 
 
 class Source(Protocol):
@@ -83,9 +85,13 @@ class Digits:
     def epoch(self, size: int, seed: int, share: slice = slice(None)) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield newly drawn batches."""
         g = torch.Generator(self.device).manual_seed(seed)
-        for _ in range(self.count // size):
-            clips, labels = self.digits.draw(size, g)
-            yield clips[share], labels[share]
+        left = self.batches(size)
+        while left:
+            now = min(_AHEAD, left)
+            clips, labels = self.digits.draw(now * size, g)
+            for x, y in zip(clips.split(size), labels.split(size), strict=True):
+                yield x[share], y[share]
+            left -= now
 
     def every(self, size: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Yield the clips of the test.
@@ -137,10 +143,10 @@ class Joints:
         """Yield all tracks in a new order, changed as `JointTracks.volumes` says."""
         g = torch.Generator(self.device).manual_seed(seed)
         order = self.chosen[torch.randperm(len(self), generator=g, device=self.device)]
-        for i in range(0, len(self) - size + 1, size):
-            index = order[i : i + size]
+        for index in order[: self.batches(size) * size].split(_AHEAD * size):
             clips = self.tracks.volumes(index, frames=self.frames, side=self.side, generator=g)
-            yield clips[share], self.tracks.labels[index][share]
+            for x, y in zip(clips.split(size), self.tracks.labels[index].split(size), strict=True):
+                yield x[share], y[share]
 
     def every(self, size: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Yield all tracks as they are."""
