@@ -40,9 +40,9 @@ class DescendConfig:
         ConfigError: a number that is negative, or no restart.
     """
 
-    steps: int = 250
-    restarts: int = 24
-    polish_steps: int = 2000
+    steps: int = 150
+    restarts: int = 16
+    polish_steps: int = 1500
     lr_mm: float = 2.0
     seed: int = 0
 
