@@ -7,7 +7,7 @@ from the checks in `benchmarks/results/NAME.json`, which a benchmark wrote;
 their settings on val, `NAME.scans` that of scans by form; `NAME.blocks`, `.seed`, `.network`, `.memory` and
 `.coverage` are stages of a GPU record, `.headline` its networks in short; `.searchers` and `.networks` are tables of
 tri-segment search, `.integers`, `.rows`, `.edges` and `.cells` those of a forecaster's pack, `.arms` and `.speeds`
-those of video transformers. A name that ends in `?`
+those of video transformers, `.rivals` that of a joint design. A name that ends in `?`
 may have no result yet. So no figure in the prose is typed by hand. `--check` changes nothing and returns 1 if a table
 is out of date.
 """
@@ -21,6 +21,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tools.render_codesign import CODESIGN
 from tools.render_forecast import FORECAST
 from tools.render_gpu import GPU, NOTHING, STAGES, stage_table
 from tools.render_pack import PACK
@@ -153,7 +154,8 @@ def render(text: str, results: Path) -> str:
         elif part in STAGES:
             made = stage_table(json.loads(path.read_text()), part)
         else:
-            makers = {"brief": brief, "forms": forms, "traffic": traffic, **FORECAST, **TRISEG, **PACK, **VIDEO, **GPU}
+            ours = {"brief": brief, "forms": forms, "traffic": traffic}
+            makers = {**ours, **FORECAST, **TRISEG, **PACK, **VIDEO, **CODESIGN, **GPU}
             made = makers.get(part, table)(json.loads(path.read_text()))
         return f"<!-- table: {match['name']} -->\n\n{made}\n\n<!-- /table -->"
 

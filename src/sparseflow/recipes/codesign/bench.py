@@ -5,6 +5,8 @@ from importlib import import_module
 from typing import Any
 
 from sparseflow.errors import ConfigError
+from sparseflow.recipes.commit import commit
+from sparseflow.report import describe
 
 __all__ = ["SUITES", "bench"]
 
@@ -42,4 +44,5 @@ def bench(suites: Sequence[str], *, quick: bool = False, say: Callable[[str], No
         checks += body.pop("checks")
         body.pop("ok")
         found[name] = body
-    return {"checks": checks, "ok": all(c["ok"] for c in checks), "suites": found}
+    about = {"environment": describe(), "commit": commit()}
+    return {"checks": checks, "ok": all(c["ok"] for c in checks), **about, "suites": found}
