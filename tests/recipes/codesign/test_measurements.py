@@ -23,6 +23,14 @@ def test_a_file_comes_back_and_the_last_of_two_counts(tmp_path):
     assert read([path]) == ([RUN], [second], [network])
 
 
+def test_a_power_that_was_read_stays(tmp_path):
+    path = tmp_path / "m.jsonl"
+    for lat_ms, power_w in ((1.0, 300.0), (2.0, None)):
+        append(path, Measured(layer=LAYERS[0], lat_ms=lat_ms, iqr_ms=0.1, mem_mb=2.0, power_w=power_w))
+    (found,) = read([path])[1]
+    assert (found.lat_ms, found.power_w) == (2.0, 300.0)
+
+
 def test_a_torn_last_line_is_left_out(tmp_path):
     path = tmp_path / "m.jsonl"
     append(path, RUN)

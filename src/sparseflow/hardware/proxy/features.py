@@ -23,7 +23,7 @@ _MORE = (
     "log10 weights", "log10 roofline ms", "share of compute", "log2 tokens", "log2 in_features", "taps", "stride",
     "residual", "log2 groups", "log2 rank", "log2 series", "log2 mixed",
         "log2 head_dim", "log2 reads",
-    "filled waves", "log2 tiles",
+    "filled waves", "log2 tiles", "log2 inputs/outputs", "log2 weights/outputs",
 )  # fmt: skip
 FEATURES = SEED_FEATURES + _MORE
 """All that a proxy reads: the design's, and sizes on which utilisation turns."""
@@ -221,6 +221,8 @@ def _features(s: Any, whole: Any, peak: Tensor, bandwidth: Tensor, roofline_ms: 
         "log2 mixed": _log2(s.attr("mixed", 0)), "log2 head_dim": _log2(s.head_dim),
         "log2 reads": _log2(s.batch * whole.inputs / s.tokens),
         "filled waves": waves / torch.ceil(waves), "log2 tiles": _log2(tiles),
+        "log2 inputs/outputs": _log2(s.batch * whole.inputs) - _log2(s.batch * whole.outputs),
+        "log2 weights/outputs": _log2(whole.weights + none) - _log2(s.batch * whole.outputs),
     }  # fmt: skip
     return torch.stack([values[name] + none for name in FEATURES], -1)
 

@@ -14,7 +14,8 @@ from typing import Any
 import torch
 
 from sparseflow.errors import ConfigError, MeasurementError
-from sparseflow.hardware.proxy import LayerSpec
+from sparseflow.hardware import gpu_target
+from sparseflow.hardware.proxy import LayerSpec, tabulate
 from sparseflow.recipes.codesign import _cpu_layers, _gpu_layers
 from sparseflow.recipes.codesign.measured_layers import SPACES, sampled
 from sparseflow.recipes.codesign.measurements import Measured, Network, Run, append, read
@@ -42,7 +43,7 @@ PROTOCOLS = {
     ),
 }
 _GROUP = 6
-_GPU_WINDOW_S, _CPU_WINDOW_S = 0.12, 0.05
+_GPU_WINDOW_S, _BRIEF_WINDOW_S, _CPU_WINDOW_S = 0.12, 0.02, 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +58,8 @@ class MeasureConfig:
         shard: which part of the layers, as "0/2" for the even ones.
         seconds: after so many no further layer starts; None for no end.
         window_s: how long a layer runs; None for .12 on a GPU, and for .05 beside the timed rounds on a CPU.
+        brief_ms: on a GPU, a layer whose bound is shorter runs .02 s and its power is not read; long ones bring the
+            device to its limit of power, which takes them some time.
         rounds: timed rounds on a CPU.
         threads: on a CPU; None for torch's own number.
         idle_w: power of the cores at rest, where a CPU has no counter that can be read.
@@ -75,6 +78,7 @@ class MeasureConfig:
     shard: str = "0/1"
     seconds: float | None = None
     window_s: float | None = None
+    brief_ms: float = 0.0
     rounds: int = 9
     threads: int | None = None
     idle_w: float = 4.0
@@ -153,9 +157,13 @@ def measure(config: MeasureConfig, *, say: Callable[[str], None] = lambda _: Non
 def _on_gpu(
     layers: list[LayerSpec], device: torch.device, meter: Meter, config: MeasureConfig, failed: dict[str, str]
 ) -> Iterator[Measured]:
-    for layer in layers:
+    bounds_ms = tabulate(layers, gpu_target(torch.cuda.get_device_name(device))).roofline_ms.tolist() if layers else []
+    for layer, bound_ms in zip(layers, bounds_ms, strict=True):
+        brief = bound_ms < config.brief_ms
         try:
-            yield _gpu_layers.measure_layer(layer, device, meter, config.window_s or _GPU_WINDOW_S)
+            yield _gpu_layers.measure_layer(
+                layer, device, None if brief else meter, _BRIEF_WINDOW_S if brief else config.window_s or _GPU_WINDOW_S
+            )
         except (MeasurementError, RuntimeError) as e:
             failed[layer.name] = str(e).splitlines()[0]
 
@@ -173,8 +181,7 @@ def _networks(device: torch.device, meter: Meter, config: MeasureConfig, held: s
     for subject in subjects(device, held):
         call = partial(subject.model, subject.sample)
         if device.type == "cuda":
-            body = (subject.model, (subject.sample,))
-            mem_mb = _gpu_layers.peak_mb(body, subject.allocated_before)
+            mem_mb = _gpu_layers.peak_mb((subject.model, (subject.sample,)))
             lat_ms, _, power_w = _gpu_layers.measure_call(call, meter, config.window_s or _GPU_WINDOW_S)
         else:
             mem_mb = _cpu_layers.peak_mb((subject.model, (subject.sample,)))

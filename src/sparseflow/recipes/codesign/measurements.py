@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +126,7 @@ def _short(value: Any) -> Any:
 
 
 def read(paths: Iterable[Path]) -> tuple[list[Run], list[Measured], list[Network]]:
-    """Return what files hold; of a layer or network that was measured twice, the last.
+    """Return what files hold; of a layer or network that was measured twice, the last, and the last power that was read.
 
     A last line that was cut off while it was written is left out.
 
@@ -141,7 +141,10 @@ def read(paths: Iterable[Path]) -> tuple[list[Run], list[Measured], list[Network
             if isinstance(entry, Run):
                 runs.append(entry)
             elif isinstance(entry, Measured):
-                layers[entry.layer.name] = entry
+                old = layers.get(entry.layer.name)
+                # A brief run reads no power; an earlier one may have.
+                kept = old.power_w if entry.power_w is None and old is not None else entry.power_w
+                layers[entry.layer.name] = replace(entry, power_w=kept)
             else:
                 networks[entry.name] = entry
     return runs, list(layers.values()), list(networks.values())

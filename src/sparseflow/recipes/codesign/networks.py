@@ -31,14 +31,12 @@ class Subject:
         model: in eval mode, on its device.
         sample: its input.
         layers: as the trace of one sample finds them, scaled to the batch.
-        allocated_before: bytes on the GPU before they were made.
     """
 
     name: str
     model: nn.Module
     sample: Tensor
     layers: tuple[LayerSpec, ...]
-    allocated_before: int = 0
 
 
 def subjects(device: torch.device, but: Collection[str] = ()) -> Iterator[Subject]:
@@ -52,7 +50,6 @@ def subjects(device: torch.device, but: Collection[str] = ()) -> Iterator[Subjec
         name = f"{label} B{batch} {precision}"
         if name in but:
             continue
-        before = torch.cuda.memory_allocated() if device.type == "cuda" else 0
         torch.manual_seed(0)
         model = build().eval()
         # CMamba on a CPU is one compiled operator; with a hook inside it runs as its modules, which are predicted.
@@ -64,7 +61,7 @@ def subjects(device: torch.device, but: Collection[str] = ()) -> Iterator[Subjec
         model = model.to(dtype)
         if len(shape) == 3 and device.type == "cuda":
             model, sample = model.to(memory_format=torch.channels_last), sample.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        yield Subject(name=name, model=model, sample=sample, layers=layers, allocated_before=before)
+        yield Subject(name=name, model=model, sample=sample, layers=layers)
 
 
 def _pass(_module: nn.Module, _inputs: Any, output: Any) -> Any:
