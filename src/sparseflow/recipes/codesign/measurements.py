@@ -126,7 +126,7 @@ def _short(value: Any) -> Any:
 
 
 def read(paths: Iterable[Path]) -> tuple[list[Run], list[Measured], list[Network]]:
-    """Return what files hold; of a layer or network that was measured twice, the last, and the last power that was read.
+    """Return what files hold; of a layer or network measured twice the last one, and the last power that was read.
 
     A last line that was cut off while it was written is left out.
 
