@@ -219,7 +219,7 @@ def table_of(
 
     Returns:
         `rows`, one an arm and data set: name, seeds, top1, stdev, low, high, drop, keep, seconds, clips a second or
-        None; `checks` and `ok`.
+        None; `checks` and `ok`; `runs`, the records without their lines by epoch.
 
     Raises:
         ConfigError: no record, or no dense one of a data set.
@@ -243,7 +243,8 @@ def table_of(
         raise ConfigError("there is no record to compare")
     shared = {name: sorted({str(r[name]) for r in records}) for name in ("device", "commit")}
     body = checks_body(checks) if checks else {"checks": [], "ok": True}
-    return {**body, "bench": "video_compare", "rows": rows, **shared, "runs": [dict(r) for r in records]}
+    runs = [{k: v for k, v in r.items() if k != "history"} for r in records]
+    return {**body, "bench": "video_compare", "rows": rows, **shared, "runs": runs}
 
 
 def _arm(record: Mapping[str, Any]) -> Arm:

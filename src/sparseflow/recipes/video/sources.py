@@ -89,7 +89,7 @@ class Digits:
         while left:
             now = min(_AHEAD, left)
             clips, labels = self.digits.draw(now * size, g)
-            for x, y in zip(clips.split(size), labels.split(size), strict=True):
+            for x, y in zip(torch.split(clips, size), torch.split(labels, size), strict=True):
                 yield x[share], y[share]
             left -= now
 
@@ -143,9 +143,9 @@ class Joints:
         """Yield all tracks in a new order, changed as `JointTracks.volumes` says."""
         g = torch.Generator(self.device).manual_seed(seed)
         order = self.chosen[torch.randperm(len(self), generator=g, device=self.device)]
-        for index in order[: self.batches(size) * size].split(_AHEAD * size):
+        for index in torch.split(order[: self.batches(size) * size], _AHEAD * size):
             clips = self.tracks.volumes(index, frames=self.frames, side=self.side, generator=g)
-            for x, y in zip(clips.split(size), self.tracks.labels[index].split(size), strict=True):
+            for x, y in zip(torch.split(clips, size), torch.split(self.tracks.labels[index], size), strict=True):
                 yield x[share], y[share]
 
     def every(self, size: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
