@@ -134,7 +134,8 @@ def built(form: str, config: VideoBenchConfig, device: torch.device) -> VideoViT
         score = "entropy" if form == "both" else form
         cfg = {"keep": config.keep, "prune_before": config.prune_before, "score": score, "gate": "hard"}
         given |= {"use_ast_prune": True, "ast_cfg": {**cfg, **dict(config.ast_cfg)}}
-    with torch.random.fork_rng(devices=[]):
+    # Made where it runs: a CPU takes seconds to draw the weights of a ViT-B.
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), device:
         torch.manual_seed(0)
         model = VideoViT(**given).eval()
     return model.to(device, torch.bfloat16 if device.type == "cuda" else torch.float32)

@@ -67,7 +67,7 @@ _OWN: dict[str, dict[str, Any]] = {
     "entropy": {"entropy_mode": "sliding"},
 }
 _TIMED = 64
-_DENSE, _DROPS, _BEATS = 0.90, {0.5: 0.01, 0.25: 0.03}, 0.03
+_DENSE, _DROPS, _BEATS, _SEEDS = 0.90, {0.5: 0.01, 0.25: 0.03}, 0.03, 3
 
 
 def parse_arm(text: str) -> Arm:
@@ -238,7 +238,7 @@ def table_of(
             row["clips_per_s"] = (speeds or {}).get(dataset, {}).get(row["arm"])
         rows += found.values()
         if dataset == "digits":
-            checks += _checks({arm: row["top1"] for arm, row in found.items()})
+            checks += _checks(found)
     if not rows:
         raise ConfigError("there is no record to compare")
     shared = {name: sorted({str(r[name]) for r in records}) for name in ("device", "commit")}
@@ -288,17 +288,24 @@ def _student(values: Sequence[float]) -> list[float] | None:
     return [mean - half, mean + half]
 
 
-def _checks(tops: Mapping[Arm, float]) -> list[Check]:
-    dense = tops[Arm()]
+def _checks(rows: Mapping[Arm, Mapping[str, Any]]) -> list[Check]:
+    tops = {arm: row["top1"] for arm, row in rows.items()}
+    dense, held = tops[Arm()], [Arm()]
     checks = [Check(show="4", name="digits: dense, top-1", value=100 * dense, unit="%", rule=">=", bound=100 * _DENSE)]
     # Of several blocks the first: it saves most.
     before = min((a.before or 0 for a in tops if a.score == _OURS), default=0)
     for keep, bound in _DROPS.items():
-        if (ours := tops.get(Arm(score=_OURS, keep=keep, before=before))) is not None:
+        if (ours := tops.get(arm := Arm(score=_OURS, keep=keep, before=before))) is not None:
+            held.append(arm)
             name, drop = f"digits: top-1 lost at keep {keep:g}, {_OURS}", 100 * (dense - ours)
             checks.append(Check(show="4", name=name, value=drop, unit="points", rule="<=", bound=100 * bound))
-    ours, random = (tops.get(Arm(score=s, keep=0.25, before=before)) for s in (_OURS, "random"))
-    if ours is not None and random is not None:
-        name, gain = f"digits: {_OURS} over random at keep 0.25", 100 * (ours - random)
+    best, rival = (Arm(score=s, keep=0.25, before=before) for s in (_OURS, "random"))
+    if best in tops and rival in tops:
+        held.append(rival)
+        name, gain = f"digits: {_OURS} over random at keep 0.25", 100 * (tops[best] - tops[rival])
         checks.append(Check(show="4", name=name, value=gain, unit="points", rule=">=", bound=100 * _BEATS))
+    fewest = min(len(rows[arm]["seeds"]) for arm in held)
+    checks.append(
+        Check(show="4", name="digits: seeds of each of these", value=fewest, unit="", rule=">=", bound=_SEEDS)
+    )
     return checks
