@@ -12,6 +12,7 @@ from sparseflow.hardware.system import Predictor
 from sparseflow.recipes.codesign.config import CodesignConfig
 from sparseflow.recipes.codesign.log import read_stats
 from sparseflow.recipes.codesign.run import codesign
+from sparseflow.recipes.commit import commit
 from sparseflow.recipes.video.train import train_video
 
 __all__ = ["ARMS", "compare", "largest_rise"]
@@ -29,7 +30,7 @@ def compare(
 ) -> dict[str, Any]:
     """Run all arms over seeds, each from the same dense network of that seed, and return what they came to.
 
-    Runs that are there with the same settings are read and not repeated.
+    Runs that are there with the same settings, made at the same commit, are read and not repeated.
 
     * full: A to D in turn, the hardware's bill in the loss.
     * two_stage: the same steps of A without that bill, then chips, mapping and placement for what came out.
@@ -118,8 +119,9 @@ def _run(config: CodesignConfig, predictor: Predictor | None, say: Callable[[str
 
 
 def _same(file: Path, settings: dict[str, Any]) -> bool:
-    """Return whether a finished run with these settings is there."""
+    """Return whether a finished run with these settings is there, of this very commit."""
     try:
-        return bool(json.loads(file.read_text(encoding="utf-8"))["config"] == settings)
+        body = json.loads(file.read_text(encoding="utf-8"))
+        return bool(body["config"] == settings and body["commit"] == commit())
     except (OSError, ValueError, KeyError):
         return False

@@ -176,7 +176,7 @@ def _stage(config: PipelineConfig, kind: str, rank: int, folder: str) -> dict[st
     return {
         "device": torch.cuda.get_device_name(device) if kind == "cuda" else "cpu",
         "config": asdict(config),
-        "segment_ms": torch.as_tensor(problem.lat_ms).tolist(),
+        "segment_ms": np.asarray(problem.lat_ms).tolist(),
         "delay_ms": delay_ms,
         "link_bytes_per_s": rate,
         "mapping": mapping,
