@@ -301,7 +301,6 @@ def _recorded(
         except Exception as e:
             # Whatever torch raises: the row says so, and the other ways stand for the form.
             failures[way] = f"{type(e).__name__}: {str(e)[:300]}"
-        torch._dynamo.reset()
     return found, (min(peaks, default=0), training), gflops, failures
 
 
