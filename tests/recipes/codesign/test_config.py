@@ -25,7 +25,7 @@ def test_nested_settings_come_from_a_file(tmp_path):
         {"phases": "AA"},
         {"phases": ""},
         {"warmup": 0.8, "ramp": 0.4},
-        {"slots": 3},
+        {"slots": 3, "fixed": ("big_core",) * 4},
         {"fixed": ()},
         {"guard": -0.1},
         {"alpha_lr": 0.0},

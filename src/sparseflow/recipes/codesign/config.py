@@ -43,7 +43,8 @@ class CodesignConfig:
         library: file of the types of chips.
         types: which of them; None for all.
         slots: S.
-        fixed: types in the first slots of "multi_chip_fixed", and of the design that ratios refer to.
+        fixed: types in the first slots of "multi_chip_fixed", and of the design that ratios refer to; None for four of
+            the first type.
         objective: "serial", the latency of one sample; or "balanced", the period of a pipeline.
         strategy: of `MappingSolver`; or "round_robin", segment k on used slot k modulo their number.
         segment_size: layers of the network that stay together.
@@ -81,7 +82,7 @@ class CodesignConfig:
     library: str = "gpu_data.yaml"
     types: tuple[str, ...] | None = None
     slots: int = 16
-    fixed: tuple[str, ...] = ("big_core", "big_core", "big_core", "big_core")
+    fixed: tuple[str, ...] | None = None
     objective: str = "balanced"
     strategy: str = "search"
     segment_size: int = 2
@@ -121,7 +122,7 @@ class CodesignConfig:
             raise ConfigError(f"warmup {self.warmup} and ramp {self.ramp} make more than all steps")
         if not self.phases or set(self.phases) - set(_PHASES) or len(set(self.phases)) != len(self.phases):
             raise ConfigError(f"phases is {self.phases!r}; expected some of {_PHASES}, each once")
-        if not 1 <= len(self.fixed) <= self.slots:
+        if self.fixed is not None and not 1 <= len(self.fixed) <= self.slots:
             raise ConfigError(f"fixed names {len(self.fixed)} chips for {self.slots} slots; expected 1 to that many")
         if self.mode == "multi_chip_fixed" and self.two_stage:
             raise ConfigError("two_stage learns chips behind the network; mode multi_chip_fixed learns none")

@@ -36,6 +36,7 @@ from sparseflow.recipes.video.sources import open_sources
 __all__ = ["codesign", "make_system"]
 
 LOG = "logs/version_c_stats.jsonl"
+_FIXED = 4
 
 
 def codesign(
@@ -162,7 +163,8 @@ class _Run:
     def _begin(self, tables: Tables) -> None:
         """Judge the reference, and start from its chips."""
         config = self.config
-        start = start_design(self.system, config.fixed, len(tables.segments))
+        fixed = config.fixed or (self.system.types[0].name,) * min(_FIXED, config.slots)
+        start = start_design(self.system, fixed, len(tables.segments))
         self.reference: HwFigures = self.system.judge(tables.detach(), start).figures
         self.search = Alternation(
             self.system, config.hw, self.reference, start, tables, strategy=config.strategy,
