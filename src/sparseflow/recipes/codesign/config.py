@@ -23,7 +23,8 @@ class CodesignConfig:
 
     Args:
         mode: "version_c_full"; or "multi_chip_fixed", whose slots hold `fixed` for good.
-        workload: JSON of a traced network, or YAML of ZigZag; its layers stay as they are. None trains the network of `video`.
+        workload: JSON of a traced network, or YAML of ZigZag; its layers stay as they are. None trains the network of
+            `video`.
         video: the task and its network, see `VideoConfig`; its `epochs`, `mode` and `out` do not count.
         phases: which of A (weights and keeps), B (chips), C (mapping) and D (placement) take part.
         two_stage: learn first, without the hardware, and do all of B, C and D behind it: the rival of a joint run.
