@@ -11,14 +11,14 @@ from sparseflow.hardware.mapping.terms import Terms
 
 __all__ = ["regroup", "room"]
 
-_MOST = 1024
+_MOST = 128
 
 
 def room(groups: int) -> int:
     """Return how many segments `regroup` can share out among so many slots, of which there are two or more.
 
     >>> room(2), room(3), room(4)
-    (10, 6, 5)
+    (7, 4, 3)
     """
     return int(np.log(_MOST + 0.5) / np.log(groups))
 

@@ -22,7 +22,7 @@ def solve_search(
     *,
     restarts: int = 5,
     steps: int = 100,
-    tries: int = 50,
+    tries: int = 60,
     seed: int = 0,
     start: NDArray[np.integer] | None = None,
 ) -> Solution:

@@ -21,6 +21,7 @@ from sparseflow.recipes.codesign.mapping_references import load_references
 __all__ = ["bench"]
 
 _SHOW = "2"
+_COUNTS = {"search": 200, "exact": 100, "split": 300, "planted": 100}
 # A bound is of times rounded to 1e-7; what a mapping may lie below it by rounding.
 _ROUNDING = 1e-5
 
@@ -33,19 +34,19 @@ def bench(*, quick: bool = False, say: Callable[[str], None] = lambda _: None) -
     100 in which one is planted; a network whose heads and channels were rewired and split against itself.
 
     Args:
-        quick: a tenth of all problems.
+        quick: a tenth of all problems, two of a kind at least.
         say: told how far it is.
 
     Raises:
         DataError: the proofs are missing or of other problems.
         UnsupportedError: OR-Tools is not installed.
     """
-    part = 10 if quick else 1
-    rows = _against_proofs(200 // part, say)
-    exact = {name: _against_all(name, 100 // part, say) for name in ("viterbi", "dp", "cp_sat")}
-    worse = [_split_ratio(seed) for seed in range(300 // part)]
+    count = {name: max(2, n // 10 if quick else n) for name, n in _COUNTS.items()}
+    rows = _against_proofs(count["search"], say)
+    exact = {name: _against_all(name, count["exact"], say) for name in ("viterbi", "dp", "cp_sat")}
+    worse = [_split_ratio(seed) for seed in range(count["split"])]
     say(f"splits: {sum(r < 1 for r in worse)} of {len(worse)} accepted")
-    planted = [_takes_planted(seed) for seed in range(100 // part)]
+    planted = [_takes_planted(seed) for seed in range(count["planted"])]
     gaps = np.array([row["gap"] for row in rows])
     seconds = [row["seconds"] for row in rows]
     share = 100 * float(np.mean(planted))
