@@ -32,7 +32,7 @@ def data(tmp_path_factory):
 
 
 def _config(data, path, **more):
-    given = {"members": 2, "hidden": 48, "steps": 150, "batch": 64, "probes": 100}
+    given = {"members": 2, "hidden": 48, "steps": 150, "batch": 64, "probes": 100, "shown": 0}
     return FitConfig(data=(str(data),), out=str(path / "proxy.safetensors"), tdp_w=700.0, **{**given, **more})
 
 

@@ -43,6 +43,11 @@ def test_shards_divide_the_layers(tmp_path):
     assert not set(names[0]) & set(names[1])
 
 
+def test_kinds_may_be_chosen(tmp_path):
+    measure(_config(tmp_path, count=4, kinds=("other",)))
+    assert {m.layer.kind for m in read([tmp_path / "layers.jsonl"])[1]} == {"other"}
+
+
 def test_time_that_is_over_ends_a_run(tmp_path):
     found = measure(_config(tmp_path, count=20, seconds=0.0))
     assert 0 < found["measured"] < 20
@@ -50,7 +55,13 @@ def test_time_that_is_over_ends_a_run(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"), [({"shard": "2/2"}, "shard"), ({"shard": "x"}, "shard"), ({"count": 0}, "count")]
+    ("wrong", "told"),
+    [
+        ({"shard": "2/2"}, "shard"),
+        ({"shard": "x"}, "shard"),
+        ({"count": 0}, "count"),
+        ({"kinds": ("lstm",)}, "lstm"),
+    ],
 )
 def test_settings_out_of_range_are_refused(tmp_path, wrong, told):
     with pytest.raises(ConfigError, match=told):

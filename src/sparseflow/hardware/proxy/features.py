@@ -24,6 +24,7 @@ _MORE = (
     "residual", "log2 groups", "log2 rank", "log2 series", "log2 mixed",
         "log2 head_dim", "log2 reads",
     "filled waves", "log2 tiles", "log2 inputs/outputs", "log2 weights/outputs",
+    "log2 operations a number", "reduction",
 )  # fmt: skip
 FEATURES = SEED_FEATURES + _MORE
 """All that a proxy reads: the design's, and sizes on which utilisation turns."""
@@ -39,6 +40,7 @@ _NUMBERS = (
     "keep_channel",
     "keep_block",
 )
+_REDUCTIONS = ("layer_norm", "rms_norm", "group_norm", "softmax", "mean", "max", "sum", "adaptive_avg_pool2d")
 _TILE = 128.0
 
 
@@ -221,6 +223,8 @@ def _features(s: Any, whole: Any, peak: Tensor, bandwidth: Tensor, roofline_ms: 
         "log2 mixed": _log2(s.attr("mixed", 0)), "log2 head_dim": _log2(s.head_dim),
         "log2 reads": _log2(s.batch * whole.inputs / s.tokens),
         "filled waves": waves / torch.ceil(waves), "log2 tiles": _log2(tiles),
+        "log2 operations a number": _log2(whole.flops / (whole.inputs + whole.outputs)),
+        "reduction": _column([layer.attr("op") in _REDUCTIONS for layer in s.layers]),
         "log2 inputs/outputs": _log2(s.batch * whole.inputs) - _log2(s.batch * whole.outputs),
         "log2 weights/outputs": _log2(whole.weights + none) - _log2(s.batch * whole.outputs),
     }  # fmt: skip

@@ -9,10 +9,25 @@ from torch.nn import functional as F
 from sparseflow.errors import ConfigError
 from sparseflow.hardware.proxy.features import FEATURES, SEED_FEATURES, LayerTable
 
-__all__ = ["FIGURES", "FORMS", "LayerProxyModel"]
+__all__ = ["FIGURES", "FORMS", "LayerProxyModel", "bound_of"]
 
 FIGURES = ("lat_ms", "mem_mb", "power_w")
 FORMS = ("bound", "spec")
+
+
+def bound_of(figure: str, table: LayerTable) -> Tensor:
+    """Return what a figure is learned beside, `[n]`: the roofline in ms, all tensors in MB, 1 W.
+
+    Raises:
+        ConfigError: unknown figure.
+    """
+    if figure == "lat_ms":
+        return table.roofline_ms
+    if figure == "mem_mb":
+        return table.weight_mb + table.ends_mb + table.between_mb
+    if figure == "power_w":
+        return torch.ones_like(table.roofline_ms)
+    raise ConfigError(f"figure is {figure!r}; expected one of {', '.join(FIGURES)}")
 
 
 class LayerProxyModel(nn.Module):

@@ -12,9 +12,11 @@ import torch
 from sparseflow.errors import ConfigError, DataError
 from sparseflow.hardware import load_target
 from sparseflow.hardware.proxy import FIGURES, Fitted, LayerProxyModel, read_fitted, tabulate, write_fitted
+from sparseflow.hardware.proxy.model import bound_of
 from sparseflow.ir import Target
 from sparseflow.recipes.codesign import _train
-from sparseflow.recipes.codesign.measured_layers import unseen
+from sparseflow.recipes.codesign._teacher import Teacher
+from sparseflow.recipes.codesign.measured_layers import SPACES, sampled, unseen
 from sparseflow.recipes.codesign.measurements import Measured, Run, read
 from sparseflow.report.files import prepare_folder
 
@@ -37,6 +39,8 @@ class FitConfig:
         members: networks of an ensemble.
         hidden: width of their three layers.
         form: "bound", a learned utilisation of a roofline; or "spec", thirteen features to the figure itself.
+        shown: layers that nobody measured, with the figure that a Gaussian process of the measured ones gives them;
+            the networks learn from them and from its figures of the measured. 0 trains them on what was measured.
         steps: of training.
         batch: layers of a step.
         lr: first learning rate.
@@ -56,6 +60,7 @@ class FitConfig:
     members: int = 3
     hidden: int = 128
     form: str = "bound"
+    shown: int = 6000
     steps: int = 3000
     batch: int = 256
     lr: float = 4e-3
@@ -143,9 +148,14 @@ def _fitted(
         model = LayerProxyModel(figure, members=config.members, hidden=config.hidden, form=config.form)
     # A little room on both sides: a figure at its bound has no gradient.
     model.look_at(table.features, (0.9 * float(wanted.min()), max(tdp_w, 1.05 * float(wanted.max()))))
-    pairs = None
-    if figure != "power_w":
-        pairs = _train.probes([m.layer for m in seen], target, config.probes, config.seed)
+    specs = [m.layer for m in seen]
+    if config.shown:
+        teacher = Teacher(table.features, (wanted / bound_of(figure, table)).log(), seed=config.seed)
+        # Sizes that were held back may be drawn too: the teacher knows no more of them than of any other.
+        specs += sampled(SPACES["cpu" if target.kind == "cpu" else "gpu"], config.shown, seed=config.seed + 1)
+        table = tabulate(specs, target)
+        wanted = bound_of(figure, table) * teacher(table.features).exp()
+    pairs = None if figure == "power_w" else _train.probes(specs, target, config.probes, config.seed)
     error = _train.train(
         model, table, wanted, pairs,
         steps=config.steps, batch=config.batch, lr=config.lr, decay=config.decay, seed=config.seed,

@@ -5,7 +5,7 @@ import platform
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -15,7 +15,7 @@ import torch
 
 from sparseflow.errors import ConfigError, MeasurementError
 from sparseflow.hardware import gpu_target
-from sparseflow.hardware.proxy import LayerSpec, tabulate
+from sparseflow.hardware.proxy import KINDS, LayerSpec, tabulate
 from sparseflow.recipes.codesign import _cpu_layers, _gpu_layers
 from sparseflow.recipes.codesign.measured_layers import SPACES, sampled
 from sparseflow.recipes.codesign.measurements import Measured, Network, Run, append, read
@@ -55,6 +55,7 @@ class MeasureConfig:
         out: file of JSON lines; layers that it holds are not measured again.
         count: layers.
         seed: of their draw.
+        kinds: only layers of these kinds; empty for all.
         shard: which part of the layers, as "0/2" for the even ones.
         seconds: after so many no further layer starts; None for no end.
         window_s: how long a layer runs; None for .12 on a GPU, and for .05 beside the timed rounds on a CPU.
@@ -75,6 +76,7 @@ class MeasureConfig:
     out: str = "runs/codesign/layers.jsonl"
     count: int = 1600
     seed: int = 0
+    kinds: tuple[str, ...] = ()
     shard: str = "0/1"
     seconds: float | None = None
     window_s: float | None = None
@@ -90,6 +92,8 @@ class MeasureConfig:
         """Check the fields."""
         if self.count < 1 or self.rounds < 1 or (self.window_s or 1.0) <= 0:
             raise ConfigError("count, rounds and window_s are expected to be above 0")
+        if unknown := [k for k in self.kinds if k not in KINDS]:
+            raise ConfigError(f"kinds has {', '.join(unknown)}; expected some of {', '.join(KINDS)}")
         self.part  # noqa: B018
 
     @property
@@ -125,7 +129,10 @@ def measure(config: MeasureConfig, *, say: Callable[[str], None] = lambda _: Non
     _, held_layers, held_networks = read([out]) if out.exists() else ([], [], [])
     held = {m.layer.name for m in held_layers}
     part, parts = config.part
-    layers = [s for s in sampled(SPACES[kind], config.count, seed=config.seed)[part::parts] if s.name not in held]
+    space = SPACES[kind]
+    if config.kinds:
+        space = replace(space, mix=tuple(entry for entry in space.mix if entry[0] in config.kinds))
+    layers = [s for s in sampled(space, config.count, seed=config.seed)[part::parts] if s.name not in held]
     threads = config.threads or torch.get_num_threads()
     meter: Meter = NvmlMeter() if kind == "gpu" else cpu_meter(config.idle_w, config.full_w, threads)
     append(out, _run(kind, device, meter, threads, config.commit or commit()))

@@ -13,6 +13,7 @@ from scipy.stats import spearmanr
 
 from sparseflow.errors import ConfigError
 from sparseflow.hardware.proxy import FIGURES, LayerHwProxy, LayerSpec, proxy_names, tabulate
+from sparseflow.hardware.proxy.model import bound_of
 from sparseflow.recipes.checks import Check, checks_body
 from sparseflow.recipes.codesign._train import SHARES
 from sparseflow.recipes.codesign.fit import split
@@ -114,12 +115,8 @@ def _rows(
 
 
 def _roofline(proxy: LayerHwProxy, layers: Sequence[LayerSpec], figure: str) -> NDArray[Any]:
-    table = tabulate(layers, proxy.target)
-    if figure == "lat_ms":
-        return table.roofline_ms.numpy()
-    if figure == "mem_mb":
-        return (table.weight_mb + table.ends_mb + table.between_mb).numpy()
-    return np.full(len(layers), proxy.tdp_w)
+    bound = bound_of(figure, tabulate(layers, proxy.target)).numpy()
+    return bound * proxy.tdp_w if figure == "power_w" else bound
 
 
 def lightgbm_errors(
