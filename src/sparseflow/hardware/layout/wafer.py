@@ -167,7 +167,7 @@ class WaferLayout(nn.Module):
         config: DescendConfig | None = None,
         progress: Callable[[float], None] | None = None,
     ) -> LayoutResult:
-        """Find a legal layout by descent, and keep the better of it, where dies are now, and the grid.
+        """Find a legal layout by descent, never worse than where dies are now, or than the grid if that is not legal.
 
         Args:
             widths_mm: `[S]`; 0 where a slot is empty.
@@ -185,13 +185,9 @@ class WaferLayout(nn.Module):
             UnsupportedError: the dies do not fit.
         """
         problem = self.problem(widths_mm, heights_mm, traffic_bytes, power_w)
-        start = self._legal_start(problem)
-        here = start
-        if self.optimize_layout and problem.there.any():
-            there = problem.there
-            found = start.copy()
-            found[there] = descend(problem.present(), start[there], config or DescendConfig(), progress=progress)
-            here = min(start, found, key=problem.cost)
+        here, there = self._legal_start(problem), problem.there
+        if self.optimize_layout and there.any():
+            here[there] = descend(problem.present(), here[there], config or DescendConfig(), progress=progress)
         self._set(here)
         return self.result(widths_mm, heights_mm, traffic_bytes, power_w)
 
