@@ -61,7 +61,7 @@ class FitConfig:
     hidden: int = 128
     form: str = "bound"
     shown: int = 6000
-    steps: int = 3000
+    steps: int = 1500
     batch: int = 256
     lr: float = 4e-3
     decay: float = 1e-3
