@@ -204,7 +204,7 @@ def hw_schedule(done: float, *, warmup: float = 0.1, ramp: float = 0.3) -> float
     Raises:
         ConfigError: the shares are negative or more than the run.
 
-    >>> [hw_schedule(d, warmup=0.2, ramp=0.4) for d in (0.1, 0.4, 0.6, 1.0)]
+    >>> [hw_schedule(d, warmup=0.25, ramp=0.5) for d in (0.1, 0.5, 0.75, 1.0)]
     [0.0, 0.5, 1.0, 1.0]
     """
     if min(warmup, ramp) < 0 or warmup + ramp > 1:
