@@ -33,7 +33,8 @@ PROTOCOLS = {
     "gpu": (
         "Modules of one layer with weights of their own, so many that 60 MB of weights pass (1 to 8), run in turn in "
         "one CUDA graph that is replayed without a pause; latency: median of stretches of 3 ms in the second half of "
-        "the run; power: mean of the board's samples, one in 20 ms, but for the first 45 ms; memory: "
+        "the run, which takes .12 s, or .02 s where a layer is called brief; power: mean of the board's samples, one "
+        "in 20 ms, but for the first 45 ms, of runs that are not brief; memory: "
         "parameters, inputs and the most that torch's allocator held during one call"
     ),
     "cpu": (
