@@ -27,7 +27,7 @@ def settings(tmp_path, **more):
     return file
 
 
-@pytest.mark.parametrize("command", ["train", "eval", "slice", "bench", "compare", "sample", "report"])
+@pytest.mark.parametrize("command", ["train", "eval", "slice", "bench", "compare", "prove", "sample", "report"])
 def test_every_command_has_help_with_examples(command):
     text = call(command, "--help")
     assert f"sparseflow video {command}" in text
@@ -65,11 +65,26 @@ def test_train_eval_report_and_compare(tmp_path):
     assert call("report", body["file"], "--out", tmp_path / "page", "--clips", 1).strip().endswith("report.html")
     call("train", file, "--mode", "dense_baseline", "--no-page")
     table = tmp_path / "table.json"
-    text = call("compare", "--records", tmp_path, "--out", table)
+    text = call("compare", "--records", tmp_path, "--speed", "--out", table)
     assert "motion 0.25" in text
+    assert all(row["clips_per_s"] > 0 for row in json.loads(table.read_text())["rows"])
     assert len(json.loads(table.read_text())["rows"]) == 2
     call("compare", "--records", tmp_path, "--check", code=1)
     assert "has no gates to slice by" in call("slice", body["file"], code=2)
+
+
+def test_prove(tmp_path, monkeypatch):
+    from sparseflow.recipes.video import prove
+
+    monkeypatch.setattr(prove, "FAULTS", {"a missing list is named": prove.FAULTS["a missing list is named"]})
+    body = json.loads(call("prove", "--json", "--out", tmp_path / "proof.json"))
+    assert body["ok"]
+    assert json.loads((tmp_path / "proof.json").read_text())["checks"] == body["checks"]
+    gates = {"keep": 0.5, "score": "motion", "gate": "hard", "keep_head": 0.5}
+    # After one epoch the gates are far from their target.
+    text = call("prove", settings(tmp_path, ast_cfg=gates), "--runs", tmp_path / "runs", code=1)
+    assert "head: mean of the learned factors" in text.replace("\n", " ")
+    assert (tmp_path / "runs").is_dir()
 
 
 def test_slice_writes_beside_the_checkpoint(tmp_path):
