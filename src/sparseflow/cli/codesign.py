@@ -114,6 +114,10 @@ def run(
     workload: Annotated[
         str | None, typer.Option(help="JSON of a traced network, or ZigZag's YAML.", show_default=False)
     ] = None,
+    data: Annotated[str | None, typer.Option(help="Folder of the videos.", show_default="as in the settings")] = None,
+    init_from: Annotated[
+        str | None, typer.Option(help="Weights to start from, as of video train.", show_default="fresh")
+    ] = None,
     mode: Annotated[
         str | None, typer.Option(help="version_c_full or multi_chip_fixed.", show_default="version_c_full")
     ] = None,
@@ -144,8 +148,8 @@ def run(
 ) -> None:
     """Design a wafer for a network, and where it learns, the network for the wafer.
 
-    Writes `codesign.json`, `logs/version_c_stats.jsonl`, `report.html`, and the trained network. No phase makes the
-    hard objective worse; the same seed writes the same log.
+    Writes `codesign.json`, `logs/version_c_stats.jsonl`, `report.html`, and the trained network. Chips, mapping
+    and placement are taken only where the hard objective falls; the same seed writes the same log.
 
     **Examples**
 
@@ -154,6 +158,7 @@ def run(
     - `sparseflow codesign run --workload w.json --proxy roofline --type big_core --type small_core --slots 8`
     """
     import json
+    from dataclasses import replace
 
     from sparseflow.recipes.codesign.config import CodesignConfig
     from sparseflow.recipes.codesign.run import codesign
@@ -165,6 +170,8 @@ def run(
         optimize_layout=layout,
         batch=batch, outer_epochs=outer_epochs, seed=seed, out=out,
     )  # fmt: skip
+    if task := {k: v for k, v in {"data": data, "init_from": init_from}.items() if v is not None}:
+        settings = replace(settings, video=replace(settings.video, **task))
     body = codesign(settings, say=lambda line: typer.echo(line, err=True))
     if page:
         from sparseflow.recipes.codesign.page import codesign_page
