@@ -170,7 +170,8 @@ def run(
         optimize_layout=layout,
         batch=batch, outer_epochs=outer_epochs, seed=seed, out=out,
     )  # fmt: skip
-    if task := {k: v for k, v in {"data": data, "init_from": init_from}.items() if v is not None}:
+    given: dict[str, Any] = {"data": data, "init_from": init_from}
+    if task := {k: v for k, v in given.items() if v is not None}:
         settings = replace(settings, video=replace(settings.video, **task))
     body = codesign(settings, say=lambda line: typer.echo(line, err=True))
     if page:
