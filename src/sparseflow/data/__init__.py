@@ -1,4 +1,4 @@
-"""Images, clips and time series: those that ship with sparseflow, and files that the user names."""
+"""Images, clips, time series and sparse matrices: those that ship with sparseflow, and files that the user names."""
 
 from sparseflow.data.cifar10 import cifar10, cifar10_subset
 from sparseflow.data.clip_covers import Cover, covers, frames_of
@@ -9,6 +9,7 @@ from sparseflow.data.forecast import ForecastSplits, Scaler, Windows, ends_by_sh
 from sparseflow.data.frames import Frames, frames_lazy
 from sparseflow.data.images import ImageSet
 from sparseflow.data.jhmdb import JointTracks, jhmdb
+from sparseflow.data.matrix_files import read_matrix
 from sparseflow.data.mnist import mnist
 from sparseflow.data.moving_digits import MovingDigits
 from sparseflow.data.npz_xy import Pairs, npz_xy
@@ -51,6 +52,7 @@ __all__ = [
     "mnist",
     "npz_xy",
     "open_splits",
+    "read_matrix",
     "rotate",
     "split_series",
     "split_train",
