@@ -30,6 +30,18 @@ def test_a_bound_without_transfers_is_below_the_optimum_too():
     assert part.bound >= 0.97 * whole.bound
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_a_hint_narrows_the_model_and_leaves_the_optimum(seed):
+    pytest.importorskip("ortools")
+    problem = small_problem(seed)
+    best = solve_brute(problem)
+    poor = MappingSolver("search", restarts=1, steps=1, tries=0).solve(problem)
+    for hint in (best.mapping, poor.mapping):
+        found = solve_cp_sat(problem, hint=hint)
+        assert found.cost.objective == pytest.approx(best.cost.objective, rel=1e-5)
+        assert found.bound <= best.cost.objective * (1 + 1e-12)
+
+
 def test_no_mapping_and_no_library_are_said(monkeypatch):
     pytest.importorskip("ortools")
     with pytest.raises(BudgetError, match="memory limits"):

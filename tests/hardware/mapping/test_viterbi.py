@@ -4,7 +4,7 @@ import pytest
 from sparseflow.errors import BudgetError, UnsupportedError
 from sparseflow.hardware.mapping import MappingProblem
 from sparseflow.hardware.mapping.brute import solve_brute
-from sparseflow.hardware.mapping.viterbi import cheapest_path, solve_viterbi
+from sparseflow.hardware.mapping.viterbi import cheapest_path, cheapest_through, solve_viterbi
 from sparseflow.recipes.codesign.mapping_instances import small_problem
 
 
@@ -18,6 +18,19 @@ def test_viterbi_is_the_best_of_all_mappings(seed):
 
 def test_a_path_of_one_segment():
     assert cheapest_path(np.array([[3.0, 1.0]]), np.zeros((0, 2, 2)))[1].tolist() == [1]
+
+
+def test_paths_through_a_slot_and_through_two():
+    r = np.random.default_rng(0)
+    own, pair = r.uniform(0, 1, (5, 3)), r.uniform(0, 1, (4, 3, 3))
+    alone, both = cheapest_through(own, pair)
+    assert alone.min(1) == pytest.approx([cheapest_path(own, pair)[0]] * 5)
+    for k in range(4):
+        np.testing.assert_allclose(both[k].min(1), alone[k])
+        np.testing.assert_allclose(both[k].min(0), alone[k + 1])
+    forced = own.copy()
+    forced[2, [0, 2]] = 99.0
+    assert alone[2, 1] == pytest.approx(cheapest_path(forced, pair)[0])
 
 
 def test_what_it_does_not_handle_is_refused():

@@ -9,6 +9,7 @@ from sparseflow.errors import BudgetError, UnsupportedError
 from sparseflow.hardware.mapping.objective import MappingProblem, evaluate
 from sparseflow.hardware.mapping.solution import NO_MAPPING, Solution
 from sparseflow.hardware.mapping.terms import Terms
+from sparseflow.hardware.mapping.viterbi import cheapest_through
 
 __all__ = ["solve_cp_sat"]
 
@@ -37,7 +38,7 @@ def solve_cp_sat(
         limit_s: wall-clock limit.
         workers: threads; with more than one, runs differ.
         seed: of its random choices.
-        hint: a mapping to begin from.
+        hint: a mapping to begin from, which is returned where nothing better is found.
         transfers: False leaves the y and all that transfers cost out, which only lowers the bound, little where
             transfers cost little, and is proved far sooner; `optimal` is then whether the bound meets the whole cost.
 
@@ -52,13 +53,17 @@ def solve_cp_sat(
     t = Terms.of(problem)
     k, s = t.load.shape
     model = cp_model.CpModel()
-    scale = _TICKS / max(_reach(problem, t, hint), 1e-300)
-    fits = t.fits()
+    known = None if hint is None else evaluate(problem, hint)
+    reach = np.inf if known is None or known.violations else known.objective
+    scale = _TICKS / max(known.objective if known else _reach(t), 1e-300)
+    alone, both = cheapest_through(t.own, t.pair)
+    # What cannot be part of a mapping as good as the hint is left out; the hint's J then bounds all that has it.
+    fits, worth = t.fits() & (t.load + alone <= reach * (1 + 1e-9)), both <= reach * (1 + 1e-9)
     x = [[model.new_bool_var(f"x{i}_{j}") if fits[i, j] else None for j in range(s)] for i in range(k)]
     for i in range(k):
         model.add_exactly_one(v for v in x[i] if v is not None)
     _add_memory(model, t, x)
-    y = _add_pairs(model, t, x) if transfers else {}
+    y = _add_pairs(model, t, x, worth) if transfers else {}
     places = [(i, j, v) for i, row in enumerate(x) for j, v in enumerate(row) if v is not None]
     cost: list[Any] = [int(t.own[i, j] * scale) * v for i, j, v in places]
     cost += [int(t.pair[i, a, b] * scale) * v for (i, a, b), v in y.items() if t.pair[i, a, b] > 0]
@@ -79,22 +84,19 @@ def solve_cp_sat(
     status: Any = solver.solve(model)
     if status == cp_model.INFEASIBLE:
         raise BudgetError(NO_MAPPING)
-    if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
+    solved = status in (cp_model.OPTIMAL, cp_model.FEASIBLE)
+    mapping = t.slots[[j for _, j, v in places if solver.value(v)]] if solved else None
+    found = None if mapping is None else evaluate(problem, mapping)
+    if hint is not None and known is not None and (found is None or reach < found.objective):
+        mapping, found = np.asarray(hint, dtype=np.int64), known
+    if mapping is None or found is None:
         raise BudgetError(f"CP-SAT found no mapping in {limit_s} s; give it longer, or a hint from strategy 'search'")
-    mapping = t.slots[[j for _, j, v in places if solver.value(v)]]
-    found = evaluate(problem, mapping)
     bound = min(solver.best_objective_bound / scale, found.objective)
-    return Solution(
-        mapping=mapping,
-        cost=found,
-        bound=bound,
-        optimal=status == cp_model.OPTIMAL and not found.violations and (transfers or bound >= found.objective),
-    )
+    proved = status == cp_model.OPTIMAL and (transfers or bound >= found.objective)
+    return Solution(mapping=mapping, cost=found, bound=bound, optimal=proved and not found.violations)
 
 
-def _reach(problem: MappingProblem, t: Terms, hint: NDArray[np.integer] | None) -> float:
-    if hint is not None:
-        return evaluate(problem, hint).objective
+def _reach(t: Terms) -> float:
     return float((t.load + t.own).max(1).sum() + t.pair.max(initial=0.0, axis=(1, 2)).sum())
 
 
@@ -111,7 +113,7 @@ def _add_memory(model: Any, t: Terms, x: list[list[Any]]) -> None:
                 model.add(weights + int(t.activation_mb[i] * unit) * x[i][j] <= _MEMORY_TICKS)
 
 
-def _add_pairs(model: Any, t: Terms, x: list[list[Any]]) -> dict[tuple[int, int, int], Any]:
+def _add_pairs(model: Any, t: Terms, x: list[list[Any]], worth: NDArray[np.bool_]) -> dict[tuple[int, int, int], Any]:
     y: dict[tuple[int, int, int], Any] = {}
     k, s = t.load.shape
     for i in range(k - 1):
@@ -120,11 +122,12 @@ def _add_pairs(model: Any, t: Terms, x: list[list[Any]]) -> dict[tuple[int, int,
         ends = [[j for j in range(s) if x[row][j] is not None] for row in (i, i + 1)]
         for a in ends[0]:
             for b in ends[1]:
-                y[i, a, b] = model.new_bool_var(f"y{i}_{a}_{b}")
+                if worth[i, a, b]:
+                    y[i, a, b] = model.new_bool_var(f"y{i}_{a}_{b}")
         for a in ends[0]:
-            model.add(sum(y[i, a, b] for b in ends[1]) == x[i][a])
+            model.add(sum(y[i, a, b] for b in ends[1] if worth[i, a, b]) == x[i][a])
         for b in ends[1]:
-            model.add(sum(y[i, a, b] for a in ends[0]) == x[i + 1][b])
+            model.add(sum(y[i, a, b] for a in ends[0] if worth[i, a, b]) == x[i + 1][b])
     return y
 
 

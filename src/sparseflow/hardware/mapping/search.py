@@ -1,5 +1,7 @@
 """Mappings by local search: greedy starts, shared-out groups and a tabu walk over relocations and swaps."""
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,6 +11,7 @@ from sparseflow.hardware.mapping.objective import Floats, MappingProblem, evalua
 from sparseflow.hardware.mapping.regroup import regroup, room
 from sparseflow.hardware.mapping.solution import Solution
 from sparseflow.hardware.mapping.terms import Terms
+from sparseflow.hardware.mapping.viterbi import cheapest_through
 
 __all__ = ["solve_search"]
 
@@ -32,7 +35,9 @@ def solve_search(
     sizes and the best mapping so far with a fifth of its segments elsewhere. From each, `regroup` shares out the
     segments of two or three slots, then a tabu walk takes the best relocation, or swap where no relocation helps.
     Memory beyond limits costs a price that grows while limits are broken and shrinks while they are kept, so that the
-    walk crosses them to and fro; only mappings without violations are kept.
+    walk crosses them to and fro; only mappings without violations are kept. Places at which a segment alone costs as
+    much as the best mapping so far are closed from then on; where a segment has none left, the best mapping is within
+    a thousandth of the optimum, and the search ends.
 
     Args:
         problem: segments and slots.
@@ -57,6 +62,8 @@ def solve_search(
             at = walk.greedy(0.5 if n else 0.0) if walk.best is None or n % 2 == 0 else walk.kicked(walk.best)
         state = walk.walk(walk.share(walk.seen(at), tries), steps)
         walk.share(state if walk.best is None else walk.near.state(walk.best), tries)
+        if walk.is_closed():
+            break
     if walk.best is None:
         raise BudgetError(
             f"{restarts} local searches met no mapping that keeps the slots' memory limits; give more restarts, or "
@@ -73,12 +80,13 @@ class _Search:
         self.terms, self.near, self._rng = terms, Neighbourhood(terms), rng
         self._k, self._u = terms.load.shape
         self._rows, self._cols = np.arange(self._k), np.arange(self._u)
-        self._fits = terms.fits()
+        self._fits, self._own = terms.fits(), terms.own
         size_mb = float((terms.weight_mb + terms.activation_mb).mean())
         # A mean segment's memory in excess costs as much as three mean segments.
         self._price = 3 * float((terms.load + terms.own).mean()) / size_mb if size_mb > 0 else 0.0
         self.best: NDArray[np.int64] | None = None
         self._least = np.inf
+        self._alone = terms.load + cheapest_through(terms.own, terms.pair)[0]
 
     def columns(self, mapping: NDArray[np.integer]) -> NDArray[np.int64]:
         """Return a mapping's columns; segments on slots that are not usable go to the fastest."""
@@ -93,6 +101,17 @@ class _Search:
         if state.objective < self._least and not state.excess_mb.any():
             self.best, self._least = state.at.copy(), state.objective
         return state
+
+    def is_closed(self) -> bool:
+        """Close places that no mapping better by a thousandth has; return whether a segment has no place left."""
+        if self.best is None:
+            return False
+        closed = self._alone >= self._least * (1 - 1e-3)
+        # A price far beyond all others, not infinity, with which sums of chosen and other places would be NaN.
+        own = np.where(closed, self._own + 10 * self._least, self._own)
+        self.terms = replace(self.terms, own=own)
+        self.near = Neighbourhood(self.terms)
+        return bool((closed | ~self._fits).all(1).any())
 
     def greedy(self, noise: float) -> NDArray[np.int64]:
         """Return a mapping: segments by falling size, each where its slot is done first."""
@@ -118,7 +137,7 @@ class _Search:
         """Return a mapping with a fifth of its segments, at least two, elsewhere at random."""
         at = at.copy()
         for i in self._rng.permutation(self._k)[: max(2, self._k // 5)]:
-            at[i] = self._rng.choice(np.flatnonzero(self._fits[i]))
+            at[i] = self._rng.choice(np.flatnonzero(self._fits[i] & (self.terms.own[i] <= self._own[i])))
         return at
 
     def share(self, s: State, tries: int) -> State:

@@ -8,7 +8,7 @@ from sparseflow.hardware.mapping.objective import Floats, MappingProblem, evalua
 from sparseflow.hardware.mapping.solution import Solution
 from sparseflow.hardware.mapping.terms import Terms
 
-__all__ = ["cheapest_path", "solve_viterbi"]
+__all__ = ["cheapest_path", "cheapest_through", "solve_viterbi"]
 
 
 def solve_viterbi(problem: MappingProblem) -> Solution:
@@ -49,3 +49,13 @@ def cheapest_path(own: Floats, pair: Floats) -> tuple[float, NDArray[np.int64]]:
     for i in range(k - 1, 0, -1):
         at[i - 1] = came[i, at[i]]
     return float(value[at[-1]]), at
+
+
+def cheapest_through(own: Floats, pair: Floats) -> tuple[Floats, Floats]:
+    """Return what a path costs at least with k on s, `[K, S]`, and with k on s and k+1 on t, `[K - 1, S, S]`."""
+    before, after = own.copy(), own.copy()
+    for i in range(1, len(own)):
+        before[i] += (before[i - 1][:, None] + pair[i - 1]).min(0)
+    for i in range(len(own) - 2, -1, -1):
+        after[i] += (pair[i] + after[i + 1]).min(1)
+    return before + after - own, before[:-1, :, None] + pair + after[1:, None, :]
