@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from sparseflow.errors import MeasurementError
-from sparseflow.recipes.graphed import Graphed
+from sparseflow.recipes.graphed import Graphed, recorded
 from tests.fake_cuda_graph import install
 
 
@@ -34,6 +34,14 @@ def test_what_cannot_be_recorded_is_said(monkeypatch):
 
     with pytest.raises(MeasurementError, match=r"copy to the host.*leave graph out"):
         Graphed(run)()
+
+
+def test_a_recorded_call_keeps_what_it_reads_and_returns_its_tensors(monkeypatch):
+    install(monkeypatch)
+    x = torch.ones(3)
+    replay = recorded(lambda: x * 2)
+    assert torch.equal(replay(), torch.full((3,), 2.0))
+    assert replay() is replay()
 
 
 @pytest.mark.gpu

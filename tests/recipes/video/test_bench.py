@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from sparseflow.errors import ConfigError
-from sparseflow.recipes.video import bench as under_test
 from sparseflow.recipes.video.bench import FORMS, VideoBenchConfig, bench, built
 
 CPU = torch.device("cpu")
@@ -50,19 +49,3 @@ def test_all_forms_are_timed_and_checked(tmp_path):
 def test_bad_settings(given, message):
     with pytest.raises(ConfigError, match=message):
         small(**given)
-
-
-def test_a_recording_keeps_what_it_reads(monkeypatch):
-    class Recorder:
-        def __init__(self, run):
-            self.run = run
-
-        def __call__(self):
-            self.run()
-
-    monkeypatch.setattr(under_test, "Graphed", Recorder)
-    called = []
-    graph = under_test._graph(lambda: called.append(1))
-    graph()
-    assert called == [1, 1]
-    assert graph.run is not None

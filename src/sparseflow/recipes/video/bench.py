@@ -17,7 +17,7 @@ from sparseflow.errors import ConfigError
 from sparseflow.nn.models.video_vit import VideoViT
 from sparseflow.recipes.checks import Check, checks_body
 from sparseflow.recipes.device import device_of
-from sparseflow.recipes.graphed import Graphed
+from sparseflow.recipes.graphed import recorded
 from sparseflow.recipes.threads import with_threads
 from sparseflow.recipes.video.agree import agreement, agreement_checks
 from sparseflow.report.environment import describe
@@ -297,7 +297,7 @@ def _recorded(
                 call = _call(_compiled(built(form, config, device), way), clip)
                 call()
                 peaks.append(_peak(call))
-                found[way] = _graph(call)
+                found[way] = recorded(call)
         except Exception as e:
             # Whatever torch raises: the row says so, and the other ways stand for the form.
             failures[way] = f"{type(e).__name__}: {str(e)[:300]}"
@@ -336,13 +336,6 @@ def _peak(call: Callable[[], Any]) -> int:
     return int(torch.cuda.max_memory_allocated() - before)
 
 
-def _graph(call: Callable[[], Any]) -> Graphed:
-    """Return calls that replay one graph, recorded now; it keeps the network whose memory it reads."""
-    graphed = Graphed(call)
-    graphed()
-    return graphed
-
-
 @torch.no_grad()
 def _scorer(config: VideoBenchConfig, device: torch.device) -> dict[str, float]:
     """Return the time of scoring alone, as it is and compiled, as CUDA graphs."""
@@ -362,5 +355,5 @@ def _scorer(config: VideoBenchConfig, device: torch.device) -> dict[str, float]:
     for way, net in nets.items():
         call = _call(net, tokens)
         call()
-        sides[way] = _graph(call)
+        sides[way] = recorded(call)
     return {way: t.median_s for way, t in measure(sides, repeats=config.repeats, min_time_s=1e-2).items()}

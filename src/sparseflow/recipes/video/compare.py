@@ -210,7 +210,7 @@ def table_of(
 ) -> dict[str, Any]:
     """Return rows by arm, and the checks of the comparison, of each data set.
 
-    A drop is that of the means over seeds, in points; its interval of 95 % is Student's over the seeds' differences
+    A drop is the mean over the seeds that both have; its interval of 95 % is Student's over the seeds' differences
     where there are two or more. All videos of all seeds together give each arm's Wilson interval.
 
     Args:
@@ -289,20 +289,20 @@ def _student(values: Sequence[float]) -> list[float] | None:
 
 
 def _checks(rows: Mapping[Arm, Mapping[str, Any]]) -> list[Check]:
-    tops = {arm: row["top1"] for arm, row in rows.items()}
-    dense, held = tops[Arm()], [Arm()]
+    dense, held = rows[Arm()]["top1"], [Arm()]
+    lost = {arm: float("nan") if row["drop"] is None else 100 * row["drop"] for arm, row in rows.items()}
     checks = [Check(show="4", name="digits: dense, top-1", value=100 * dense, unit="%", rule=">=", bound=100 * _DENSE)]
     # Of several blocks the first: it saves most.
-    before = min((a.before or 0 for a in tops if a.score == _OURS), default=0)
+    before = min((a.before or 0 for a in rows if a.score == _OURS), default=0)
     for keep, bound in _DROPS.items():
-        if (ours := tops.get(arm := Arm(score=_OURS, keep=keep, before=before))) is not None:
+        if (arm := Arm(score=_OURS, keep=keep, before=before)) in rows:
             held.append(arm)
-            name, drop = f"digits: top-1 lost at keep {keep:g}, {_OURS}", 100 * (dense - ours)
-            checks.append(Check(show="4", name=name, value=drop, unit="points", rule="<=", bound=100 * bound))
+            name = f"digits: top-1 lost at keep {keep:g}, {_OURS}"
+            checks.append(Check(show="4", name=name, value=lost[arm], unit="points", rule="<=", bound=100 * bound))
     best, rival = (Arm(score=s, keep=0.25, before=before) for s in (_OURS, "random"))
-    if best in tops and rival in tops:
+    if best in rows and rival in rows:
         held.append(rival)
-        name, gain = f"digits: {_OURS} over random at keep 0.25", 100 * (tops[best] - tops[rival])
+        name, gain = f"digits: {_OURS} over random at keep 0.25", lost[rival] - lost[best]
         checks.append(Check(show="4", name=name, value=gain, unit="points", rule=">=", bound=100 * _BEATS))
     fewest = min(len(rows[arm]["seeds"]) for arm in held)
     checks.append(

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sparseflow.cost.measure import measure
 from sparseflow.nn.models.video_vit import VideoViT
-from sparseflow.recipes.graphed import Graphed
+from sparseflow.recipes.graphed import recorded
 
 __all__ = ["clips_per_s"]
 
@@ -31,11 +31,10 @@ def clips_per_s(
     sides: dict[str, Callable[[], Any]] = {}
     for name, model in models.items():
 
-        def call(model: VideoViT = model) -> None:
+        def call(model: VideoViT = model) -> Any:
             with torch.no_grad(), cast():
-                model(clips)
+                return model(clips)
 
-        sides[name] = Graphed(call) if clips.is_cuda else call
-        sides[name]()
+        sides[name] = recorded(call) if clips.is_cuda else call
     timings = measure(sides, repeats=repeats, min_time_s=1e-2, budget_s=60.0)
     return {name: len(clips) / t.median_s for name, t in timings.items()}

@@ -180,7 +180,8 @@ class VideoViT(nn.Module):
             if first is not None:
                 first, sequence = sequence[:, :1], sequence[:, 1:]
             state = state._replace(x=sequence)
-            log.append(state._replace(x=sequence[..., :0]))
+            # Of no width, and no view, which would keep the memory of every block's tokens.
+            log.append(state._replace(x=sequence.new_empty(*sequence.shape[:2], 0)))
         return (_mean(state) if first is None else first[:, 0]), score, log, features
 
     def _ordered(self, x: Tensor) -> Tensor:
