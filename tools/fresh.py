@@ -39,6 +39,7 @@ MEASURED: dict[str, tuple[str, ...]] = {
     "triseg_h200": (f"{RECIPES}.triseg.bench",),
     "triseg_zoo": (f"{RECIPES}.triseg.zoo",),
     "video": (f"{RECIPES}.video.bench",),
+    "video_prove": (f"{RECIPES}.video.prove",),
     "video_accuracy": (f"{RECIPES}.video.train", f"{RECIPES}.video.compare"),
     "codesign_layers": (f"{RECIPES}.codesign.measure",),
     "codesign": tuple(f"{RECIPES}.codesign.{suite}" for suite in SUITES.values()),
