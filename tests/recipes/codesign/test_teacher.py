@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sparseflow.recipes.codesign._teacher import Teacher
+from sparseflow.recipes.codesign._teacher import Teacher, Teachers
 
 
 def _points(count, seed=0):
@@ -32,3 +32,25 @@ def test_noise_is_told_from_the_figure():
 def test_the_same_seed_teaches_the_same():
     x, y = _points(60)
     assert torch.equal(Teacher(x, y, steps=20, seed=1)(x), Teacher(x, y, steps=20, seed=1)(x))
+
+
+def test_what_is_left_out_is_what_a_process_without_the_point_would_miss():
+    x, y = _points(40)
+    whole = Teacher(x, y, steps=5)
+    others = torch.arange(40) != 7
+    rest = object.__new__(Teacher)
+    rest.__dict__.update(whole.__dict__)
+    rest._points = whole._points[others]
+    standard = (y[others] - whole._level) / whole._height
+    rest._weights = torch.cholesky_solve(standard[:, None], rest._factor(rest._points))[:, 0]
+    assert whole.left_out[7].item() == pytest.approx((y[7] - rest(x[7:8])[0]).item(), rel=1e-6)
+
+
+def test_a_kind_that_differs_has_a_process_of_its_own():
+    x, y = _points(120)
+    kinds = ["a", "b"] * 60
+    own = torch.where(torch.tensor([k == "b" for k in kinds]), torch.cos(5 * x[:, 2]), y)
+    teachers = Teachers(x, own, kinds)
+    assert "b" in teachers.own
+    assert (teachers(x, kinds) - own).abs().mean() < 0.1
+    assert teachers(x[:1], ["never seen"]).isfinite().all()

@@ -1,11 +1,14 @@
 """A Gaussian process between measured layers: what a network is shown of the sizes that nobody measured."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-__all__ = ["Teacher"]
+__all__ = ["Teacher", "Teachers"]
 
 _SUBSET = 400
+_FEWEST = 40
 _JITTER = 1e-5
 _SHORT = 0.05
 """Weight of Σ inverse lengths beside the likelihood: features that explain nothing fall silent."""
@@ -44,7 +47,10 @@ class Teacher:
         }
         chosen = torch.randperm(len(y), generator=torch.Generator().manual_seed(seed))[:_SUBSET]
         self._learn(self._points[chosen], y[chosen], steps)
-        self._weights = self._solved(self._points, y)[0]
+        factor = self._factor(self._points)
+        self._weights = torch.cholesky_solve(y[:, None], factor)[:, 0]
+        # What a process of all other points would be off by at each (Rasmussen and Williams, equation 5.12).
+        self.left_out = self._weights / torch.cholesky_inverse(factor).diagonal() * self._height
 
     def __call__(self, features: Tensor) -> Tensor:
         """Return the mean `[m]` at features `[m, F]`."""
@@ -66,19 +72,50 @@ class Teacher:
         matern: Tensor = self._log["height"].exp() * (1 + r + r * r / 3) * torch.exp(-r)
         return matern + (a * plane) @ (b * plane).T
 
-    def _solved(self, points: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (K + σ²)⁻¹ y, and the negative log likelihood but for a constant."""
-        noise = (self._log["noise"].exp() + _JITTER) * torch.eye(len(y), dtype=torch.float64)
-        factor = torch.linalg.cholesky(self._kernel(points, points) + noise)
-        weights = torch.cholesky_solve(y[:, None], factor)[:, 0]
-        return weights.detach(), 0.5 * (y @ weights) + factor.diagonal().log().sum()
+    def _factor(self, points: Tensor) -> Tensor:
+        noise = (self._log["noise"].exp() + _JITTER) * torch.eye(len(points), dtype=torch.float64)
+        factor: Tensor = torch.linalg.cholesky(self._kernel(points, points) + noise)
+        return factor
 
     def _learn(self, points: Tensor, y: Tensor, steps: int) -> None:
         settings = [value.requires_grad_() for value in self._log.values()]
         optimizer = torch.optim.Adam(settings, lr=0.1)
         for _ in range(steps):
-            loss = self._solved(points, y)[1] + _SHORT * self._log["inverse"].exp().sum()
+            factor = self._factor(points)
+            fit = 0.5 * y @ torch.cholesky_solve(y[:, None], factor)[:, 0] + factor.diagonal().log().sum()
+            loss = fit + _SHORT * self._log["inverse"].exp().sum()
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
         self._log = {name: value.detach() for name, value in self._log.items()}
+
+
+class Teachers:
+    """One process of all layers, and one of each kind of its own where that one is nearer to points it leaves out.
+
+    Args:
+        features: `[n, F]`.
+        wanted: `[n]`.
+        kinds: of each row.
+        seed: of the choice of points.
+    """
+
+    def __init__(self, features: Tensor, wanted: Tensor, kinds: Sequence[str], *, seed: int = 0) -> None:
+        self.common = Teacher(features, wanted, seed=seed)
+        self.own: dict[str, Teacher] = {}
+        for kind in dict.fromkeys(kinds):
+            rows = torch.tensor([k == kind for k in kinds])
+            if int(rows.sum()) < _FEWEST:
+                continue
+            found = Teacher(features[rows], wanted[rows], seed=seed)
+            if found.left_out.abs().mean() < self.common.left_out[rows].abs().mean():
+                self.own[kind] = found
+
+    def __call__(self, features: Tensor, kinds: Sequence[str]) -> Tensor:
+        """Return the mean `[m]` at features `[m, F]` of layers of these kinds."""
+        found = self.common(features)
+        for kind, teacher in self.own.items():
+            rows = torch.tensor([k == kind for k in kinds])
+            if bool(rows.any()):
+                found[rows] = teacher(features[rows])
+        return found

@@ -15,7 +15,7 @@ from sparseflow.hardware.proxy import FIGURES, Fitted, LayerProxyModel, read_fit
 from sparseflow.hardware.proxy.model import bound_of
 from sparseflow.ir import Target
 from sparseflow.recipes.codesign import _train
-from sparseflow.recipes.codesign._teacher import Teacher
+from sparseflow.recipes.codesign._teacher import Teachers
 from sparseflow.recipes.codesign.measured_layers import SPACES, sampled, unseen
 from sparseflow.recipes.codesign.measurements import Measured, Run, read
 from sparseflow.report.files import prepare_folder
@@ -150,11 +150,12 @@ def _fitted(
     model.look_at(table.features, (0.9 * float(wanted.min()), max(tdp_w, 1.05 * float(wanted.max()))))
     specs = [m.layer for m in seen]
     if config.shown:
-        teacher = Teacher(table.features, (wanted / bound_of(figure, table)).log(), seed=config.seed)
+        kinds = [s.kind for s in specs]
+        teachers = Teachers(table.features, (wanted / bound_of(figure, table)).log(), kinds, seed=config.seed)
         # Sizes that were held back may be drawn too: the teacher knows no more of them than of any other.
         specs += sampled(SPACES["cpu" if target.kind == "cpu" else "gpu"], config.shown, seed=config.seed + 1)
         table = tabulate(specs, target)
-        wanted = bound_of(figure, table) * teacher(table.features).exp()
+        wanted = bound_of(figure, table) * teachers(table.features, [s.kind for s in specs]).exp()
     pairs = None if figure == "power_w" else _train.probes(specs, target, config.probes, config.seed)
     error = _train.train(
         model, table, wanted, pairs,

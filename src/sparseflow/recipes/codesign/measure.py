@@ -151,7 +151,7 @@ def measure(config: MeasureConfig, *, say: Callable[[str], None] = lambda _: Non
         for found in work(layers, device, meter, config, failed):
             append(out, found)
             done += 1
-            say(f"{done}/{len(layers)} {found.layer.name}: {found.lat_ms:.4g} ms, {found.mem_mb:.4g} MB")
+            say(f"{done}/{len(layers)} {found.layer.name}: {found.lat_ms:.4g} ms, {found.mem_mb or 0:.4g} MB")
             if config.seconds is not None and time.perf_counter() - began > config.seconds:
                 break
     gc.unfreeze()

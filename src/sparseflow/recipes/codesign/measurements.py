@@ -47,14 +47,14 @@ class Measured:
         layer: what ran.
         lat_ms: median time of one call on the whole batch.
         iqr_ms: distance between the quartiles.
-        mem_mb: parameters, inputs and the most that one call held beside them, 1e6 bytes.
+        mem_mb: parameters, inputs and the most that one call held beside them, 1e6 bytes; None where it was not read.
         power_w: mean power of the device while it ran over and over; None where the meter saw too little.
     """
 
     layer: LayerSpec
     lat_ms: float
     iqr_ms: float
-    mem_mb: float
+    mem_mb: float | None
     power_w: float | None = None
 
 
