@@ -23,9 +23,9 @@ _PATIENCE = 60
 def solve_search(
     problem: MappingProblem,
     *,
-    restarts: int = 5,
-    steps: int = 100,
-    tries: int = 60,
+    restarts: int = 7,
+    steps: int = 80,
+    tries: int = 50,
     seed: int = 0,
     start: NDArray[np.integer] | None = None,
 ) -> Solution:
