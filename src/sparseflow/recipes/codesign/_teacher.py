@@ -1,6 +1,7 @@
 """A Gaussian process between measured layers: what a network is shown of the sizes that nobody measured."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,13 +25,16 @@ class Teacher:
     Args:
         features: `[n, F]`.
         wanted: `[n]`.
+        groups: of each row; a group is left out as a whole. By default each row is one.
         steps: of Adam.
         seed: of the choice of points.
 
     Source: Rasmussen and Williams, Gaussian Processes for Machine Learning, 2006, sections 2.2, 4.2 and 5.4.
     """
 
-    def __init__(self, features: Tensor, wanted: Tensor, *, steps: int = 120, seed: int = 0) -> None:
+    def __init__(
+        self, features: Tensor, wanted: Tensor, groups: Sequence[Any] = (), *, steps: int = 120, seed: int = 0
+    ) -> None:
         x = features.double()
         deviation = x.std(0, correction=0)
         self._mean, self._used = x.mean(0), deviation > 1e-6
@@ -49,8 +53,7 @@ class Teacher:
         self._learn(self._points[chosen], y[chosen], steps)
         factor = self._factor(self._points)
         self._weights = torch.cholesky_solve(y[:, None], factor)[:, 0]
-        # What a process of all other points would be off by at each (Rasmussen and Williams, equation 5.12).
-        self.left_out = self._weights / torch.cholesky_inverse(factor).diagonal() * self._height
+        self.left_out = self._left_out(torch.cholesky_inverse(factor), groups or range(len(y))) * self._height
 
     def __call__(self, features: Tensor) -> Tensor:
         """Return the mean `[m]` at features `[m, F]`."""
@@ -77,6 +80,16 @@ class Teacher:
         factor: Tensor = torch.linalg.cholesky(self._kernel(points, points) + noise)
         return factor
 
+    def _left_out(self, inverse: Tensor, groups: Sequence[Any]) -> Tensor:
+        """Return what a process without a point's whole group would be off by there: (K⁻¹)_GG⁻¹ α_G, equation 5.12."""
+        places: dict[Any, list[int]] = {}
+        for i, group in enumerate(groups):
+            places.setdefault(group, []).append(i)
+        found = torch.empty_like(self._weights)
+        for own in places.values():
+            found[own] = torch.linalg.solve(inverse[own][:, own], self._weights[own])
+        return found
+
     def _learn(self, points: Tensor, y: Tensor, steps: int) -> None:
         settings = [value.requires_grad_() for value in self._log.values()]
         optimizer = torch.optim.Adam(settings, lr=0.1)
@@ -91,23 +104,28 @@ class Teacher:
 
 
 class Teachers:
-    """One process of all layers, and one of each kind of its own where that one is nearer to points it leaves out.
+    """One process of all layers, and one of each kind of its own where that one is nearer to sizes it leaves out.
 
     Args:
         features: `[n, F]`.
         wanted: `[n]`.
         kinds: of each row.
+        sizes: of each row, what is left out together; as by default each row.
         seed: of the choice of points.
     """
 
-    def __init__(self, features: Tensor, wanted: Tensor, kinds: Sequence[str], *, seed: int = 0) -> None:
-        self.common = Teacher(features, wanted, seed=seed)
+    def __init__(
+        self, features: Tensor, wanted: Tensor, kinds: Sequence[str], sizes: Sequence[Any] = (), *, seed: int = 0
+    ) -> None:
+        groups = list(zip(kinds, sizes or range(len(kinds)), strict=True))
+        self.common = Teacher(features, wanted, groups, seed=seed)
         self.own: dict[str, Teacher] = {}
         for kind in dict.fromkeys(kinds):
             rows = torch.tensor([k == kind for k in kinds])
             if int(rows.sum()) < _FEWEST:
                 continue
-            found = Teacher(features[rows], wanted[rows], seed=seed)
+            own = [g for g in groups if g[0] == kind]
+            found = Teacher(features[rows], wanted[rows], own, seed=seed)
             if found.left_out.abs().mean() < self.common.left_out[rows].abs().mean():
                 self.own[kind] = found
 

@@ -151,7 +151,8 @@ def _fitted(
     specs = [m.layer for m in seen]
     if config.shown:
         kinds = [s.kind for s in specs]
-        teachers = Teachers(table.features, (wanted / bound_of(figure, table)).log(), kinds, seed=config.seed)
+        sizes = [(s.channels, s.tokens) for s in specs]
+        teachers = Teachers(table.features, (wanted / bound_of(figure, table)).log(), kinds, sizes, seed=config.seed)
         # Sizes that were held back may be drawn too: the teacher knows no more of them than of any other.
         specs += sampled(SPACES["cpu" if target.kind == "cpu" else "gpu"], config.shown, seed=config.seed + 1)
         table = tabulate(specs, target)
