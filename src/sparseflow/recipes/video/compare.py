@@ -244,7 +244,11 @@ def table_of(
     shared = {name: sorted({str(r[name]) for r in records}) for name in ("device", "commit")}
     body = checks_body(checks) if checks else {"checks": [], "ok": True}
     runs = [{k: v for k, v in r.items() if k != "history"} for r in records]
-    return {**body, "bench": "video_compare", "rows": rows, **shared, "runs": runs}
+    # Of the trainings, which may have run elsewhere than the comparison does.
+    where = {"device": ", ".join(shared["device"])}
+    for name in sorted({name for r in records for name in r.get("versions", {})}):
+        where[name] = ", ".join(sorted({str(r["versions"][name]) for r in records if name in r.get("versions", {})}))
+    return {**body, "bench": "video_compare", "environment": where, "rows": rows, **shared, "runs": runs}
 
 
 def _arm(record: Mapping[str, Any]) -> Arm:
