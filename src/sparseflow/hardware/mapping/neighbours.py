@@ -17,28 +17,29 @@ class State:
 
     Args:
         at: `[K]` column of each segment.
+        same: `[K, K]` whether two segments are on one column.
         busy: `[U]` ms.
         link: `[U, U]` ms.
         weight_mb: `[U]`.
         largest_mb: `[U]` activations.
         others_mb: `[K]` largest activations on a segment's slot without its own.
         excess_mb: `[U]` memory beyond the limit.
+        through: `[K, U]` ms: own, and transfers to and from a segment, were it alone on another column.
         linear: Σ own + Σ pair, ms.
+        fullest: largest load of a slot or a link, ms.
     """
 
     at: NDArray[np.int64]
+    same: NDArray[np.bool_]
     busy: Floats
     link: Floats
     weight_mb: Floats
     largest_mb: Floats
     others_mb: Floats
     excess_mb: Floats
+    through: Floats
     linear: float
-
-    @property
-    def fullest(self) -> float:
-        """Largest load of a slot or a link."""
-        return max(float(self.busy.max()), float(self.link.max()))
+    fullest: float
 
     @property
     def objective(self) -> float:
@@ -49,6 +50,9 @@ class State:
 class Neighbourhood:
     """States of mappings, and what relocations and swaps make of them.
 
+    A search asks thousands of times, of arrays so small that the number of operations counts: what depends on the
+    problem alone is kept, and what is nought in it is left out.
+
     Args:
         terms: of the problem.
     """
@@ -57,32 +61,47 @@ class Neighbourhood:
         self.terms = terms
         self._k, self._u = terms.load.shape
         self._rows = np.arange(self._k)
-        self._cols = np.arange(self._u)
+        self._flat = self._rows * self._u
+        self._corner = self._flat[:-1] * self._u
+        self._after = terms.pair.reshape(-1, self._u)
+        self._before = terms.pair.transpose(0, 2, 1).reshape(-1, self._u)
+        self._busy = bool(terms.load.any())
         self._links = bool(terms.wire.any())
         self._wire = float(terms.wire.max(initial=0.0))
+        # A slot filled to the brim may exceed it by rounding.
+        self._brim = terms.limit_mb * (1 + 1e-9)
+        self._short = terms.weight_mb[:, None] - self._brim
+        self._activation = terms.activation_mb[:, None]
 
     def state(self, at: NDArray[np.int64]) -> State:
         """Return the sums of one mapping."""
         t, u = self.terms, self._u
-        weight = np.bincount(at, weights=t.weight_mb, minlength=u).astype(np.float64)
+        weight = _sums(at, t.weight_mb, u)
         same = at[:, None] == at
-        held = np.where(same, t.activation_mb, 0.0)
+        held = same * t.activation_mb
         largest = np.zeros(u)
         largest[at] = held.max(1)
         np.fill_diagonal(held, 0.0)
-        link = np.zeros((u, u))
-        a, b, rows = at[:-1], at[1:], self._rows[:-1]
-        if self._links:
-            np.add.at(link, (a, b), t.wire[rows, a, b])
+        here = self._flat + at
+        a, b = at[:-1], at[1:]
+        chain = self._corner + a * u + b
+        busy = _sums(at, t.load.take(here), u) if self._busy else np.zeros(u)
+        link = (_sums(a * u + b, t.wire.take(chain), u * u) if self._links else np.zeros(u * u)).reshape(u, u)
+        through = t.own.copy()
+        through[1:] += self._after.take(self._flat[:-1] + a, 0)
+        through[:-1] += self._before.take(self._flat[:-1] + b, 0)
         return State(
             at=at,
-            busy=np.bincount(at, weights=t.load[self._rows, at], minlength=u).astype(np.float64),
+            same=same,
+            busy=busy,
             link=link,
             weight_mb=weight,
             largest_mb=largest,
             others_mb=held.max(1),
-            excess_mb=_over(weight + largest, t.limit_mb),
-            linear=float(t.own[self._rows, at].sum() + t.pair[rows, a, b].sum()),
+            excess_mb=np.maximum(weight + largest - self._brim, 0.0),
+            through=through,
+            linear=float(t.own.take(here).sum() + t.pair.take(chain).sum()),
+            fullest=max(float(busy.max()), float(link.max()) if self._links else 0.0),
         )
 
     def relocations(self, s: State) -> tuple[Floats, Floats, Floats]:
@@ -91,25 +110,36 @@ class Neighbourhood:
         Links are exact. The row of a segment on its own column holds what it costs now.
         """
         t, at = self.terms, s.at
-        left = s.busy[at] - t.load[self._rows, at]
-        joined = s.busy + t.load
-        moved = at[:, None] != self._cols
-        top = np.maximum(np.maximum(self._rest(s)[at], left[:, None]), joined)
-        near = self._near(at)
-        linear = s.linear + (t.own - t.own[self._rows, at][:, None]) + (near - near[self._rows, at][:, None])
-        if self._links and s.link.max() + self._wire > top.min():
-            top = np.maximum(top, self._link_tops(s))
-        now = _fourth(s.busy)
-        power = now.sum() + _fourth(joined) - now + (_fourth(left) - now[at])[:, None]
-        need = s.weight_mb + t.weight_mb[:, None] + np.maximum(s.largest_mb, t.activation_mb[:, None])
-        rest = s.weight_mb[at] - t.weight_mb + s.others_mb
-        change = _over(need, t.limit_mb) - s.excess_mb + (_over(rest, t.limit_mb[at]) - s.excess_mb[at])[:, None]
-        excess = s.excess_mb.sum() + change
-        return (
-            np.where(moved, top + linear, s.objective),
-            np.where(moved, power, now.sum()),
-            np.where(moved, excess, s.excess_mb.sum()),
-        )
+        here = self._flat + at
+        cost = s.through - (s.through.take(here) - s.linear)[:, None]
+        power = np.zeros(cost.shape)
+        if self._busy:
+            at_busy = s.busy.take(at)
+            left = at_busy - t.load.take(here)
+            joined = s.busy + t.load
+            # A column that is joined is fuller than before, so that only the one that is left must be left out.
+            first, second, _ = _three(s.busy)
+            rest = np.where(at == first[0], second[1], first[1])
+            top = np.maximum(joined, np.maximum(rest, left)[:, None])
+            if self._links and s.link.max() + self._wire > top.min():
+                top = np.maximum(top, self._link_tops(s))
+            cost += top
+            now = _fourth(s.busy)
+            total = now.sum()
+            power = _fourth(joined) - now
+            power += (_fourth(left) - now.take(at) + total)[:, None]
+            power[self._rows, at] = total
+        excess = np.maximum(s.largest_mb, self._activation)
+        excess += self._short
+        excess += s.weight_mb
+        np.maximum(excess, 0.0, out=excess)
+        excess -= s.excess_mb
+        held = s.excess_mb.sum()
+        rest = s.weight_mb.take(at) - t.weight_mb + s.others_mb - self._brim.take(at)
+        excess += (np.maximum(rest, 0.0) - s.excess_mb.take(at) + held)[:, None]
+        cost[self._rows, at] = s.objective
+        excess[self._rows, at] = held
+        return cost, power, excess
 
     def swaps(self, s: State) -> tuple[Floats, Floats, Floats]:
         """Return what it costs to exchange the columns of j and k: `[K, K]` J, its Σ busy⁴ and its excess.
@@ -117,41 +147,51 @@ class Neighbourhood:
         J leaves out links. Two segments on one column cost what they do now.
         """
         t, at = self.terms, s.at
-        differ = at[:, None] != at
-        there = t.load[:, at].T
-        mine = s.busy[at][:, None] - t.load[self._rows, at][:, None] + there
-        top = np.maximum(np.maximum(self._rest(s)[at][:, at], mine), mine.T)
-        own = t.own[:, at].T - t.own[self._rows, at]
-        linear = s.linear + own + own.T + self._swapped_pairs(at)
-        gain = _fourth(mine) - _fourth(s.busy[at])[:, None]
-        power = _fourth(s.busy).sum() + gain + gain.T
-        largest = np.maximum(s.others_mb[:, None], t.activation_mb)
-        need = (s.weight_mb[at] - t.weight_mb)[:, None] + t.weight_mb + largest
-        change = _over(need, t.limit_mb[at][:, None]) - s.excess_mb[at][:, None]
-        excess = s.excess_mb.sum() + change + change.T
-        return (
-            np.where(differ, top + linear, s.objective),
-            np.where(differ, power, _fourth(s.busy).sum()),
-            np.where(differ, excess, s.excess_mb.sum()),
-        )
+        here = self._flat + at
+        cost = (s.through - s.through.take(here)[:, None]).take(at, 1)
+        cost = np.ascontiguousarray(cost + cost.T)
+        cost += s.linear
+        flat, turned = cost.reshape(-1), self._turned(at)
+        flat[1 :: self._k + 1] += turned
+        flat[self._k :: self._k + 1] += turned
+        power = np.zeros(cost.shape)
+        if self._busy:
+            at_busy = s.busy.take(at)
+            mine = t.load.take(at, 1).T + (at_busy - t.load.take(here))[:, None]
+            top = np.maximum(mine, mine.T)
+            cost += np.maximum(top, self._rest(s).take(at[:, None] * self._u + at))
+            fourth = _fourth(at_busy)
+            gain = _fourth(mine) - fourth[:, None]
+            total = _fourth(s.busy).sum()
+            power = gain + gain.T
+            power += total
+            power[s.same] = total
+        change = np.maximum(s.others_mb[:, None], t.activation_mb)
+        change += (s.weight_mb.take(at) - t.weight_mb - self._brim.take(at))[:, None]
+        change += t.weight_mb
+        np.maximum(change, 0.0, out=change)
+        change -= s.excess_mb.take(at)[:, None]
+        held = s.excess_mb.sum()
+        excess = change + change.T
+        excess += held
+        cost[s.same] = s.objective
+        excess[s.same] = held
+        return cost, power, excess
+
+    def _turned(self, at: NDArray[np.int64]) -> Floats:
+        """Return `[K - 1]`: what a swap of two neighbours costs beyond both moves: their transfer, turned round."""
+        pair, u, base = self.terms.pair, self._u, self._corner
+        a, b = at[:-1], at[1:]
+        return np.asarray(pair.take(base + b * u + a) + pair.take(base + a * u + b))
 
     def _rest(self, s: State) -> Floats:
         """Return `[U, U]`: the largest load of all columns but two."""
-        order = np.argsort(s.busy)[::-1][:3]
-        top = np.zeros(3)
-        top[: len(order)] = s.busy[order]
-        first, second = order[0], order[1] if len(order) > 1 else -1
-        has_first = (self._cols == first)[:, None] | (self._cols == first)
-        has_second = (self._cols == second)[:, None] | (self._cols == second)
-        return np.asarray(np.where(~has_first, top[0], np.where(~has_second, top[1], top[2])))
-
-    def _near(self, at: NDArray[np.int64]) -> Floats:
-        """Return `[K, U]`: transfers to and from segment k, were it on column t."""
-        near = np.zeros((self._k, self._u))
-        rows = self._rows[:-1]
-        near[1:] += self.terms.pair[rows, at[:-1], :]
-        near[:-1] += self.terms.pair[rows, :, at[1:]]
-        return near
+        first, second, third = _three(s.busy)
+        rest = np.full((self._u, self._u), first[1])
+        rest[first[0], :] = rest[:, first[0]] = second[1]
+        if second[0] >= 0:
+            rest[first[0], second[0]] = rest[second[0], first[0]] = third[1]
+        return rest
 
     def _link_tops(self, s: State) -> Floats:
         """Return `[K, U]`: the fullest link, were segment k on column t."""
@@ -166,23 +206,17 @@ class Neighbourhood:
         top[:-1] = np.maximum(top[:-1], links[rows, :, b] + t.wire[rows, :, b])
         return top
 
-    def _swapped_pairs(self, at: NDArray[np.int64]) -> Floats:
-        near = self._near(at)
-        change = near - near[self._rows, at][:, None]
-        both = change[:, at] + change[:, at].T
-        # Of two neighbours the transfer between them counts once, and turned round.
-        pair, rows = self.terms.pair, self._rows[:-1]
-        a, b = at[:-1], at[1:]
-        wrong = pair[rows, b, b] - pair[rows, a, b] + pair[rows, a, a] - pair[rows, a, b]
-        fix = pair[rows, b, a] - pair[rows, a, b] - wrong
-        both[rows, rows + 1] += fix
-        both[rows + 1, rows] += fix
-        return both
+
+def _three(busy: Floats) -> list[tuple[int, float]]:
+    """Return the three fullest columns and their loads, the fullest first; columns that are none are -1."""
+    loads = busy.tolist()
+    order = sorted(range(len(loads)), key=loads.__getitem__, reverse=True)[:3]
+    return [(j, loads[j]) for j in order] + [(-1, 0.0)] * (3 - len(order))
 
 
-def _over(need: Floats, limit: Floats) -> Floats:
-    # A slot filled to the brim may exceed it by rounding.
-    return np.where(need > limit * (1 + 1e-9), need - limit, 0.0)
+def _sums(place: NDArray[np.int64], values: Floats, count: int) -> Floats:
+    # numpy gives integers where there is nothing to add.
+    return np.asarray(np.bincount(place, values, count), dtype=np.float64)
 
 
 def _fourth(x: Floats) -> Floats:

@@ -1,5 +1,6 @@
 """The best way to share out a few segments among two or three slots, by trying all."""
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -14,6 +15,7 @@ __all__ = ["regroup", "room"]
 _MOST = 128
 
 
+@lru_cache(maxsize=64)
 def room(groups: int) -> int:
     """Return how many segments `regroup` can share out among so many slots, of which there are two or more.
 
@@ -37,54 +39,71 @@ def regroup(terms: Terms, s: State, columns: NDArray[np.int64], who: NDArray[np.
     Returns:
         `[K]`, or None where no choice keeps the limits of memory or all are worse than now.
     """
-    digits, chosen = _ways(len(columns), len(who))
-    stay = np.ones(len(s.at), dtype=bool)
+    ways = _ways(len(columns), len(who))
+    count, flat = len(ways.digits), who[:, None] * len(s.busy) + columns
+    linear = s.through.take(flat).ravel() @ ways.chosen.reshape(-1, count)
+    near = (who[1:] - who[:-1] == 1).nonzero()[0]
+    if len(near):
+        linear += _between(terms, s.at, columns, who[near]).take(ways.both[near] + ways.table[: len(near)]).sum(0)
+    stay = s.at[:, None] == columns
     stay[who] = False
-    busy = np.empty((len(columns), len(digits)))
-    linear = _pairs(terms, s.at, columns, who, digits)
-    held = np.ones(len(digits), dtype=bool)
+    cost, busy = linear, None
+    if s.busy.any():
+        busy = (terms.load.take(flat)[:, :, None] * ways.chosen).sum(0)
+        busy += (terms.load.take(columns, 1) * stay).sum(0)[:, None]
+        others = s.busy.copy()
+        others[columns] = 0.0
+        cost = linear + np.maximum(busy.max(0), others.max())
     weight, activation = terms.weight_mb[who], terms.activation_mb[who]
-    for g, column in enumerate(columns):
-        here = stay & (s.at == column)
-        sums = chosen[g] @ np.stack([terms.load[who, column], terms.own[who, column], weight], 1)
-        busy[g] = sums[:, 0] + terms.load[here, column].sum()
-        linear += sums[:, 1]
-        free = terms.limit_mb[column] * (1 + 1e-9) - terms.weight_mb[here].sum()
-        largest = terms.activation_mb[here].max(initial=0.0)
-        if weight.sum() + max(largest, activation.max()) > free:
-            held &= sums[:, 2] + np.maximum(largest, (chosen[g] * activation).max(1)) <= free
-    if not held.any():
+    free = terms.limit_mb[columns] * (1 + 1e-9) - terms.weight_mb @ stay
+    largest = (terms.activation_mb[:, None] * stay).max(0)
+    if (weight.sum() + np.maximum(largest, activation.max()) > free).any():
+        need = np.maximum(largest[:, None], (ways.chosen * activation[:, None, None]).max(0))
+        need += (weight @ ways.chosen.reshape(len(who), -1)).reshape(-1, count)
+        cost[(need > free[:, None]).any(0)] = np.inf
+    least = float(cost.min())
+    if least == np.inf:
         return None
-    others = np.ones(len(s.busy), dtype=bool)
-    others[columns] = False
-    top = np.maximum(busy.max(0), s.busy[others].max(initial=0.0))
-    cost = np.where(held, top + linear, np.inf)
-    tied = np.flatnonzero(cost <= cost.min() * (1 + 1e-12))
-    best = tied[(busy[:, tied] ** 4).sum(0).argmin()]
+    tied = (cost <= least * (1 + 1e-12)).nonzero()[0]
+    best = tied[(busy[:, tied] ** 4).sum(0).argmin()] if busy is not None and len(tied) > 1 else tied[0]
     at = s.at.copy()
-    at[who] = columns[digits[best]]
+    at[who] = columns[ways.digits[best]]
     return at
 
 
-def _pairs(
-    terms: Terms, at: NDArray[np.int64], columns: NDArray[np.int64], who: NDArray[np.int64], digits: NDArray[np.int64]
-) -> Floats:
-    """Return `[C]`: what transfers to and from the segments cost in each choice."""
-    total = np.zeros(len(digits))
-    moved = {int(k): i for i, k in enumerate(who)}
-    for k, i in moved.items():
-        if k > 0 and k - 1 not in moved:
-            total += terms.pair[k - 1, at[k - 1], columns][digits[:, i]]
-        if k + 1 < len(at):
-            if k + 1 in moved:
-                total += terms.pair[k][np.ix_(columns, columns)][digits[:, i], digits[:, moved[k + 1]]]
-            else:
-                total += terms.pair[k, columns, at[k + 1]][digits[:, i]]
-    return total
+def _between(terms: Terms, at: NDArray[np.int64], columns: NDArray[np.int64], first: NDArray[np.int64]) -> Floats:
+    """Return `[N, G, G]`: transfers between two neighbours that both move, beyond what `through` counts of each."""
+    u = terms.load.shape[1]
+    k, a, b = (first * u * u)[:, None], at[first][:, None], at[first + 1][:, None]
+    both = terms.pair.take(k[:, None] + columns[:, None] * u + columns)
+    both -= terms.pair.take(k + columns * u + b)[:, :, None]
+    both -= terms.pair.take(k + a * u + columns)[:, None]
+    return np.asarray(both)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Ways:
+    """All choices of groups for some segments.
+
+    Args:
+        digits: `[C, N]` group of each segment.
+        chosen: `[N, G, C]` whether it is that group.
+        both: `[N - 1, C]` group of a segment times G, and group of the next.
+        table: `[N, 1]` multiples of G².
+    """
+
+    digits: NDArray[np.int64]
+    chosen: Floats
+    both: NDArray[np.int64]
+    table: NDArray[np.int64]
 
 
 @lru_cache(maxsize=64)
-def _ways(groups: int, count: int) -> tuple[NDArray[np.int64], Floats]:
-    """Return all choices `[C, count]`, and `[groups, C, count]` whether each names a group."""
+def _ways(groups: int, count: int) -> _Ways:
     digits = np.stack(np.unravel_index(np.arange(groups**count), (groups,) * count), 1)
-    return digits, np.stack([(digits == g).astype(np.float64) for g in range(groups)])
+    return _Ways(
+        digits=digits,
+        chosen=np.ascontiguousarray(np.arange(groups)[:, None] == digits.T[:, None], dtype=np.float64),
+        both=np.ascontiguousarray((digits[:, :-1] * groups + digits[:, 1:]).T),
+        table=np.arange(count)[:, None] * groups**2,
+    )

@@ -86,6 +86,7 @@ class _Search:
         self._price = 3 * float((terms.load + terms.own).mean()) / size_mb if size_mb > 0 else 0.0
         self.best: NDArray[np.int64] | None = None
         self._least = np.inf
+        self._busy = bool(terms.load.any())
         self._alone = terms.load + cheapest_through(terms.own, terms.pair)[0]
 
     def columns(self, mapping: NDArray[np.integer]) -> NDArray[np.int64]:
@@ -142,21 +143,27 @@ class _Search:
 
     def share(self, s: State, tries: int) -> State:
         """Share out groups of segments, mostly those of the fullest slot and of others."""
+        tried: set[tuple[int, ...]] = set()
         for _ in range(tries if self._u > 1 else 0):
             groups = min(self._u, 2 if self._rng.random() < 0.3 else 3)
-            full = s.busy.any() and self._rng.random() < 0.7
+            full = self._busy and self._rng.random() < 0.7
             first = int(s.busy.argmax()) if full else int(self._rng.integers(self._u))
-            others = self._rng.permutation(self._u)
-            columns = np.concatenate([[first], others[others != first][: groups - 1]])
-            on = np.zeros(self._u, dtype=bool)
-            on[columns] = True
-            who = self._rng.permutation(np.flatnonzero(on[s.at]))[: room(groups)]
-            at = regroup(self.terms, s, columns, np.sort(who)) if len(who) else None
+            others = self._rng.permutation(self._u).tolist()
+            columns = [first, *[j for j in others if j != first][: groups - 1]]
+            on = [k for k, j in enumerate(s.at.tolist()) if j in columns]
+            who = sorted(self._rng.permutation(on)[: room(groups)].tolist()) if on else []
+            # The same group of an unchanged mapping comes out the same.
+            key = (*sorted(columns), -1, *who)
+            if not who or key in tried:
+                continue
+            tried.add(key)
+            at = regroup(self.terms, s, np.array(columns), np.array(who))
             if at is None or (at == s.at).all():
                 continue
             new = self.seen(at)
             if new.objective <= s.objective * (1 + 1e-12) or new.excess_mb.sum() < s.excess_mb.sum():
                 s = new
+                tried.clear()
         return s
 
     def walk(self, s: State, steps: int) -> State:
@@ -170,14 +177,14 @@ class _Search:
             score = self._score(self.near.relocations(s), banned, power, price)
             score[self._rows, s.at] = np.inf
             i, j = divmod(int(score.argmin()), self._u)
-            now = s.objective + power * float((s.busy**4).sum()) + price * float(s.excess_mb.sum())
+            now = s.objective + power * float((s.busy * s.busy) @ (s.busy * s.busy)) + price * float(s.excess_mb.sum())
             at = s.at.copy()
             until = step + 1 + int(self._rng.integers(3, 4 + self._k // 3))
             pairs = None
             if score[i, j] >= now * (1 - 1e-9):
                 there = banned[:, s.at]
                 pairs = self._score(self.near.swaps(s), there | there.T, power, price)
-                pairs[s.at[:, None] == s.at] = np.inf
+                pairs[s.same] = np.inf
             if pairs is not None and pairs.min() < score[i, j]:
                 a, b = divmod(int(pairs.argmin()), self._k)
                 tabu[a, at[a]] = tabu[b, at[b]] = until
@@ -199,5 +206,8 @@ class _Search:
         self, change: tuple[Floats, Floats, Floats], banned: NDArray[np.bool_], power: float, price: float
     ) -> Floats:
         cost, fourth, excess = change
-        barred = banned & ~((cost < self._least) & (excess == 0))
-        return np.where(barred, np.inf, cost + power * fourth + price * excess)
+        score = cost + price * excess
+        if self._busy:
+            score += power * fourth
+        score[banned & ((cost >= self._least) | (excess != 0))] = np.inf
+        return score

@@ -55,10 +55,10 @@ class Terms:
             load, weight = lat, p.comm_weight
         return cls(
             slots=slots,
-            load=load,
-            own=own,
-            pair=weight * comm + p.energy_weight * sent,
-            wire=wire,
+            load=np.ascontiguousarray(load),
+            own=np.ascontiguousarray(own),
+            pair=np.ascontiguousarray(weight * comm + p.energy_weight * sent),
+            wire=np.ascontiguousarray(wire),
             weight_mb=p.weight_mb,
             activation_mb=p.activation_mb,
             limit_mb=p.limit_mb[slots],
