@@ -1,5 +1,8 @@
 """The file of measurements: what is written comes back, a torn last line is left out, others are refused."""
 
+import json
+import math
+
 import pytest
 
 from sparseflow.errors import DataError
@@ -29,6 +32,15 @@ def test_a_power_that_was_read_stays(tmp_path):
         append(path, Measured(layer=LAYERS[0], lat_ms=lat_ms, iqr_ms=0.1, mem_mb=2.0, power_w=power_w))
     (found,) = read([path])[1]
     assert (found.lat_ms, found.power_w) == (2.0, 300.0)
+
+
+@pytest.mark.parametrize("figure", [{"lat_ms": math.nan}, {"lat_ms": 0.0}, {"mem_mb": -1.0}, {"power_w": math.inf}])
+def test_figures_that_no_hardware_gives_are_refused_by_line(tmp_path, figure):
+    path = tmp_path / "m.jsonl"
+    append(path, Measured(layer=LAYERS[0], lat_ms=1.0, iqr_ms=0.1, mem_mb=2.0, power_w=300.0))
+    path.write_text(json.dumps(json.loads(path.read_text()) | figure) + "\n")
+    with pytest.raises(DataError, match=rf"m\.jsonl, line 1.*{next(iter(figure))}"):
+        read([path])
 
 
 def test_a_torn_last_line_is_left_out(tmp_path):

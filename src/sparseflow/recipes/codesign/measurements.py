@@ -1,10 +1,11 @@
 """The file of measured layers: JSON lines, appended as they come, so that a run that was cut off goes on."""
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sparseflow.errors import DataError
 from sparseflow.hardware.proxy import LayerSpec
@@ -173,5 +174,17 @@ def _entry(body: dict[str, Any]) -> Run | Measured | Network:
         return Run(**body)
     if "network" in body:
         layers = tuple(layer_from(s) for s in body.pop("layers"))
-        return Network(name=body.pop("network"), layers=layers, **body)
-    return Measured(layer=layer_from(body.pop("measured")), **body)
+        return _timed(Network(name=body.pop("network"), layers=layers, **body))
+    return _timed(Measured(layer=layer_from(body.pop("measured")), **body))
+
+
+_Entry = TypeVar("_Entry", "Measured", "Network")
+
+
+def _timed(entry: _Entry) -> _Entry:
+    """Return an entry whose figures are numbers that hardware can give; a fit takes their logarithms."""
+    for name in ("lat_ms", "mem_mb", "power_w"):
+        value = getattr(entry, name)
+        if (value is None and name == "lat_ms") or (value is not None and not 0 < value < math.inf):
+            raise ValueError(f"{name} is {value}; expected a number above 0; remove the line and measure again")
+    return entry

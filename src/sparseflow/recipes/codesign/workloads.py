@@ -24,7 +24,10 @@ def read_workload(path: str | Path) -> Workload:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as e:
         raise DataError(f"cannot read workload {path}: {e}; write one with sparseflow trace") from e
-    return Workload.from_json(text)
+    try:
+        return Workload.from_json(text)
+    except DataError as e:
+        raise DataError(f"{path}: {e}") from e
 
 
 def workload_layers(workload: Workload, *, precision: str = "float32", batch: int = 1) -> tuple[LayerSpec, ...]:
